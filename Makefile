@@ -1,0 +1,57 @@
+# Every target makes what it needs; a machine with Python >= 3.11 and make is enough.
+VENV  ?= .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+RUNS  := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+# Chosen by running it: a version manager's shim can exist and still fail.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(RUNS)' 2>/dev/null && { echo $$p; break; }; done)
+UV_VERSION := 0.13.9
+export UV_SYSTEM_CERTS ?= true
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test migrate run check lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up
+	@$(BIN)/reactor demo $(ARGS)
+
+test: $(READY) ## Run the tests against an embedded PostgreSQL (or DATABASE_URL, if set)
+	@$(BIN)/python -m pytest $(ARGS)
+
+migrate: $(READY) ## Create or complete the tables in DATABASE_URL
+	@$(BIN)/reactor migrate $(ARGS)
+
+run: $(READY) ## Run the reactor (settings from the environment or .env)
+	@$(BIN)/reactor run $(ARGS)
+
+check: $(READY) ## Lint, types, import layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(READY) ## Pin the dependencies anew, with hashes
+	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --generate-hashes \
+		--no-emit-index-url --no-header --upgrade -o requirements.lock
+
+clean: ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# uv fills the environment in seconds and compiles bytecode; where it cannot be had, pip does the same.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "reactor needs Python 3.11, 3.12 or 3.13 on PATH (or make PYTHON=…)" >&2; exit 2; }
+	@echo "Making $(VENV) …"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv --without-pip $(VENV)
+	@if $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv==$(UV_VERSION) 2>/dev/null; then \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock && \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+		$(PYTHON) -m venv --upgrade-deps $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@

@@ -1,0 +1,1 @@
+"""Rows in Postgres become images, now."""
