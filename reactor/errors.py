@@ -1,0 +1,73 @@
+"""What can go wrong with a generation. The class says what happens to the token next.
+
+    GenerationError
+    ├── TransientError          backs off, one attempt counted
+    │   └── RateLimitedError    waits as long as the provider says, nothing counted
+    ├── ContentPolicyError      falls back to the censored prompt
+    ├── PermanentError          fails at once
+    │   └── UnauthorizedError   fails at once and closes the gate
+    ├── AccountError            is released and closes the gate
+    └── AmbiguousCreateError    is looked for before anything else is bought
+"""
+
+
+class GenerationError(Exception):
+    """A generation that brought no image; the message is fit to be stored on the token once redacted.
+
+    `purchase_over` is True where the money question is settled: the prediction ended without an image, or none was
+    bought. False keeps seed and prediction id on the token, so that the next attempt resumes or looks first.
+    """
+
+    def __init__(self, message: str, *, purchase_over: bool = True) -> None:
+        super().__init__(message)
+        self.purchase_over = purchase_over
+
+    @property
+    def kind(self) -> str:
+        """The name that logs and metrics carry as `error_type`."""
+        return type(self).__name__
+
+
+class TransientError(GenerationError):
+    """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
+
+    `answered` is False where no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
+    """
+
+    def __init__(self, message: str, *, purchase_over: bool = True, answered: bool = True) -> None:
+        super().__init__(message, purchase_over=purchase_over)
+        self.answered = answered
+
+
+class RateLimitedError(TransientError):
+    """429: the account's condition, not the token's. `retry_after` is seconds, capped at 300."""
+
+    def __init__(self, message: str, *, retry_after: float, purchase_over: bool = True) -> None:
+        super().__init__(message, purchase_over=purchase_over)
+        self.retry_after = retry_after
+
+
+class ContentPolicyError(GenerationError):
+    """The provider refused the prompt or what came of it."""
+
+
+class PermanentError(GenerationError):
+    """Asking again with the same input would fail again."""
+
+
+class UnauthorizedError(PermanentError):
+    """401 or 403: the API token is not accepted."""
+
+
+class AccountError(GenerationError):
+    """402, or a model that is not there: no token can be generated until somebody acts."""
+
+
+class AmbiguousCreateError(GenerationError):
+    """A create whose answer never came or could not be read: it may have been bought.
+
+    Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, purchase_over=False)
