@@ -1,0 +1,202 @@
+"""Every knob: its name in the environment, default, unit and bound. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
+_MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
+_TABLE = re.compile(r"([^\W\d][\w$]*\.)?[^\W\d][\w$]*")
+
+
+class SettingsError(Exception):
+    """Settings are missing or bad; one line for each, naming it. Never carries a secret's value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    url = re.sub(r"^(postgres(ql)?)\+\w+://", r"postgresql://", value.get_secret_value().strip())
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"postgres", "postgresql"} and (parts.port or 1) > 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("is not a postgresql:// URL")
+    return SecretStr(url)
+
+
+def _base_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not an http(s):// URL")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError("must not end with /v1: the SDK adds it")
+    return value.strip().rstrip("/")
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"is not {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _json_object(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004  (pydantic turns a ValueError into a report)
+    return parsed
+
+
+def _blank_is_unset(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _stripped_secret(value: SecretStr) -> SecretStr:
+    # A trailing newline would end up in a header, whose error message repeats the value.
+    stripped = value.get_secret_value().strip()
+    if not stripped:
+        raise ValueError("is empty")
+    if not stripped.isascii() or not stripped.isprintable():
+        raise ValueError("has characters that no HTTP header can carry")
+    return SecretStr(stripped)
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+Optional = BeforeValidator(_blank_is_unset)
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class DatabaseSettings(BaseSettings):
+    """What every command that talks to the database needs."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    database_url: DatabaseUrl
+    tokens_table: Annotated[str, _matching(_TABLE, "a table name, optionally schema.table")] = "tokens_s0"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
+    ] = "INFO"
+    log_format: Annotated[Literal["json", "console"] | None, Optional] = None  # None: console on a terminal, else json
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic's)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put `NAME_FILE` after the environment and before `.env`."""
+        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment and `.env`. Raises SettingsError with all that is wrong at once."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SettingsError([_line(problem) for problem in error.errors()]) from None
+
+    def secrets(self) -> list[str]:
+        """Values that must appear in no log and no stored text, passwords inside URLs included."""
+        values = [getattr(self, name, None) for name in SECRETS]
+        texts = [value.get_secret_value() for value in values if value is not None]
+        return texts + [password for text in texts if "://" in text and (password := urlsplit(text).password)]
+
+
+class Settings(DatabaseSettings):
+    """What `run` needs. Durations are seconds."""
+
+    listen_database_url: Annotated[DatabaseUrl | None, Optional] = None
+    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
+    replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
+        "black-forest-labs/flux-schnell"
+    )
+    replicate_model_input: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+        default_factory=dict
+    )
+    replicate_base_url: Annotated[str | None, Optional, AfterValidator(_base_url)] = None
+    replicate_seed_input: str = "seed"
+    fallback_censored_prompt: Annotated[str, Field(max_length=1000), AfterValidator(_not_blank)]
+    default_prompt: Annotated[str | None, Field(max_length=1000), Optional] = None
+    poll_interval_seconds: Annotated[Seconds, Field(ge=0.1, le=3600)] = 5.0
+    worker_batch_size: Annotated[int, Field(ge=1, le=1000)] = 10
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
+    generation_timeout_seconds: Annotated[Seconds, Field(ge=1, le=86400)] = 300.0
+    lease_seconds: Annotated[Seconds, Field(ge=1, le=86400)] = 60.0
+    shutdown_grace_seconds: Annotated[Seconds, Field(ge=0, le=86400)] = 20.0
+    rate_limit_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 600
+    count_rate_limits: bool = False
+    breaker_threshold: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    http_token: Annotated[SecretStr | None, Optional] = None
+
+    @model_validator(mode="after")
+    def _token_off_loopback(self) -> Self:
+        if self.http_port and self.http_token is None and not _is_loopback(self.http_host):
+            raise ValueError("HTTP_TOKEN: is required where HTTP_HOST is not a loopback address")
+        return self
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE` names a file that holds a secret's value, as container platforms mount it."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        path = os.environ.get(f"{field_name}_FILE".upper()) if field_name in SECRETS else None
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise SettingsError([f"{field_name.upper()}_FILE: cannot read {path}: {reason}"]) from None
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(None, name)[0] for name in self.settings_cls.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _line(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"][:1]).upper()
+    if problem["type"] == "missing":
+        hint = f" (or {name}_FILE)" if name.lower() in SECRETS else ""
+        return f"{name}: is required{hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
