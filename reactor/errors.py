@@ -1,13 +1,13 @@
 """What can go wrong with a generation. The class says what happens to the token next.
 
-    GenerationError
-    ├── TransientError          backs off, one attempt counted
-    │   └── RateLimitedError    waits as long as the provider says, nothing counted
-    ├── ContentPolicyError      falls back to the censored prompt
-    ├── PermanentError          fails at once
-    │   └── UnauthorizedError   fails at once and closes the gate
-    ├── AccountError            is released and closes the gate
-    └── AmbiguousCreateError    is looked for before anything else is bought
+GenerationError
+├── TransientError          backs off, one attempt counted
+│   └── RateLimitedError    waits as long as the provider says, nothing counted
+├── ContentPolicyError      falls back to the censored prompt
+├── PermanentError          fails at once
+│   └── UnauthorizedError   fails at once and closes the gate
+├── AccountError            is released and closes the gate
+└── AmbiguousCreateError    is looked for before anything else is bought
 """
 
 
@@ -32,19 +32,22 @@ class TransientError(GenerationError):
     """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
 
     `answered` is False where no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
+    `retry_after` is seconds until the next try makes sense; None leaves it to the backoff.
     """
 
-    def __init__(self, message: str, *, purchase_over: bool = True, answered: bool = True) -> None:
+    def __init__(
+        self, message: str, *, purchase_over: bool = True, answered: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, purchase_over=purchase_over)
         self.answered = answered
+        self.retry_after = retry_after
 
 
 class RateLimitedError(TransientError):
-    """429: the account's condition, not the token's. `retry_after` is seconds, capped at 300."""
+    """429: the account's condition, not the token's. `retry_after` is what the provider named, capped at 300."""
 
     def __init__(self, message: str, *, retry_after: float, purchase_over: bool = True) -> None:
-        super().__init__(message, purchase_over=purchase_over)
-        self.retry_after = retry_after
+        super().__init__(message, purchase_over=purchase_over, retry_after=retry_after)
 
 
 class ContentPolicyError(GenerationError):

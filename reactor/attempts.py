@@ -1,0 +1,140 @@
+"""The attempts under way: each begins with a claim and ends settled, released or lost. Nothing else can happen to one."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any, assert_never
+
+import anyio
+
+from reactor.attempt import Attempt, LeaseOverError
+from reactor.tokens import Failed, Released, Retry, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from reactor.attempt import Rules
+    from reactor.keeper import Holding, Keeper
+    from reactor.settler import Settler
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim, Outcome
+
+RELEASE_WITHIN = 5.0  # seconds; what is not released by then is rescued from its dead holder
+
+
+class Attempts:
+    """Runs one attempt per claim in a task group, and tells a token's life in two events."""
+
+    def __init__(  # noqa: PLR0913  (the roles that an attempt's edge talks to)
+        self,
+        group: TaskGroup,
+        *,
+        attempt: Callable[[Claim, Callable[[], bool]], Attempt],
+        keeper: Keeper,
+        settler: Settler,
+        telemetry: Telemetry,
+        rules: Rules,
+    ) -> None:
+        self._group = group
+        self._attempt = attempt
+        self._keeper = keeper
+        self._settler = settler
+        self._telemetry = telemetry
+        self._rules = rules
+
+    def start(self, claim: Claim) -> None:
+        """Occupy a slot and begin."""
+        holding = self._keeper.hold(claim)
+        self._group.start_soon(self._run, holding, name=f"token {claim.token_id}")
+
+    async def _run(self, holding: Holding) -> None:
+        started_at = time.monotonic()
+        attempt = self._attempt(holding.claim, holding.lease_runs)
+        try:
+            with holding.scope:
+                self._tell_begin(holding.claim)
+                outcome = await self._outcome(attempt, holding)
+                if outcome is not None:
+                    outcome = outcome if await self._settler.settle(outcome) != "lost" else None
+                    self._tell_end(attempt.claim, outcome, time.monotonic() - started_at)
+            if holding.scope.cancelled_caught:
+                self._tell_end(attempt.claim, None, time.monotonic() - started_at)
+        finally:
+            self._keeper.let_go(holding)
+
+    async def _outcome(self, attempt: Attempt, holding: Holding) -> Outcome | None:
+        censored = attempt.claim.censored
+        try:
+            outcome = await attempt.run()
+        except LeaseOverError:
+            outcome = None
+        except anyio.get_cancelled_exc_class():
+            if not holding.lost:
+                await self._release(attempt)
+            raise
+        except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
+            self._telemetry.emit(
+                "worker.error", role="attempt", error_type=type(error).__name__, error_message=str(error)
+            )
+            reason = f"Internal error: {type(error).__name__}"
+            outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
+        if attempt.claim.censored and not censored:
+            self._telemetry.emit(
+                "token.censored", token_id=attempt.claim.token_id, **_fingerprint(attempt.claim.prompt)
+            )
+        if outcome is None:
+            self._tell_end(attempt.claim, None, 0.0)
+        return outcome
+
+    async def _release(self, attempt: Attempt) -> None:
+        """Hand back what shutdown cut short. Shielded, or the release would be cut short too; and bounded."""
+        with anyio.move_on_after(RELEASE_WITHIN, shield=True):
+            outcome = attempt.released()
+            if await self._settler.settle(outcome) != "lost":
+                self._tell_end(attempt.claim, outcome, 0.0)
+
+    def _tell_begin(self, claim: Claim) -> None:
+        event = "token.generation.resumed" if claim.prediction_id else "token.generation.started"
+        fields: dict[str, Any] = {"prediction_id": claim.prediction_id} if claim.prediction_id else {}
+        attempt = claim.attempts + 1
+        self._telemetry.emit(
+            event, token_id=claim.token_id, attempt=attempt, max_attempts=self._rules.max_attempts, **fields
+        )
+
+    def _tell_end(self, claim: Claim, outcome: Outcome | None, duration: float) -> None:
+        told: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
+        match outcome:
+            case None:
+                self._telemetry.emit("token.lease_lost", token_id=claim.token_id, prediction_id=claim.prediction_id)
+            case Succeeded():
+                told |= {"image_url": outcome.image_url, "prediction_id": outcome.prediction_id}
+                self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)
+            case Retry():
+                event, told["retry_in_seconds"] = "token.generation.retry", round(outcome.due_in, 3)
+                self._telemetry.emit(event, **told, **self._error(outcome), attempt=max(1, outcome.attempts))
+            case Failed():
+                event = "token.generation.exhausted" if outcome.exhausted else "token.generation.failed"
+                self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
+            case Released():
+                self._telemetry.emit("token.generation.released", token_id=claim.token_id, **self._error(outcome))
+            case _:
+                assert_never(outcome)
+
+    def _error(self, outcome: Retry | Failed | Released) -> dict[str, Any]:
+        message = outcome.reason if isinstance(outcome, Released) else outcome.error
+        fields = {
+            "max_attempts": self._rules.max_attempts,
+            "error_type": outcome.error_type,
+            "error_message": message,
+            "prediction_id": outcome.prediction_id,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _fingerprint(prompt: str | None) -> dict[str, Any]:
+    """What may be told of a prompt: enough to find it again, nothing to read."""
+    text = (prompt or "").encode("utf-8", "replace")
+    return {"prompt_sha256": hashlib.sha256(text).hexdigest()[:16], "prompt_characters": len(prompt or "")}

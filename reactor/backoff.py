@@ -1,0 +1,24 @@
+"""How long to wait before trying again. Pure functions; every duration is in seconds."""
+
+import random
+
+_LONGEST_RETRY = 3600.0  # seconds; 2**n outgrows it at the thirteenth attempt
+_LONGEST_RECONNECT = 5.0  # seconds
+
+
+def retry_delay(attempts_before: int) -> float:
+    """Seconds until attempt n + 1, after n counted before this one: 1, 2, 4 … ± 10 %."""
+    return min(2.0 ** min(attempts_before, 32), _LONGEST_RETRY) * random.uniform(0.9, 1.1)  # noqa: S311  (jitter)
+
+
+def reconnect_delay(failures: int) -> float:
+    """Seconds before the next try to reach the database: up to 0.1, 0.2, 0.4 … 5, fully jittered.
+
+    Full jitter spreads a fleet that lost its database at one instant.
+    """
+    return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)  # noqa: S311  (jitter)
+
+
+def jittered(seconds: float, share: float = 0.2) -> float:
+    """`seconds` ± `share`, so that a fleet does not beat in step."""
+    return seconds * random.uniform(1.0 - share, 1.0 + share)  # noqa: S311  (jitter)

@@ -1,0 +1,42 @@
+"""The command line. One file per family of commands; each imports what it needs only once it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import click
+
+from reactor.cli.database import migrate
+from reactor.cli.run import run
+from reactor.cli.tokens import mint, retry, show, status
+from reactor.cli.trial import demo, sandbox
+from reactor.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("mint-reactor"), prog_name="reactor")
+def commands() -> None:
+    """Rows in Postgres become images, now."""
+
+
+for _command in (run, migrate, demo, sandbox, mint, status, show, retry):
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. A user's mistake is one line on stderr: exit code 2 for settings and usage, 1 for the rest."""
+    try:
+        commands.main(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SettingsError as error:
+        click.echo(f"{error}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)

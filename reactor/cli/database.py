@@ -1,0 +1,29 @@
+"""`reactor migrate`: the tables, indexes and triggers."""
+
+from __future__ import annotations
+
+import click
+
+from reactor.cli.failures import run_async
+from reactor.settings import DatabaseSettings
+
+
+@click.command()
+@click.option("--down", is_flag=True, help="Remove what the migrations added; what was there before stays.")
+def migrate(*, down: bool) -> None:
+    """Create or complete the tables in DATABASE_URL. Harmless when run again."""
+    settings = DatabaseSettings.load()
+
+    from reactor import migrations  # noqa: PLC0415  (SQLAlchemy and Alembic take a second to import)
+    from reactor.redaction import Redactor  # noqa: PLC0415
+
+    direction = migrations.downgrade if down else migrations.upgrade
+
+    async def main() -> None:
+        try:
+            await direction(settings.database_url.get_secret_value(), table=settings.tokens_table)
+        except migrations.MigrationError as error:
+            raise click.ClickException(Redactor(settings.secrets())(str(error))) from error
+
+    run_async(main)
+    click.echo(f"{settings.tokens_table}: {'removed what was added' if down else 'migrated'}")

@@ -1,0 +1,45 @@
+"""What can go wrong with a command, as the one line that its user reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import asyncpg
+import click
+
+from reactor.database import DatabaseError, Session
+from reactor.redaction import Redactor
+from reactor.table import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from reactor.settings import DatabaseSettings
+
+T = TypeVar("T")
+
+
+def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's coroutine on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: F401, PLC0415  (optional, and slow to import for commands that need no loop)
+    except ImportError:
+        return anyio.run(main)
+    return anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitable[T]]) -> T:
+    """Run `work` with a session, and turn the database's errors into one line and exit code 1."""
+    redact = Redactor(settings.secrets())
+
+    async def main() -> T:
+        session = Session(settings.database_url.get_secret_value(), name="reactor command")
+        try:
+            return await work(session)
+        except (DatabaseError, TableError, asyncpg.PostgresError) as error:
+            raise click.ClickException(redact(str(error).splitlines()[0])) from error
+        finally:
+            await session.aclose()
+
+    return run_async(main)

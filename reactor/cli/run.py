@@ -1,0 +1,34 @@
+"""`reactor run`: the worker."""
+
+from __future__ import annotations
+
+import click
+
+from reactor.cli.failures import run_async
+from reactor.settings import Settings
+
+
+@click.command()
+@click.option("--drain", is_flag=True, help="Stop once no token is detected or generating.")
+def run(*, drain: bool) -> None:
+    """Turn tokens into images until SIGTERM or Ctrl-C."""
+    settings = Settings.load()
+
+    from reactor.application import run as run_reactor  # noqa: PLC0415  (the SDK takes a second to import)
+    from reactor.logs import StructuredLog  # noqa: PLC0415
+    from reactor.redaction import Redactor  # noqa: PLC0415
+    from reactor.table import TableError  # noqa: PLC0415
+
+    log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)
+
+    async def main() -> None:
+        try:
+            await run_reactor(settings, drain=drain, log=log)
+        except* TableError as errors:
+            raise click.ClickException(str(errors.exceptions[0])) from errors
+
+    try:
+        run_async(main)
+    except ExceptionGroup as group:
+        matching = group.subgroup(click.ClickException)
+        raise matching.exceptions[0] if matching else group from None

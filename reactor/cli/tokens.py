@@ -1,0 +1,102 @@
+"""Commands about tokens: mint, status, show, retry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from reactor.cli.failures import with_database
+from reactor.listener import NAME
+from reactor.settings import DatabaseSettings
+from reactor.store import discover
+from reactor.table import plain_query
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from reactor.database import Session
+
+STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed")
+
+
+@click.command()
+@click.argument("tokens", type=click.IntRange(1, 100_000), default=1)
+@click.option("--prompt", help="The author's prompt; otherwise each token gets one of ours.")
+def mint(*, tokens: int, prompt: str | None) -> None:
+    """Mint TOKENS tokens, as a backend would, and print their ids."""
+    from reactor.prompts import sample_prompts  # noqa: PLC0415
+
+    prompts = [prompt] * tokens if prompt is not None else sample_prompts(tokens)
+    if any("\x00" in text for text in prompts):
+        raise click.UsageError("a prompt cannot hold a NUL character")
+    for row in _query("mint", prompts):
+        click.echo(row["token_id"])
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def status(*, as_json: bool) -> None:
+    """Tell how many tokens are where, and whether the intake is open."""
+    settings = DatabaseSettings.load()
+
+    async def work(session: Session) -> dict[str, Any]:
+        table = await discover(session, settings.tokens_table)
+        counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
+        (intake,) = await session.fetch(plain_query("intake"))
+        (workers,) = await session.fetch(plain_query("count_workers"), NAME)
+        return {
+            "tokens": {name: counts.get(name, 0) for name in STATUSES},
+            "intake": dict(intake),
+            "workers": workers["workers"],
+            "triggers": table.triggers_enabled,
+        }
+
+    state = with_database(settings, work)
+    if as_json:
+        click.echo(orjson.dumps(state).decode())
+        return
+    for name, count in state["tokens"].items():
+        click.echo(f"{name:<12}{count:>9,}")
+    click.echo(f"{'workers':<12}{state['workers']:>9,}")
+    intake = state["intake"]
+    click.echo(f"intake      {'paused: ' + (intake['reason'] or 'no reason given') if intake['paused'] else 'open':>9}")
+    if not state["triggers"]:
+        click.echo("triggers    missing or disabled: mints wait for the sweep; run: reactor migrate")
+
+
+@click.command()
+@click.argument("token_id", type=int)
+def show(*, token_id: int) -> None:
+    """Show all that is known of one token; its prompt only by its length."""
+    rows = _query("show", token_id)
+    if not rows:
+        raise click.ClickException(f"no token {token_id}")
+    for name, value in rows[0].items():
+        if value is not None:
+            click.echo(f"{name:<20}{value}")
+
+
+@click.command()
+@click.argument("token_ids", type=int, nargs=-1)
+@click.option("--failed", is_flag=True, help="All tokens that failed.")
+def retry(*, token_ids: tuple[int, ...], failed: bool) -> None:
+    """Set failed tokens back to detected: they begin anew, at once."""
+    if failed == bool(token_ids):
+        raise click.UsageError("give either token ids or --failed")
+    rows = _query("retry", None if failed else list(token_ids))
+    missing = sorted(set(token_ids) - {row["token_id"] for row in rows})
+    click.echo(f"{len(rows)} set back to detected")
+    if missing:
+        raise click.ClickException(f"not failed, or not there: {', '.join(map(str, missing))}")
+
+
+def _query(name: str, *arguments: Any) -> list[asyncpg.Record]:
+    settings = DatabaseSettings.load()
+
+    async def work(session: Session) -> list[asyncpg.Record]:
+        table = await discover(session, settings.tokens_table)
+        return await session.fetch(table.query(name), *arguments)
+
+    return with_database(settings, work)

@@ -1,0 +1,152 @@
+"""Connections to PostgreSQL, and everything that is set on them.
+
+A worker has a connection per role, not one pool: a claim must not queue behind a renewal. A statement whose
+connection broke or whose await was cancelled has an unknown outcome (45 % of cancelled autocommit UPDATEs had
+committed when we measured), so such a connection is terminated, never used again, and the caller is told which of
+the two happened: ConnectionLostError (unknown) or RolledBackError (certainly nothing).
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import asyncpg
+
+CONNECT_WITHIN = 5.0  # seconds
+ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
+SERVER_SETTINGS = {
+    "statement_timeout": "8s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "15s",
+    "idle_session_timeout": "0",  # a role's default would kill the idle listener
+    "default_transaction_isolation": "read committed",  # a stricter role default would fail claims with 40001
+    "default_transaction_read_only": "off",
+    "jit": "off",
+    # How soon the server notices a dead worker, and lets go of its liveness lock.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "client_connection_check_interval": "2s",
+}
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}  # shutdown, starting up, full, timeouts
+_ROLLED_BACK_STATES = {"40P01", "40001", "55P03", "57014", "53100", "53200", "25006"}  # deadlock … full, read-only
+
+
+class DatabaseError(Exception):
+    """The database could not serve a statement now; nobody's token is to blame. Retry."""
+
+
+class ConnectionLostError(DatabaseError):
+    """The connection was lost or never made: the statement may have committed or not."""
+
+
+class RolledBackError(DatabaseError):
+    """The server rolled the statement back: deadlock, lock or statement timeout, disk full, read-only."""
+
+
+async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Connection[Any]:
+    """Open one connection, with our settings where the other end takes them.
+
+    A transaction pooler refuses startup parameters that it does not know, and prepared statements are not its
+    clients' own: it gets neither. Raises ConnectionLostError where no connection can be had.
+    """
+    try:
+        connection = await _open(dsn, name, pooled=pooled)
+    except (*_LOST, asyncpg.PostgresError, ValueError) as error:
+        raise ConnectionLostError(f"{type(error).__name__}: {error}") from error
+    _keep_alive(connection)
+    return connection
+
+
+async def _open(dsn: str, name: str, *, pooled: bool) -> asyncpg.Connection[Any]:
+    named = {"application_name": name}
+    if not pooled:
+        with suppress(asyncpg.ProtocolViolationError):  # "unsupported startup parameter": a pooler after all
+            return await asyncpg.connect(
+                dsn,
+                timeout=CONNECT_WITHIN,
+                command_timeout=ANSWER_WITHIN,
+                server_settings=named | SERVER_SETTINGS,
+            )
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_WITHIN,
+        command_timeout=ANSWER_WITHIN,
+        server_settings=named,
+        statement_cache_size=0,
+    )
+
+
+def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    # asyncpg sets TCP_NODELAY only, and has no public way to its socket.
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with suppress(OSError):  # a kernel that lacks an option keeps its default
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Session:
+    """One connection, opened at first use and anew after every loss; one statement at a time."""
+
+    def __init__(self, dsn: str, *, name: str, pooled: bool = False) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._pooled = pooled
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = anyio.Lock()
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows.
+
+        Raises ConnectionLostError, RolledBackError, or asyncpg.PostgresError where the statement itself is refused.
+        """
+        async with self._turn:
+            connection = await self._connected()
+            try:
+                return await connection.fetch(query, *arguments)
+            except (*_LOST, asyncpg.PostgresError) as error:
+                raise self._judged(error) from error
+            except anyio.get_cancelled_exc_class():
+                self.drop()
+                raise
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, name=self._name, pooled=self._pooled)
+        return self._connection
+
+    def _judged(self, error: Exception) -> Exception:
+        state = getattr(error, "sqlstate", None) or ""
+        told = f"{type(error).__name__}: {error}"
+        if state in _ROLLED_BACK_STATES:
+            return RolledBackError(told)
+        # asyncpg reports an argument that it cannot encode as an InterfaceError too: that one is the row's fault.
+        unencodable = isinstance(error, ValueError)
+        if unencodable or (state and state not in _LOST_STATES and not state.startswith("08")):
+            return error
+        self.drop()
+        return ConnectionLostError(told)
+
+    def drop(self) -> None:
+        """Terminate the connection, without a word to the other side, which may not be there to hear it."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def aclose(self) -> None:
+        """Say goodbye, or drop it where that takes long."""
+        if self._connection is not None:
+            with suppress(*_LOST, asyncpg.PostgresError):
+                await self._connection.close(timeout=1.0)
+            self._connection = None

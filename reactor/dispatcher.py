@@ -1,0 +1,121 @@
+"""Wait, claim, start, repeat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import jittered, reconnect_delay
+from reactor.database import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactor.keeper import Keeper
+    from reactor.store import Store
+    from reactor.telemetry import Trouble
+    from reactor.tokens import Claim
+    from reactor.wake import Wake
+
+CLAIM_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end a claim first
+AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
+LONGEST_AFTER_EMPTY = 1.0  # seconds; what is due but stays locked by somebody else is not asked for in a spin
+
+
+class Dispatcher:
+    """Keeps every slot busy as long as there is something to claim."""
+
+    def __init__(  # noqa: PLR0913  (the roles between which it dispatches)
+        self,
+        store: Store,
+        keeper: Keeper,
+        wake: Wake,
+        trouble: Trouble,
+        *,
+        worker: Callable[[], int],
+        start: Callable[[Claim], None],
+        claiming: anyio.Lock,
+        sweep: float,
+    ) -> None:
+        self._store = store
+        self._keeper = keeper
+        self._wake = wake
+        self._trouble = trouble
+        self._worker = worker
+        self._start = start
+        self._claiming = claiming
+        self._sweep = sweep
+        self._failures = 0
+        self._empty = 0
+
+    async def run(self) -> None:
+        """Claim and start until cancelled."""
+        while True:
+            self._wake.clear()
+            free = self._keeper.free
+            if free and await self._claim(free) == free:
+                continue
+            await self._rest(free)
+
+    async def drain(self) -> None:
+        """Claim and start until no token is detected or generating anywhere."""
+        while True:
+            self._wake.clear()
+            free = self._keeper.free
+            if free and await self._claim(free) == free:
+                continue
+            if not self._keeper.held and not await self._unfinished():
+                return
+            await self._rest(free)
+
+    async def _claim(self, free: int) -> int:
+        """Claim up to `free` tokens and start them; return how many.
+
+        Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens.
+        """
+        with anyio.move_on_after(CLAIM_WITHIN, shield=True):
+            async with self._claiming:
+                try:
+                    claims = await self._store.claim(free, self._worker())
+                except DatabaseError as error:
+                    self._trouble.met(error)
+                    self._failures += 1
+                    return 0
+                for claim in claims:
+                    self._start(claim)
+            self._trouble.passed()
+            self._failures = 0
+            self._empty = 0 if claims else self._empty + 1
+            return len(claims)
+        return 0
+
+    async def _rest(self, free: int) -> None:
+        """Sleep to the earliest of a wake, a freed slot (which wakes too), the next due time and the sweep."""
+        if self._failures:
+            await anyio.sleep(reconnect_delay(self._failures))
+            return
+        if free and self._empty:
+            await anyio.sleep(AFTER_EMPTY)
+        with anyio.move_on_after(await self._until_due() if free else None):
+            await self._wake.wait()
+
+    async def _until_due(self) -> float:
+        due_in = None
+        try:
+            due_in = await self._store.next_due()
+        except DatabaseError as error:
+            self._trouble.met(error)
+            self._failures += 1
+        sweep = jittered(self._sweep)
+        if due_in is None:
+            return sweep
+        spin = min(AFTER_EMPTY * 2 ** min(self._empty, 10), LONGEST_AFTER_EMPTY) if self._empty else 0.0
+        return min(max(due_in, spin), sweep)
+
+    async def _unfinished(self) -> bool:
+        try:
+            return await self._store.unfinished()
+        except DatabaseError as error:
+            self._trouble.met(error)
+            return True

@@ -1,0 +1,135 @@
+"""The ear: one connection of its own that hears mints, and is proven to hear.
+
+    connect ──▶ liveness lock ──▶ LISTEN ──▶ wake ──▶ wait, probed every PROBE_EVERY ──lost or deaf──▶ connect …
+
+A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
+healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
+arrives. So the probe is rung from another connection, and must arrive here.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+from anyio import TASK_STATUS_IGNORED
+
+from reactor.backoff import jittered, reconnect_delay
+from reactor.database import DatabaseError, connect
+from reactor.table import plain_query
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from reactor.store import Store
+    from reactor.telemetry import Telemetry
+    from reactor.wake import Wake
+
+NAME = "reactor listener"  # application_name; workers are counted by it
+PROBE_EVERY = 10.0  # seconds
+PROBE_WITHIN = 5.0  # seconds
+DEAF_AFTER = 2  # connections in a row that heard no probe: a pooler, and reconnecting more often would not help
+DEAF_PAUSE = 60.0  # seconds between reconnects then
+
+
+class _LostError(Exception):
+    """The connection is gone, or hears nothing."""
+
+
+class Listener:
+    """Rings the wake. `key` tells under which key this worker may claim."""
+
+    def __init__(self, dsn: str, store: Store, wake: Wake, telemetry: Telemetry, *, worker: int) -> None:
+        self._dsn = dsn
+        self._store = store
+        self._wake = wake
+        self._telemetry = telemetry
+        self._worker = worker
+        self._channel = f"reactor_probe_{worker}"
+        self._deaf = 0
+        self._told_lost = False
+        self.proven = False
+
+    @property
+    def key(self) -> int:
+        """The worker's key; negative while no proven listener holds its liveness lock."""
+        return self._worker if self.proven else -self._worker
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled. Started once it listens, or once the first try has failed."""
+        failures = 0
+        while True:
+            try:
+                connection = await connect(self._dsn, name=NAME)
+                failures = 0
+                try:
+                    await self._listen(connection, task_status)
+                finally:
+                    self.proven = False
+                    connection.terminate()
+            except (_LostError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                self._tell_lost(error)
+            task_status.started()
+            failures += 1
+            await anyio.sleep(jittered(DEAF_PAUSE) if self._deaf >= DEAF_AFTER else reconnect_delay(failures))
+
+    async def _listen(self, connection: asyncpg.Connection[Any], task_status: TaskStatus[None]) -> None:
+        lost, heard = anyio.Event(), _Heard()
+        connection.add_termination_listener(lambda _connection: lost.set())
+        locked = await connection.fetchval(plain_query("liveness"), self._worker)
+        await connection.add_listener(self._channel, heard)
+        await connection.add_listener(self._store.table.wake_channel, self._ring)
+        self._wake.ring()
+        self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
+        self._told_lost = False
+        task_status.started()
+        while True:
+            await self._probe(heard, lost)
+            self.proven, self._deaf = bool(locked), 0
+            with anyio.move_on_after(jittered(PROBE_EVERY)):
+                await lost.wait()
+            if lost.is_set():
+                raise _LostError("the connection was closed")
+
+    def _ring(self, *_: Any) -> None:
+        self._wake.ring()
+
+    async def _probe(self, heard: _Heard, lost: anyio.Event) -> None:
+        """Raise _LostError where a ring from another connection does not arrive."""
+        heard.reset()
+        with suppress(DatabaseError):  # nothing was rung: the other connection's trouble says nothing of this one
+            await self._store.ring(self._channel)
+            with anyio.move_on_after(PROBE_WITHIN):
+                await heard.wait()
+                return
+            if lost.is_set():
+                raise _LostError("the connection was closed")
+            self._deaf += 1
+            if self._deaf == DEAF_AFTER:
+                self._telemetry.emit(
+                    "listener.degraded", error_message="connected, but no notification arrives: a pooler?"
+                )
+            raise _LostError("a probe did not arrive")
+
+    def _tell_lost(self, error: Exception) -> None:
+        if not self._told_lost:
+            self._told_lost = True
+            self._telemetry.emit("listener.lost", error_type=type(error).__name__.strip("_"), error_message=str(error))
+
+
+class _Heard:
+    """The probe's callback, and whether it was called since the last reset."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def __call__(self, *_: Any) -> None:
+        self._event.set()
+
+    def reset(self) -> None:
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()

@@ -1,0 +1,85 @@
+"""Events as log lines: JSON on stdout for machines, colours on a terminal, or the host's own logging."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactor.redaction import Redactor
+
+# What is not named here is told at INFO: a token's life in two lines, and the worker's own.
+_LEVELS = {
+    "worker.error": logging.ERROR,
+    "listener.lost": logging.WARNING,
+    "listener.degraded": logging.WARNING,
+    "database.lost": logging.WARNING,
+    "intake.paused": logging.WARNING,
+    "token.generation.retry": logging.WARNING,
+    "token.generation.exhausted": logging.ERROR,
+    "token.generation.failed": logging.ERROR,
+    "token.lease_lost": logging.WARNING,
+    "token.censored": logging.WARNING,
+    "dispatcher.claimed": logging.DEBUG,
+    "dispatcher.waiting": logging.DEBUG,
+}
+
+
+class StructuredLog:
+    """The sink of the command line: one line an event on stdout."""
+
+    def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
+        terminal = (style or ("console" if sys.stdout.isatty() else "json")) == "console"
+        self._logger = structlog.wrap_logger(
+            structlog.WriteLogger(sys.stdout),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _redacting(redact),
+                structlog.dev.ConsoleRenderer() if terminal else _json,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+        )
+
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        self._logger.log(_LEVELS.get(event, logging.INFO), event, **fields)
+
+
+class HostLog:
+    """The sink inside somebody else's application: its logging, its handlers, its level."""
+
+    def __init__(self, redact: Redactor) -> None:
+        self._redact = redact
+        self._logger = logging.getLogger("reactor")
+
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        level = _LEVELS.get(event, logging.INFO)
+        if self._logger.isEnabledFor(level):
+            told = {name: _clean(self._redact, value) for name, value in fields.items()}
+            self._logger.log(level, "%s %s", event, _dumps(told), extra={"reactor": told})
+
+
+def _redacting(redact: Redactor) -> Callable[[Any, str, Any], Any]:
+    def process(_logger: Any, _method: str, fields: Any) -> Any:
+        return {name: _clean(redact, value) for name, value in fields.items()}
+
+    return process
+
+
+def _clean(redact: Redactor, value: Any) -> Any:
+    return redact(value, longest=2048) if isinstance(value, str) else value
+
+
+def _json(_logger: Any, _method: str, fields: Any) -> str:
+    first = {"timestamp": fields.pop("timestamp"), "level": fields.pop("level"), "event": fields.pop("event")}
+    return _dumps(first | fields)
+
+
+def _dumps(fields: dict[str, Any]) -> str:
+    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

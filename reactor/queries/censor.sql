@@ -1,0 +1,21 @@
+-- Turns to the fallback prompt: counts the rejection and makes a new intent to buy, before anything is sent.
+-- $1 id        uuid
+-- $2 epoch     bigint
+-- $3 worker    bigint
+-- $4 attempts  integer  after counting the rejection
+-- $5 error     text     why it was rejected
+-- Returns the new seed and when it was written; no row where the token was lost. Run again it gives the same seed.
+-- Leans on the primary key.
+UPDATE {table}
+SET
+  generation_censored = true,
+  generation_attempts = $4,
+  generation_error = $5,
+  generation_prediction_id = CASE WHEN generation_censored THEN generation_prediction_id END,
+  generation_seed = CASE WHEN generation_censored THEN generation_seed ELSE floor(random() * 2147483648)::integer END,
+  generation_seeded_at = CASE WHEN generation_censored THEN generation_seeded_at ELSE now() END
+WHERE {key} = $1
+  AND status = {generating}
+  AND generation_epoch = $2
+  AND generation_worker = $3
+RETURNING generation_seed AS seed, generation_seeded_at AS seeded_at;

@@ -1,0 +1,5 @@
+-- Counts tokens by status.
+-- Returns status (lower case) and tokens.
+SELECT lower(status::text) AS status, count(*) AS tokens
+FROM {table}
+GROUP BY 1;

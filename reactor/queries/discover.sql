@@ -1,0 +1,27 @@
+-- Tells how the tokens table really looks.
+-- $1 tokens  text  as TOKENS_TABLE gives it: a name on the search path, or schema.name
+-- Returns one row: schema, name, the status column's type (schema-qualified where it is not built in) and labels,
+-- whether our columns, reactor.intake, authors and the triggers are there.
+SELECT
+  namespace.nspname AS schema,
+  class.relname AS name,
+  CASE WHEN type.typtype = 'e' THEN format('%I.%I', type_namespace.nspname, type.typname) END AS status_enum,
+  ARRAY(
+    SELECT enumlabel::text FROM pg_catalog.pg_enum WHERE enumtypid = type.oid ORDER BY enumsortorder
+  ) AS labels,
+  EXISTS (
+    SELECT FROM pg_catalog.pg_attribute
+    WHERE attrelid = class.oid AND attname = 'generation_epoch' AND NOT attisdropped
+  ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
+  (
+    SELECT count(*) = 2 FROM pg_catalog.pg_trigger
+    JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+    JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
+    WHERE tgrelid = class.oid AND tgenabled IN ('O', 'A')
+  ) AS triggers_enabled
+FROM pg_catalog.pg_class AS class
+JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+LEFT JOIN pg_catalog.pg_attribute AS status ON status.attrelid = class.oid AND status.attname = 'status'
+LEFT JOIN pg_catalog.pg_type AS type ON type.oid = status.atttypid
+LEFT JOIN pg_catalog.pg_namespace AS type_namespace ON type_namespace.oid = type.typnamespace
+WHERE class.oid = to_regclass($1);

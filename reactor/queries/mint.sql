@@ -1,0 +1,23 @@
+-- Mints tokens, one author for each prompt: what a backend does, for demos and trials.
+-- $1 prompts  text[]
+-- Returns the token_ids, in the order of the prompts.
+WITH given AS (
+  SELECT gen_random_uuid() AS author_id, prompt, position
+  FROM unnest($1::text[]) WITH ORDINALITY AS given (prompt, position)
+),
+written AS (
+  INSERT INTO {authors} (id, wallet_address, prompt_text)
+  SELECT author_id, left('0x' || replace(author_id::text || gen_random_uuid()::text, '-', ''), 42), prompt
+  FROM given
+),
+minted AS (
+  INSERT INTO {table} (author_id)
+  SELECT author_id
+  FROM given
+  ORDER BY position
+  RETURNING token_id, author_id
+)
+SELECT token_id
+FROM minted
+JOIN given USING (author_id)
+ORDER BY position;

@@ -1,0 +1,25 @@
+-- Tells when a claim could find something next.
+-- $1 create_interval  double precision  seconds between creates that the rate limit allows; 0: no limit
+-- Returns seconds from now, 0 where it could already; no row where nothing waits for a known time.
+-- Leans on the two partial indexes WHERE status = 'detected'.
+WITH waiting AS (
+  SELECT CASE
+    WHEN EXISTS (SELECT FROM {table} WHERE status = {detected} AND generation_due_at IS NULL) THEN 0
+    ELSE (
+      SELECT extract(epoch FROM generation_due_at - clock_timestamp())
+      FROM {table}
+      WHERE status = {detected} AND generation_due_at IS NOT NULL
+      ORDER BY generation_due_at
+      LIMIT 1
+    )
+  END AS seconds
+)
+SELECT greatest(
+  0,
+  waiting.seconds,
+  extract(epoch FROM paused_until - clock_timestamp()),
+  CASE WHEN $1 > 0 THEN extract(epoch FROM arrival_at - clock_timestamp()) + $1 - greatest(10, $1) END
+)::double precision AS due_in
+FROM waiting, reactor.intake
+WHERE waiting.seconds IS NOT NULL
+  AND (paused_until IS NULL OR paused_until < 'infinity');

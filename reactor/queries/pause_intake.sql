@@ -1,0 +1,18 @@
+-- Closes the gate for the whole fleet, never for less than it is already closed for.
+-- $1 seconds  double precision  from now; null: until somebody opens it
+-- $2 reason   text
+-- Returns whether it was open before; no row where it was closed for longer.
+WITH pause AS (
+  SELECT
+    paused_until IS NULL AS was_open,
+    coalesce(clock_timestamp() + make_interval(secs => $1), 'infinity') AS until
+  FROM reactor.intake
+)
+UPDATE reactor.intake
+SET
+  paused_until = pause.until,
+  pause_seconds = least(60, greatest(1, coalesce($1, 1))),
+  reason = $2
+FROM pause
+WHERE paused_until IS NULL OR paused_until < pause.until
+RETURNING pause.was_open;

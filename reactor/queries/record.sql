@@ -1,0 +1,16 @@
+-- Writes down what was bought, before its result is there.
+-- $1 ids             uuid[]
+-- $2 epochs          bigint[]  in the order of $1
+-- $3 keys            bigint[]  worker keys, in the order of $1
+-- $4 prediction_ids  text[]    in the order of $1
+-- Returns the ids that took it; the others were lost. Run again it does the same.
+-- Leans on the primary key.
+UPDATE {table} AS token
+SET generation_prediction_id = bought.prediction_id
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[]) AS bought (id, epoch, worker, prediction_id)
+WHERE token.{key} = ANY ($1::uuid[])
+  AND token.{key} = bought.id
+  AND token.status = {generating}
+  AND token.generation_epoch = bought.epoch
+  AND token.generation_worker = bought.worker
+RETURNING token.{key} AS id;

@@ -1,0 +1,76 @@
+-- Lets tokens go, any number at once, each fenced by id, status, epoch and worker.
+-- $1 ids             uuid[]
+-- $2 epochs          bigint[]            and all that follow: in the order of $1
+-- $3 keys            bigint[]            worker keys
+-- $4 statuses        text[]              uploading, failed or detected
+-- $5 image_urls      text[]              where uploading
+-- $6 errors          text[]              null: keep the last one, except that success clears it
+-- $7 prediction_ids  text[]              null: keep the recorded one
+-- $8 attempts        integer[]           counted so far
+-- $9 due_in          double precision[]  seconds; where detected
+-- $10 purchases_over boolean[]           forget seed and prediction id: the next attempt buys anew
+-- Returns id and answer: won; already (a repeat, after an outcome that never reached us); lost.
+-- Leans on the primary key. Rows are locked in key order, so that two batches cannot deadlock.
+WITH outcomes AS (
+  SELECT id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over
+  FROM unnest(
+    $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::integer[], $9::double precision[], $10::boolean[]
+  ) AS given (id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over)
+),
+held AS (
+  SELECT {key} AS key
+  FROM {table}
+  WHERE {key} = ANY ($1::uuid[])
+  ORDER BY {key}
+  FOR NO KEY UPDATE
+),
+won AS (
+  UPDATE {table} AS token
+  SET
+    status = CASE outcomes.status
+      WHEN 'uploading' THEN {uploading}
+      WHEN 'failed' THEN {failed}
+      ELSE {detected}
+    END,
+    image_url = coalesce(outcomes.image_url, token.image_url),
+    generation_attempts = outcomes.attempts,
+    generation_error = CASE
+      WHEN outcomes.status = 'uploading' THEN NULL
+      ELSE coalesce(outcomes.error, token.generation_error)
+    END,
+    generation_due_at = CASE
+      WHEN outcomes.status = 'detected' THEN clock_timestamp() + make_interval(secs => outcomes.due_in)
+    END,
+    generation_lease_ends_at = NULL,
+    generation_worker = NULL,
+    generation_seed = CASE WHEN outcomes.purchase_over THEN NULL ELSE token.generation_seed END,
+    generation_seeded_at = CASE WHEN outcomes.purchase_over THEN NULL ELSE token.generation_seeded_at END,
+    generation_prediction_id = CASE
+      WHEN outcomes.purchase_over THEN NULL
+      ELSE coalesce(outcomes.prediction_id, token.generation_prediction_id)
+    END
+  FROM outcomes
+  WHERE token.{key} = ANY (ARRAY(SELECT key FROM held))
+    AND token.{key} = outcomes.id
+    AND token.status = {generating}
+    AND token.generation_epoch = outcomes.epoch
+    AND token.generation_worker = outcomes.worker
+  RETURNING token.{key} AS key
+)
+SELECT
+  outcomes.id,
+  CASE
+    WHEN won.key IS NOT NULL THEN 'won'
+    WHEN token.generation_epoch = outcomes.epoch
+      AND token.generation_worker IS NULL
+      AND token.status <> {generating}
+      AND token.generation_attempts = outcomes.attempts
+      AND (outcomes.image_url IS NULL OR token.image_url = outcomes.image_url)
+      AND (outcomes.status <> 'failed' OR token.generation_error = outcomes.error)
+      THEN 'already'
+    ELSE 'lost'
+  END AS answer
+FROM outcomes
+LEFT JOIN won ON won.key = outcomes.id
+LEFT JOIN {table} AS token ON token.{key} = outcomes.id AND token.{key} = ANY ($1::uuid[]);

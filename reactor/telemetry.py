@@ -1,0 +1,45 @@
+"""What happened, told once. Code emits; sinks (logs, metrics) format."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """Takes events. Must not block, await or raise."""
+
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        """Take one event, named `noun.past_verb`, with flat fields."""
+
+
+class Telemetry:
+    """Fans events out to the sinks."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Tell every sink. Prompts and secrets are never among the fields."""
+        for sink in self._sinks:
+            sink(event, fields)
+
+
+class Trouble:
+    """One role's faults, told once when they begin and not again until they have passed."""
+
+    def __init__(self, telemetry: Telemetry, role: str) -> None:
+        self._telemetry = telemetry
+        self._role = role
+        self._told = False
+
+    def met(self, error: Exception) -> None:
+        """Tell of the error, unless one was told already."""
+        if not self._told:
+            self._told = True
+            self._telemetry.emit(
+                "worker.error", role=self._role, error_type=type(error).__name__, error_message=str(error)
+            )
+
+    def passed(self) -> None:
+        """The next error is news again."""
+        self._told = False

@@ -1,0 +1,86 @@
+"""A token as a worker holds it, and the ways in which it is let go.
+
+One constructor per legal transition out of `generating`:
+
+    Succeeded → uploading      Retry → detected, due later, counted
+    Failed    → failed         Released → detected, nothing counted
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID  # noqa: TC003  (a dataclass field: readers resolve it at run time)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A token in `generating`, ours as long as nobody raised its epoch."""
+
+    id: UUID
+    token_id: int
+    epoch: int
+    worker: int
+    prompt: str | None  # the author's; None where there is no author or no text
+    attempts: int  # counted so far
+    censored: bool  # the fallback prompt is in use
+    seed: int  # 0 … 2³¹ - 1: the intent to buy, and the model's seed
+    seeded_at: datetime  # by the database's clock
+    seed_was_set: bool  # by an earlier claim: something may have been bought with it
+    rescued: bool  # taken over while its request may still have been in flight
+    prediction_id: str | None
+    probe: bool  # the one token that a half-open gate let through
+    age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
+    asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The image is there."""
+
+    claim: Claim
+    image_url: str
+    prediction_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Back to `detected`, to be claimed again in `due_in` seconds."""
+
+    claim: Claim
+    error: str
+    error_type: str
+    attempts: int
+    due_in: float
+    prediction_id: str | None
+    purchase_over: bool  # seed and prediction id are forgotten: the next attempt buys anew
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end, with a reason."""
+
+    claim: Claim
+    error: str
+    error_type: str
+    attempts: int
+    prediction_id: str | None
+    exhausted: bool = False  # the last of several attempts, not a verdict on the token
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Handed back as it was: stopping is not failing, and the account's troubles are not the token's."""
+
+    claim: Claim
+    reason: str | None
+    error_type: str | None
+    due_in: float
+    prediction_id: str | None
+    purchase_over: bool = False
+
+
+Outcome = Succeeded | Retry | Failed | Released

@@ -1,0 +1,55 @@
+"""The outcome table: what an error does to the token. Pure; what it does to the gate is in `intake.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reactor.backoff import retry_delay
+from reactor.errors import AccountError, ContentPolicyError, RateLimitedError, TransientError, UnauthorizedError
+from reactor.tokens import Failed, Released, Retry
+
+if TYPE_CHECKING:
+    from reactor.errors import GenerationError
+    from reactor.tokens import Claim
+
+
+def verdict(
+    claim: Claim,
+    error: GenerationError,
+    *,
+    prediction_id: str | None,
+    max_attempts: int,
+    count_rate_limits: bool,
+) -> Retry | Failed | Released:
+    """Return what becomes of a token whose attempt ended in `error`.
+
+    A content rejection gets here only once the fallback prompt was rejected too.
+    """
+    match error:
+        case TransientError():
+            return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits)
+        case AccountError():
+            return _released(claim, error, prediction_id)
+        case UnauthorizedError() if not error.purchase_over:
+            # The token was refused while a bought image was under way: that image is not thrown away.
+            return _released(claim, error, prediction_id)
+        case ContentPolicyError():
+            return Failed(claim, str(error), error.kind, claim.attempts + 1, prediction_id)
+        case _:
+            return Failed(claim, str(error), error.kind, claim.attempts, prediction_id)
+
+
+def _again(
+    claim: Claim, error: TransientError, prediction_id: str | None, max_attempts: int, *, count_rate_limits: bool
+) -> Retry | Failed:
+    counted = count_rate_limits or not isinstance(error, RateLimitedError)
+    attempts = claim.attempts + counted
+    if counted and attempts >= max_attempts:
+        told = f"{error} after {attempts} attempt{'s' if attempts > 1 else ''}"
+        return Failed(claim, told, error.kind, attempts, prediction_id, exhausted=True)
+    due_in = retry_delay(claim.attempts) if error.retry_after is None else error.retry_after
+    return Retry(claim, str(error), error.kind, attempts, due_in, prediction_id, purchase_over=error.purchase_over)
+
+
+def _released(claim: Claim, error: GenerationError, prediction_id: str | None) -> Released:
+    return Released(claim, str(error), error.kind, 0.0, prediction_id, purchase_over=error.purchase_over)

@@ -1,0 +1,217 @@
+"""The composition root: who talks to whom, and in which order things stop.
+
+    upkeep ─────────── listener, settler, renewals, intake's checks
+      └─ attempts ──── one task per token held
+           └─ intake ─ dispatcher, rescue
+
+Stopping goes from the inside out. The first signal cancels intake: nothing more is claimed. Attempts get the grace,
+then are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep ends last: leases are
+renewed and outcomes written as long as anybody holds a token.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.attempt import Attempt, Rules
+from reactor.attempts import Attempts
+from reactor.backoff import reconnect_delay
+from reactor.database import DatabaseError, Session
+from reactor.dispatcher import Dispatcher
+from reactor.intake import Intake
+from reactor.keeper import Keeper
+from reactor.listener import Listener
+from reactor.settler import Settler
+from reactor.store import Store, discover
+from reactor.telemetry import Trouble
+from reactor.wake import Wake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from anyio.abc import TaskGroup
+
+    from reactor.providers import Provider
+    from reactor.redaction import Redactor
+    from reactor.settings import Settings
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
+
+
+class Worker:
+    """One reactor process."""
+
+    def __init__(self, settings: Settings, provider: Provider, telemetry: Telemetry, redact: Redactor) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._telemetry = telemetry
+        self._redact = redact
+        self._key = (
+            secrets.randbelow(2**63 - 1) + 1
+        )  # new at every start: a host name or a pid comes back, this does not
+        self._wake = Wake()
+        self._intake_scope = anyio.CancelScope()
+        self._attempts_scope: anyio.CancelScope | None = None
+
+    def stop(self) -> None:
+        """Stop claiming and let attempts finish within the grace; called again, release them at once."""
+        if not self._intake_scope.cancel_called:
+            self._intake_scope.cancel()
+        elif self._attempts_scope is not None:
+            self._attempts_scope.cancel()
+
+    def stop_now(self) -> None:
+        """Release everything at once."""
+        self.stop()
+        self.stop()
+
+    async def run(self, *, drain: bool = False) -> None:
+        """Work until stopped; with `drain`, until nothing is detected or generating.
+
+        Cancelled from outside, it still hands back what it holds. Raises TableError where the table is not migrated.
+        """
+        async with anyio.create_task_group() as watch:
+            watch.start_soon(self._stop_when_cancelled)
+            with anyio.CancelScope(shield=True):
+                async with self._sessions() as sessions:
+                    await self._run(sessions, drain=drain)
+            watch.cancel_scope.cancel()
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop_now()
+
+    async def _run(self, sessions: dict[str, Session], *, drain: bool) -> None:
+        store: Store | None = None
+        with self._intake_scope:
+            store = await self._store(sessions)
+        if store is None:
+            return
+        self._telemetry.emit("worker.started", worker=self._key, table=store.table.relation)
+        if not store.table.triggers_enabled:
+            message = f"no enabled wake triggers on {store.table.relation}: mints wait for the sweep"
+            self._telemetry.emit("listener.degraded", error_message=message)
+        async with anyio.create_task_group() as upkeep:
+            await self._work(store, upkeep, drain=drain)
+            upkeep.cancel_scope.cancel()
+        self._telemetry.emit("worker.stopped", worker=self._key)
+
+    async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
+        settings, telemetry, wake = self._settings, self._telemetry, self._wake
+        keeper = Keeper(store, telemetry, wake, slots=settings.worker_batch_size, lease=settings.lease_seconds)
+        settler = Settler(store, Trouble(telemetry, "settler"))
+        intake = Intake(store, self._provider, telemetry, wake)
+        listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=self._key)
+        upkeep.start_soon(settler.run)
+        upkeep.start_soon(keeper.renew, Trouble(telemetry, "keeper"))
+        upkeep.start_soon(intake.run)
+        await upkeep.start(listener.run)
+        async with anyio.create_task_group() as group:
+            self._attempts_scope = group.cancel_scope
+            attempts = Attempts(
+                group,
+                attempt=self._attempt(settler, intake),
+                keeper=keeper,
+                settler=settler,
+                telemetry=telemetry,
+                rules=self._rules,
+            )
+            await self._take_in(store, keeper, attempts, worker=lambda: listener.key, drain=drain)
+            group.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
+        with anyio.move_on_after(DRAIN_WITHIN):
+            await settler.drained()
+
+    async def _take_in(
+        self, store: Store, keeper: Keeper, attempts: Attempts, *, worker: Callable[[], int], drain: bool
+    ) -> None:
+        claiming = anyio.Lock()
+        dispatcher = Dispatcher(
+            store,
+            keeper,
+            self._wake,
+            Trouble(self._telemetry, "dispatcher"),
+            worker=worker,
+            start=attempts.start,
+            claiming=claiming,
+            sweep=self._settings.poll_interval_seconds,
+        )
+        with self._intake_scope:
+            async with anyio.create_task_group() as intake:
+                intake.start_soon(keeper.rescue, worker, attempts.start, claiming)
+                await (dispatcher.drain() if drain else dispatcher.run())
+                intake.cancel_scope.cancel()
+
+    async def _store(self, sessions: dict[str, Session]) -> Store:
+        """Look the table up, waiting for the database as long as it takes."""
+        trouble, failures = Trouble(self._telemetry, "worker"), 0
+        while True:
+            try:
+                table = await discover(sessions["rest"], self._settings.tokens_table)
+            except DatabaseError as error:
+                trouble.met(error)
+                await anyio.sleep(reconnect_delay(failures))
+                failures += 1
+            else:
+                limit = self._settings.rate_limit_per_minute
+                return Store(
+                    table,
+                    self._redact,
+                    **sessions,
+                    lease=self._settings.lease_seconds,
+                    create_interval=60.0 / limit if limit else 0.0,
+                )
+
+    @asynccontextmanager
+    async def _sessions(self) -> AsyncIterator[dict[str, Session]]:
+        dsn = self._settings.database_url.get_secret_value()
+        pooled = self._settings.listen_database_url is not None
+        names = ("claims", "writes", "renewals", "rest")
+        sessions = {name: Session(dsn, name=f"reactor {name}", pooled=pooled) for name in names}
+        try:
+            yield sessions
+        finally:
+            with anyio.move_on_after(1.0, shield=True):
+                for session in sessions.values():
+                    await session.aclose()
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(
+            fallback_prompt=self._settings.fallback_censored_prompt,
+            default_prompt=self._settings.default_prompt,
+            deadline=self._settings.generation_timeout_seconds,
+            max_attempts=self._settings.max_attempts,
+            count_rate_limits=self._settings.count_rate_limits,
+        )
+
+    def _attempt(self, settler: Settler, intake: Intake) -> Callable[[Claim, Callable[[], bool]], Attempt]:
+        make = partial(
+            Attempt,
+            provider=self._provider,
+            intake=intake,
+            settler=settler,
+            telemetry=self._telemetry,
+            rules=self._rules,
+        )
+        return lambda claim, lease_runs: make(claim, lease_runs=lease_runs)
+
+
+async def obey_signals(worker: Worker) -> None:
+    """Stop the worker on SIGTERM or SIGINT, and at once on the second. Main thread only."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for _ in received:
+            worker.stop()
+
+
+def _listen_dsn(settings: Settings) -> str:
+    return (settings.listen_database_url or settings.database_url).get_secret_value()
