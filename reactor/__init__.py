@@ -11,8 +11,22 @@
 `worker.py` puts them together; `store.py` is all that they say to the database.
 """
 
-from reactor.application import lifespan, run
-from reactor.settings import Settings, SettingsError
-from reactor.table import TableError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reactor.application import lifespan, run
+    from reactor.settings import Settings, SettingsError
+    from reactor.table import TableError
 
 __all__ = ["Settings", "SettingsError", "TableError", "lifespan", "run"]
+
+_HOMES = {"lifespan": "application", "run": "application", "TableError": "table"}
+
+
+def __getattr__(name: str) -> Any:
+    # At first use: the provider's SDK takes a second to import, and `reactor --help` needs none of it.
+    if name not in __all__:
+        raise AttributeError(f"module 'reactor' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(f"reactor.{_HOMES.get(name, 'settings')}"), name)
