@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from reactor.backoff import jittered
 from reactor.database import DatabaseError
@@ -65,7 +66,7 @@ class Intake:
                     await self._open(_REFUSED)
             except (DatabaseError, GenerationError):
                 # Still away, or still refused: the gate stays as it is until the next look.
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             await anyio.sleep(jittered(CHECK_EVERY))
 
     async def _pause(self, seconds: float | None, reason: str) -> None:

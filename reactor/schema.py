@@ -1,0 +1,138 @@
+"""The tables as SQLAlchemy sees them. Imported by Alembic and by tests; the worker speaks SQL."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+
+NAMES = {
+    "pk": "%(table_name)s_pkey",
+    "uq": "%(table_name)s_%(column_0_name)s_key",
+    "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+}
+MARK = "made by reactor"  # the comment on tables and columns that a downgrade may remove
+STORAGE = {
+    "fillfactor": 75,
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_analyze_scale_factor": 0.02,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+
+
+
+def authors(metadata: MetaData, schema: str | None = None) -> Table:
+    """Whoever mints, and the prompt for the images."""
+    return Table(
+        "authors",
+        metadata,
+        Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+        Column("wallet_address", String(42), unique=True),
+        Column("prompt_text", Text),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        schema=schema,
+        comment=MARK,
+    )
+
+
+def generation_columns() -> list[Column[object]]:
+    """Our columns, as they are added to a table that is there already."""
+    return [
+        Column("image_url", Text),
+        Column("generation_attempts", Integer, nullable=False, server_default=text("0")),
+        Column("generation_error", Text),
+        Column("generation_due_at", DateTime(timezone=True)),
+        Column("generation_lease_ends_at", DateTime(timezone=True)),
+        Column("generation_epoch", BigInteger, nullable=False, server_default=text("0")),
+        Column("generation_worker", BigInteger),
+        Column("generation_seed", Integer),
+        Column("generation_seeded_at", DateTime(timezone=True)),
+        Column("generation_prediction_id", Text),
+        Column("generation_censored", Boolean, nullable=False, server_default=text("false")),
+        Column("generation_rescues", Integer, nullable=False, server_default=text("0")),
+    ]
+
+
+def claim_indexes(name: str, detected: str = "'detected'", generating: str = "'generating'") -> list[Index]:
+    """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
+    front = name.encode()[:40].decode("utf-8", "ignore")  # an index's name ends at 63 bytes
+    return [
+        Index(
+            f"{front}_generation_fresh",
+            "mint_timestamp",
+            "id",
+            postgresql_where=text(f"status = {detected} AND generation_due_at IS NULL"),
+        ),
+        Index(
+            f"{front}_generation_retries",
+            "generation_due_at",
+            postgresql_where=text(f"status = {detected} AND generation_due_at IS NOT NULL"),
+        ),
+        Index(f"{front}_generation_held", "id", postgresql_where=text(f"status = {generating}")),
+    ]
+
+
+def tokens(metadata: MetaData, name: str = "tokens_s0", schema: str | None = None) -> Table:
+    """The domain table, which is the queue."""
+    home = f"{schema}." if schema else ""
+    return Table(
+        name,
+        metadata,
+        Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+        Column("token_id", BigInteger, Identity(always=False), nullable=False, unique=True),
+        Column("author_id", Uuid, ForeignKey(f"{home}authors.id")),
+        Column("status", Text, nullable=False, server_default=text("'detected'")),
+        Column("mint_timestamp", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        *generation_columns(),
+        CheckConstraint(
+            "status IN ('detected', 'generating', 'uploading', 'ready', 'revealed', 'failed')", name="status"
+        ),
+        CheckConstraint("status <> 'uploading' OR image_url IS NOT NULL", name="uploading_has_image"),
+        CheckConstraint("generation_attempts >= 0", name="generation_attempts"),
+        CheckConstraint("char_length(generation_error) <= 1000", name="generation_error"),
+        CheckConstraint("generation_seed >= 0", name="generation_seed"),
+        *claim_indexes(name),
+        schema=schema,
+        comment=MARK,
+    )
+
+
+def intake(metadata: MetaData) -> Table:
+    """The gate's one row."""
+    return Table(
+        "intake",
+        metadata,
+        Column("id", Boolean, primary_key=True, server_default=text("true")),
+        Column("paused_until", DateTime(timezone=True)),
+        Column("pause_seconds", Double, nullable=False, server_default=text("0")),
+        Column("reason", Text),
+        Column("arrival_at", DateTime(timezone=True)),
+        CheckConstraint("id", name="one_row"),
+        schema="reactor",
+    )
+
+
+def everything(name: str = "tokens_s0", schema: str | None = None) -> MetaData:
+    """All tables of a database that the migrations made from nothing."""
+    metadata = MetaData(naming_convention=NAMES)
+    authors(metadata, schema)
+    tokens(metadata, name, schema)
+    intake(metadata)
+    return metadata

@@ -1,0 +1,39 @@
+-- Rings when rows were inserted: the wake channel where some can be claimed now, the status channel where some came in
+-- with any status but detected and generating.
+-- TG_ARGV: wake channel, status channel. Transition table: new_rows.
+-- Runs as the inserting role, which needs no privilege for it; an unpinned search_path could be hijacked.
+CREATE FUNCTION reactor.notify_inserted() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  changed record;
+BEGIN
+  -- A full queue would fail the producer's commit, and no handler could catch it: the sweep finds the rows instead.
+  IF pg_notification_queue_usage() >= 0.5 THEN
+    RETURN NULL;
+  END IF;
+  IF EXISTS (
+    SELECT
+    FROM new_rows
+    WHERE lower(status::text) = 'detected' AND (generation_due_at IS NULL OR generation_due_at <= clock_timestamp())
+  ) THEN
+    PERFORM pg_notify(TG_ARGV[0]::text, ''::text);
+  END IF;
+  FOR changed IN
+    SELECT lower(status::text) AS status, count(*) AS tokens, (array_agg(token_id))[1:200] AS token_ids
+    FROM new_rows
+    WHERE lower(status::text) NOT IN ('detected', 'generating')
+    GROUP BY 1
+  LOOP
+    PERFORM pg_notify(
+      TG_ARGV[1]::text,
+      CASE
+        WHEN changed.tokens > 200 THEN json_build_object('status', changed.status, 'count', changed.tokens)
+        ELSE json_build_object('status', changed.status, 'token_ids', changed.token_ids)
+      END::text
+    );
+  END LOOP;
+  RETURN NULL;
+END
+$$;

@@ -1,0 +1,119 @@
+"""One server for the run, a migrated template database cloned per test, the sandbox in the test's own loop."""
+
+import asyncio
+import os
+import uuid
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from reactor import migrations
+from reactor.embedded import EmbeddedPostgres
+
+# Nothing that a test proves depends on surviving a power cut.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@pytest.fixture(params=[pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def server_url():
+    """The maintenance database of DATABASE_URL's server, else of an embedded one."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield given
+        return
+    with EmbeddedPostgres(settings=FAST) as server:
+        yield server.url("postgres")
+
+
+def on(url, database):
+    """`url` with another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def command(url, *statements):
+    async def main():
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.fixture(scope="session")
+def template(server_url):
+    """A migrated database, to be cloned."""
+    name = f"reactor_template_{uuid.uuid4().hex[:12]}"
+    command(server_url, f"CREATE DATABASE {name}")
+    asyncio.run(migrations.upgrade(on(server_url, name)))
+    yield name
+    command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def fresh(server_url, clause=""):
+    name = f"reactor_test_{uuid.uuid4().hex[:12]}"
+    command(server_url, f"CREATE DATABASE {name} {clause}")
+    return name
+
+
+@pytest.fixture
+def empty_database(server_url):
+    """The URL of a database with nothing in it."""
+    name = fresh(server_url)
+    yield on(server_url, name)
+    command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(server_url, template):
+    """The URL of a migrated database."""
+    name = fresh(server_url, f"TEMPLATE {template}")
+    yield on(server_url, name)
+    command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def connection(database):
+    """A client of the test's own."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def make_token(connection):
+    """Make a token in any state; its author has the prompt, or there is none."""
+
+    async def make(*, prompt="a lighthouse in a storm", author=True, **columns):
+        author_id = None
+        if author:
+            author_id = await connection.fetchval(
+                "INSERT INTO authors (wallet_address, prompt_text) VALUES (left($1, 42), $2) RETURNING id",
+                f"0x{uuid.uuid4().hex}{uuid.uuid4().hex}",
+                prompt,
+            )
+        values = {"author_id": author_id, **columns}
+        names = ", ".join(values)
+        places = ", ".join(f"${place}" for place in range(1, len(values) + 1))
+        return await connection.fetchval(
+            f"INSERT INTO tokens_s0 ({names}) VALUES ({places}) RETURNING token_id", *values.values()
+        )
+
+    return make
+
+
+@pytest.fixture
+def token_row(connection):
+    """Read a token."""
+
+    async def read(token_id):
+        return await connection.fetchrow("SELECT * FROM tokens_s0 WHERE token_id = $1", token_id)
+
+    return read

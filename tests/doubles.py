@@ -1,0 +1,118 @@
+"""What stands in for the outside: a provider that tests direct, and a log that they can wait on."""
+
+import itertools
+import json
+from contextlib import asynccontextmanager
+
+import anyio
+
+from reactor.providers import Prediction
+from reactor.redaction import Redactor
+from reactor.settings import Settings
+from reactor.telemetry import Telemetry
+from reactor.worker import Worker
+
+SECRET = "r8_a_secret_that_must_not_be_told"
+
+
+class Log:
+    """A sink that keeps every event, and wakes those who wait for one."""
+
+    def __init__(self):
+        self.events = []
+        self._news = anyio.Event()
+
+    def __call__(self, event, fields):
+        self.events.append({"event": event, **fields})
+        self._news.set()
+
+    def of(self, event, **fields):
+        wanted = {"event": event, **fields}
+        return [told for told in self.events if wanted.items() <= told.items()]
+
+    async def wait(self, event, times=1, **fields):
+        with anyio.fail_after(20):
+            while len(self.of(event, **fields)) < times:
+                self._news = anyio.Event()
+                await self._news.wait()
+        return self.of(event, **fields)[times - 1]
+
+    @property
+    def text(self):
+        return json.dumps(self.events, default=str)
+
+
+class DirectedProvider:
+    """Does what the test scripts, one answer a call: an exception is raised, a callable called, anything else an URL."""
+
+    seedable = True
+
+    def __init__(self):
+        self.script = {"create": [], "wait": [], "find": [], "cancel": [], "check": []}
+        self.calls = []
+        self.bought = {}
+        self._ids = map("prediction{}".format, itertools.count(1))
+
+    def asked(self, what):
+        return [argument for name, argument in self.calls if name == what]
+
+    async def _next(self, what, argument, default):
+        self.calls.append((what, argument))
+        answer = self.script[what].pop(0) if self.script[what] else default
+        if callable(answer):
+            answer = await answer(argument)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def buy(self, prompt, seed):
+        prediction = Prediction(next(self._ids))
+        self.bought[seed] = prediction
+        return prediction
+
+    async def create(self, prompt, seed):
+        answer = await self._next("create", (prompt, seed), None)
+        return answer or self.buy(prompt, seed)
+
+    async def wait(self, prediction):
+        return await self._next("wait", prediction.id, f"https://replicate.delivery/{prediction.id}.webp")
+
+    async def find(self, seed, since):
+        return await self._next("find", seed, self.bought.get(seed))
+
+    async def cancel(self, prediction):
+        return await self._next("cancel", prediction.id, prediction)
+
+    async def check(self):
+        await self._next("check", None, None)
+
+    async def aclose(self):
+        pass
+
+
+def settings(database, **overrides):
+    values = {
+        "database_url": database,
+        "replicate_api_token": SECRET,
+        "fallback_censored_prompt": "a calm sea",
+        "poll_interval_seconds": 60,
+        "http_port": 0,
+        **overrides,
+    }
+    return Settings.load(_env_file=None, **values)
+
+
+@asynccontextmanager
+async def running(database, provider, **overrides):
+    """A worker that listens; stopped, and its tokens handed back, at the end."""
+    log = Log()
+    given = settings(database, **overrides)
+    redact = Redactor(given.secrets())
+    worker = Worker(given, provider, Telemetry(log), redact)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await log.wait("listener.connected")
+        try:
+            yield worker, log
+        finally:
+            worker.stop_now()
