@@ -35,7 +35,7 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("T
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
 _LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}  # shutdown, starting up, full, timeouts
-_ROLLED_BACK_STATES = {"40P01", "40001", "55P03", "57014", "53100", "53200", "25006"}  # deadlock … full, read-only
+_ROW_AT_FAULT = ("22", "23")  # data exceptions, violated constraints: repeating the statement would not help
 
 
 class DatabaseError(Exception):
@@ -47,7 +47,7 @@ class ConnectionLostError(DatabaseError):
 
 
 class RolledBackError(DatabaseError):
-    """The server rolled the statement back: deadlock, lock or statement timeout, disk full, read-only."""
+    """The server refused it or rolled it back: deadlock, timeout, disk full, read-only, a missing privilege."""
 
 
 async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Connection[Any]:
@@ -109,7 +109,7 @@ class Session:
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.
 
-        Raises ConnectionLostError, RolledBackError, or asyncpg.PostgresError where the statement itself is refused.
+        Raises ConnectionLostError or RolledBackError; asyncpg.PostgresError or ValueError where a row is at fault.
         """
         async with self._turn:
             connection = await self._connected()
@@ -128,13 +128,12 @@ class Session:
 
     def _judged(self, error: Exception) -> Exception:
         state = getattr(error, "sqlstate", None) or ""
-        told = f"{type(error).__name__}: {error}"
-        if state in _ROLLED_BACK_STATES:
-            return RolledBackError(told)
-        # asyncpg reports an argument that it cannot encode as an InterfaceError too: that one is the row's fault.
-        unencodable = isinstance(error, ValueError)
-        if unencodable or (state and state not in _LOST_STATES and not state.startswith("08")):
+        # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
+        if isinstance(error, ValueError) or state.startswith(_ROW_AT_FAULT):
             return error
+        told = f"{type(error).__name__}: {error}"
+        if state and state not in _LOST_STATES and not state.startswith("08"):
+            return RolledBackError(told)
         self.drop()
         return ConnectionLostError(told)
 

@@ -36,7 +36,6 @@ STORAGE = {
 }
 
 
-
 def authors(metadata: MetaData, schema: str | None = None) -> Table:
     """Whoever mints, and the prompt for the images."""
     return Table(

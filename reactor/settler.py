@@ -96,7 +96,7 @@ class Settler:
         bought, self._bought = list(self._bought.values()), {}
         batch, self._outcomes = self._outcomes[:LARGEST_BATCH], self._outcomes[LARGEST_BATCH:]
         if bought:
-            with suppress(asyncpg.PostgresError):  # settling carries the id again, and answers for it
+            with suppress(asyncpg.PostgresError, ValueError):  # settling carries the id again, and answers for it
                 await self._written(lambda: self._store.record(bought))
         if batch:
             await self._settle(batch)
@@ -104,14 +104,14 @@ class Settler:
     async def _settle(self, batch: Sequence[_Pending]) -> None:
         try:
             answers = await self._written(lambda: self._store.settle([pending.outcome for pending in batch]))
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, ValueError) as error:
             await self._settle_refused(batch, error)
             return
         for pending, answer in zip(batch, answers, strict=True):
             pending.answer = answer
             pending.answered.set()
 
-    async def _settle_refused(self, batch: Sequence[_Pending], error: asyncpg.PostgresError) -> None:
+    async def _settle_refused(self, batch: Sequence[_Pending], error: Exception) -> None:
         """Settle one by one what was refused together; fail the token whose own row is at fault."""
         if len(batch) > 1:
             for pending in batch:

@@ -60,7 +60,7 @@ class DirectedProvider:
         self.calls.append((what, argument))
         answer = self.script[what].pop(0) if self.script[what] else default
         if callable(answer):
-            answer = await answer(argument)
+            answer = await answer(argument) or default
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -56,7 +56,9 @@ async def test_every_way_to_mint_wakes_the_worker(database, provider, connection
         author = await connection.fetchval("SELECT id FROM authors")
         match how:
             case "one statement":
-                await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT $1 FROM generate_series(1, 100)", author)
+                await connection.execute(
+                    "INSERT INTO tokens_s0 (author_id) SELECT $1 FROM generate_series(1, 100)", author
+                )
             case "copy":
                 await connection.copy_records_to_table("tokens_s0", records=[(author,)] * 20, columns=["author_id"])
             case "on conflict":
@@ -282,9 +284,7 @@ async def test_a_token_set_back_by_hand_begins_from_nothing(database, provider, 
     assert provider.asked("find") == []
 
 
-async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(
-    database, provider, make_token, token_row
-):
+async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(database, provider, make_token, token_row):
     async def answer_lost(argument):
         provider.buy(*argument)
         return AmbiguousCreateError("Replicate answered 502 to create")
@@ -354,7 +354,11 @@ async def test_stopping_releases_what_the_grace_did_not_finish_and_a_restart_res
         assert log.of("token.generation.released", token_id=token_id)
 
     row = await token_row(token_id)
-    assert (row["status"], row["generation_attempts"], row["generation_prediction_id"]) == ("detected", 0, "prediction1")
+    assert (row["status"], row["generation_attempts"], row["generation_prediction_id"]) == (
+        "detected",
+        0,
+        "prediction1",
+    )
 
     async with running(database, provider) as (_, log):
         await log.wait("token.generation.resumed", prediction_id="prediction1")

@@ -9,13 +9,13 @@
 UPDATE {table}
 SET
   generation_censored = true,
-  generation_attempts = $4,
-  generation_error = $5,
+  generation_attempts = $4::integer,
+  generation_error = $5::text,
   generation_prediction_id = CASE WHEN generation_censored THEN generation_prediction_id END,
   generation_seed = CASE WHEN generation_censored THEN generation_seed ELSE floor(random() * 2147483648)::integer END,
   generation_seeded_at = CASE WHEN generation_censored THEN generation_seeded_at ELSE now() END
-WHERE {key} = $1
+WHERE {key} = $1::uuid
   AND status = {generating}
-  AND generation_epoch = $2
-  AND generation_worker = $3
+  AND generation_epoch = $2::bigint
+  AND generation_worker = $3::bigint
 RETURNING generation_seed AS seed, generation_seeded_at AS seeded_at;

@@ -13,10 +13,10 @@ WITH gate AS (
   SELECT
     paused_until IS NOT NULL AS half_open,
     CASE
-      WHEN paused_until IS NOT NULL THEN least($1, 1)
-      WHEN $4 <= 0 THEN $1
-      ELSE least($1, greatest(0, floor(
-        (greatest(10, $4) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))) / $4 + 0.001
+      WHEN paused_until IS NOT NULL THEN least($1::integer, 1)
+      WHEN $4::double precision <= 0 THEN $1::integer
+      ELSE least($1::integer, greatest(0, floor(
+        (greatest(10, $4::double precision) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))) / $4::double precision + 0.001
       )))
     END::integer AS room
   FROM reactor.intake
@@ -47,9 +47,9 @@ admitted AS (
   UPDATE reactor.intake
   SET
     paused_until = clock_timestamp() + make_interval(secs => CASE WHEN paused_until IS NULL THEN NULL ELSE pause_seconds END),
-    arrival_at = greatest(arrival_at, clock_timestamp()) + make_interval(secs => $4 * (SELECT count(*) FROM found))
+    arrival_at = greatest(arrival_at, clock_timestamp()) + make_interval(secs => $4::double precision * (SELECT count(*) FROM found))
   WHERE EXISTS (SELECT FROM found)
-    AND ($4 > 0 OR (SELECT half_open FROM gate))
+    AND ($4::double precision > 0 OR (SELECT half_open FROM gate))
     AND (paused_until IS NULL OR paused_until <= clock_timestamp())
   RETURNING 1
 ),
@@ -58,8 +58,8 @@ claimed AS (
   SET
     status = {generating},
     generation_epoch = generation_epoch + 1,
-    generation_worker = $2,
-    generation_lease_ends_at = clock_timestamp() + make_interval(secs => $3),
+    generation_worker = $2::bigint,
+    generation_lease_ends_at = clock_timestamp() + make_interval(secs => $3::double precision),
     generation_due_at = NULL,
     generation_attempts = CASE WHEN generation_due_at IS NULL THEN 0 ELSE generation_attempts END,
     generation_rescues = CASE WHEN generation_due_at IS NULL THEN 0 ELSE generation_rescues END,
@@ -77,7 +77,7 @@ claimed AS (
   WHERE {key} = ANY (ARRAY(
     SELECT key
     FROM found
-    WHERE EXISTS (SELECT FROM admitted) OR NOT ($4 > 0 OR (SELECT half_open FROM gate))
+    WHERE EXISTS (SELECT FROM admitted) OR NOT ($4::double precision > 0 OR (SELECT half_open FROM gate))
   ))
   RETURNING
     {key} AS id,

@@ -3,4 +3,4 @@
 -- Returns workers.
 SELECT count(*) AS workers
 FROM pg_catalog.pg_stat_activity
-WHERE datname = current_database() AND application_name = $1;
+WHERE datname = current_database() AND application_name = $1::text;

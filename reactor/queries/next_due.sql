@@ -18,7 +18,7 @@ SELECT greatest(
   0,
   waiting.seconds,
   extract(epoch FROM paused_until - clock_timestamp()),
-  CASE WHEN $1 > 0 THEN extract(epoch FROM arrival_at - clock_timestamp()) + $1 - greatest(10, $1) END
+  CASE WHEN $1::double precision > 0 THEN extract(epoch FROM arrival_at - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision) END
 )::double precision AS due_in
 FROM waiting, reactor.intake
 WHERE waiting.seconds IS NOT NULL

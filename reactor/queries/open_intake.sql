@@ -4,5 +4,5 @@
 UPDATE reactor.intake
 SET paused_until = NULL, pause_seconds = 0
 WHERE paused_until IS NOT NULL
-  AND CASE WHEN $1::text IS NULL THEN paused_until < 'infinity' ELSE reason = $1 END
+  AND CASE WHEN $1::text IS NULL THEN paused_until < 'infinity' ELSE reason = $1::text END
 RETURNING reason;

@@ -5,14 +5,14 @@
 WITH pause AS (
   SELECT
     paused_until IS NULL AS was_open,
-    coalesce(clock_timestamp() + make_interval(secs => $1), 'infinity') AS until
+    coalesce(clock_timestamp() + make_interval(secs => $1::double precision), 'infinity') AS until
   FROM reactor.intake
 )
 UPDATE reactor.intake
 SET
   paused_until = pause.until,
-  pause_seconds = least(60, greatest(1, coalesce($1, 1))),
-  reason = $2
+  pause_seconds = least(60, greatest(1, coalesce($1::double precision, 1))),
+  reason = $2::text
 FROM pause
 WHERE paused_until IS NULL OR paused_until < pause.until
 RETURNING pause.was_open;

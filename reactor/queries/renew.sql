@@ -6,7 +6,7 @@
 -- Returns the ids that are still held; the others were lost.
 -- Leans on the primary key. No index mentions the lease: the update stays HOT.
 UPDATE {table} AS token
-SET generation_lease_ends_at = clock_timestamp() + make_interval(secs => $4)
+SET generation_lease_ends_at = clock_timestamp() + make_interval(secs => $4::double precision)
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS held (id, epoch, worker)
 WHERE token.{key} = ANY ($1::uuid[])
   AND token.{key} = held.id

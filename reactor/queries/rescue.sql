@@ -25,48 +25,48 @@ abandoned AS (
   SELECT
     {key} AS key,
     CASE
-      WHEN generation_worker = ANY ($6) THEN 'own'
+      WHEN generation_worker = ANY ($6::bigint[]) THEN 'own'
       WHEN generation_lease_ends_at IS NULL THEN 'foreign'
       ELSE 'dead'
     END AS owner
   FROM {table}
   WHERE status = {generating}
-    AND {key} <> ALL ($5)
+    AND {key} <> ALL ($5::uuid[])
     AND (
-      generation_worker = ANY ($6)
-      OR (generation_lease_ends_at IS NULL AND $7 >= $3)
+      generation_worker = ANY ($6::bigint[])
+      OR (generation_lease_ends_at IS NULL AND $7::double precision >= $3::double precision)
       OR (
         clock_timestamp() > pg_postmaster_start_time() + interval '10 seconds'
         AND (
           generation_lease_ends_at < clock_timestamp()
           OR (
             generation_worker > 0
-            AND generation_lease_ends_at < clock_timestamp() + make_interval(secs => $3 - $4 - 2)
+            AND generation_lease_ends_at < clock_timestamp() + make_interval(secs => $3::double precision - $4::double precision - 2)
             AND generation_worker NOT IN (SELECT worker FROM alive)
           )
         )
       )
     )
   ORDER BY {key}
-  LIMIT $1
+  LIMIT $1::integer
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 taken AS (
   UPDATE {table} AS token
   SET
-    status = CASE WHEN owner = 'dead' AND generation_rescues >= $8 THEN {failed} ELSE {generating} END,
+    status = CASE WHEN owner = 'dead' AND generation_rescues >= $8::integer THEN {failed} ELSE {generating} END,
     generation_error = CASE
-      WHEN owner = 'dead' AND generation_rescues >= $8 THEN format('worker died %s times', $8)
+      WHEN owner = 'dead' AND generation_rescues >= $8::integer THEN format('worker died %s times', $8::integer)
       ELSE generation_error
     END,
     generation_epoch = generation_epoch + 1,
-    generation_worker = CASE WHEN owner = 'dead' AND generation_rescues >= $8 THEN NULL ELSE $2 END,
+    generation_worker = CASE WHEN owner = 'dead' AND generation_rescues >= $8::integer THEN NULL ELSE $2::bigint END,
     generation_lease_ends_at = CASE
-      WHEN owner = 'dead' AND generation_rescues >= $8 THEN NULL
-      ELSE clock_timestamp() + make_interval(secs => $3)
+      WHEN owner = 'dead' AND generation_rescues >= $8::integer THEN NULL
+      ELSE clock_timestamp() + make_interval(secs => $3::double precision)
     END,
     generation_due_at = NULL,
-    generation_rescues = generation_rescues + CASE WHEN owner = 'dead' AND generation_rescues < $8 THEN 1 ELSE 0 END,
+    generation_rescues = generation_rescues + CASE WHEN owner = 'dead' AND generation_rescues < $8::integer THEN 1 ELSE 0 END,
     generation_seed = coalesce(generation_seed, floor(random() * 2147483648)::integer),
     generation_seeded_at = CASE WHEN generation_seed IS NULL THEN now() ELSE coalesce(generation_seeded_at, now()) END
   FROM abandoned

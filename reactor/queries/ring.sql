@@ -1,3 +1,3 @@
 -- Rings a channel.
 -- $1 channel  text
-SELECT pg_notify($1, '');
+SELECT pg_notify($1::text, '');

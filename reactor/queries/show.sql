@@ -19,4 +19,4 @@ SELECT
   token.generation_rescues AS rescues,
   char_length({prompt}) AS prompt_characters
 FROM {table} AS token
-WHERE token.token_id = $1;
+WHERE token.token_id = $1::bigint;
