@@ -1,4 +1,4 @@
-"""The attempts under way: each begins with a claim and ends settled, released or lost. Nothing else can happen to one."""
+"""The attempts under way: each begins with a claim and ends settled, released or lost. There is no other way out."""
 
 from __future__ import annotations
 

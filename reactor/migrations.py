@@ -87,7 +87,7 @@ async def alone(dsn: str, work: Callable[[Connection], None]) -> None:
 
 
 async def _lock(connection: AsyncConnection) -> None:
-    """Wait for our turn by asking: a waiter in pg_advisory_lock holds a snapshot, and blocks CREATE INDEX CONCURRENTLY."""
+    """Wait for our turn by asking: a waiter in pg_advisory_lock holds a snapshot, which blocks a concurrent index."""
     deadline = time.monotonic() + LOCK_WITHIN
     while not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
         await connection.commit()

@@ -34,7 +34,7 @@ class Rescued:
 async def discover(session: Session, tokens_table: str) -> TokensTable:
     """Look the tokens table up. Raises TableError, DatabaseError."""
     rows = await session.fetch(plain_query("discover"), tokens_table)
-    return described(rows[0] if rows else None, tokens_table)
+    return described(dict(rows[0]) if rows else None, tokens_table)
 
 
 class Store:

@@ -58,7 +58,7 @@ class TokensTable:
             key=_quoted(self.key),
             order=_quoted(self.order),
             # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
-            prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",
+            prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
             **self.labels,
         )
 

@@ -43,7 +43,7 @@ class Log:
 
 
 class DirectedProvider:
-    """Does what the test scripts, one answer a call: an exception is raised, a callable called, anything else an URL."""
+    """Does what the test scripts, one answer a call: an exception is raised, a callable called."""
 
     seedable = True
 

@@ -2,8 +2,8 @@ import time
 
 import anyio
 import pytest
-
 from doubles import SECRET, DirectedProvider, running
+
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -467,6 +467,7 @@ async def test_secrets_are_stored_nowhere(database, provider, make_token, token_
 
 async def test_drain_ends_once_nothing_is_left(database, provider, make_token, connection):
     from doubles import Log, settings  # noqa: PLC0415
+
     from reactor.redaction import Redactor  # noqa: PLC0415
     from reactor.telemetry import Telemetry  # noqa: PLC0415
     from reactor.worker import Worker  # noqa: PLC0415

@@ -1,0 +1,59 @@
+"""From a prediction's JSON to what we keep of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from reactor.errors import GenerationError, PermanentError, TransientError
+from reactor.providers import Prediction
+from reactor.providers.classification import failure
+from reactor.providers.transport import UnreadableError
+
+LONGEST_URL = 2048  # characters
+_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
+
+
+def prediction(body: dict[str, Any], *, plain_http: bool) -> Prediction:
+    """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
+    prediction_id, status = body.get("id"), body.get("status")
+    if not (isinstance(prediction_id, str) and _ID.fullmatch(prediction_id)):
+        raise UnreadableError("an answer without a prediction id")
+    if body.get("data_removed") is True and body.get("output") is None and status == "succeeded":
+        return Prediction(prediction_id, error=TransientError("The prediction's output was removed before it was read"))
+    match status:
+        case "succeeded":
+            try:
+                return Prediction(prediction_id, image_url=image_url(body.get("output"), plain_http=plain_http))
+            except GenerationError as error:
+                return Prediction(prediction_id, error=error)
+        case "failed":
+            said = body.get("error")
+            return Prediction(prediction_id, error=failure(None if said is None else str(said)))
+        case "canceled" | "aborted":
+            return Prediction(prediction_id, error=TransientError(f"Prediction was {status}"))
+        case _:  # starting, processing, and whatever the API comes up with next
+            return Prediction(prediction_id)
+
+
+def image_url(output: Any, *, plain_http: bool) -> str:
+    """Return the first output, fit to be stored. Raises TransientError where empty, PermanentError where malformed."""
+    first = output[0] if isinstance(output, list) and output else output
+    if first is None or first in ("", [], {}):
+        raise TransientError("Prediction succeeded without an output")
+    if not isinstance(first, str) or not _is_safe(first, plain_http=plain_http):
+        raise PermanentError("Malformed output URL")
+    return first
+
+
+def _is_safe(url: str, *, plain_http: bool) -> bool:
+    if len(url) > LONGEST_URL or not url.isascii() or not url.isprintable() or any(mark in url for mark in " \"'<>\\"):
+        return False
+    try:
+        parts = urlsplit(url)
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    known = parts.scheme == "https" or (plain_http and parts.scheme == "http")
+    return known and bool(parts.hostname) and port_is_number and "@" not in parts.netloc
