@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
-from reactor.attempt import Attempt, LeaseOverError
+from reactor.purchase import LeaseOverError
 from reactor.tokens import Failed, Released, Retry, Succeeded
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from reactor.attempt import Rules
+    from reactor.attempt import Attempt, Rules
     from reactor.keeper import Holding, Keeper
     from reactor.settler import Settler
     from reactor.telemetry import Telemetry
@@ -58,6 +58,7 @@ class Attempts:
                 self._tell_begin(holding.claim)
                 outcome = await self._outcome(attempt, holding)
                 if outcome is not None:
+                    holding.settling = True
                     outcome = outcome if await self._settler.settle(outcome) != "lost" else None
                     self._tell_end(attempt.claim, outcome, time.monotonic() - started_at)
             if holding.scope.cancelled_caught:

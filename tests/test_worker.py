@@ -302,8 +302,8 @@ async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(dat
 async def test_an_ambiguous_create_that_bought_nothing_is_believed_only_later(
     database, provider, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.attempt.SURE_AFTER", 0.5)
-    monkeypatch.setattr("reactor.attempt.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("reactor.purchase.SURE_AFTER", 0.5)
+    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.1)
     provider.script["create"] = [AmbiguousCreateError("the answer never came")]
     async with running(database, provider) as (_, log):
         token_id = await make_token()
@@ -332,7 +332,7 @@ async def test_a_create_that_failed_without_a_purchase_is_looked_for_once_before
 
 
 async def test_a_listing_that_is_away_is_waited_for(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.attempt.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.05)
     provider.script["create"] = [TransientError("503", purchase_over=False)]
     provider.script["find"] = [TransientError("listing away")] * 3
     async with running(database, provider) as (_, log):

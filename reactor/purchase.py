@@ -1,0 +1,142 @@
+"""Buying at most one prediction for a seed.
+
+    recorded prediction? ──yes──▶ that one
+      │ no
+    seed set by an earlier claim? ──yes──▶ look ──found──▶ record it
+      │ no                                  │ not there
+      └───────────────▶ create ◀────────────┘
+                          ├── accepted ──▶ record it
+                          ├── refused, or never sent: an error with nothing bought
+                          └── ambiguous ──▶ look for SURE_AFTER ──found──▶ record it
+                                              └── not there: an error with nothing bought, due at once
+
+Replicate has no idempotency key, so the seed is one of ours: random for each purchase, written by the claim before
+anything can be sent, sent as the model's seed, and found again in the provider's listing. A prediction is bought only
+by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only SURE_AFTER
+a request could last have been sent: a rescued token waits that long after it was taken over; a token that is put back
+while a create was under way is made due that much later; and an owner whose lease ran out by its own clock sends
+nothing.
+
+What is left: a create that reaches the provider more than SURE_AFTER after its answer was given up (a request held back
+in a proxy, say), or one that the listing shows later than that, is bought twice. Every such chance is an ambiguous
+create, and they are counted.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import jittered
+from reactor.errors import AmbiguousCreateError, GenerationError, TransientError
+from reactor.providers import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactor.providers import Provider
+    from reactor.settler import Settler
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+SURE_AFTER = 10.0  # seconds after a request until a listing without it is believed
+LOOK_EVERY = 1.0  # seconds between looks
+LOOK_BACK = timedelta(seconds=60)  # before the seed was written: the provider's clock is not the database's
+
+
+class LeaseOverError(Exception):
+    """The token may be somebody else's by now: nothing more is bought or written for it."""
+
+
+class Purchase:
+    """What one claim's seed bought. Recorded as soon as it is known, without waiting for the database."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        provider: Provider,
+        settler: Settler,
+        telemetry: Telemetry,
+        lease_runs: Callable[[], bool],
+    ) -> None:
+        self._claim = claim
+        self._provider = provider
+        self._settler = settler
+        self._telemetry = telemetry
+        self._lease_runs = lease_runs
+        self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
+        # Monotonic time before which "not there" is not believed; infinite while a create is under way.
+        self._sure_at = claim.asked_at + SURE_AFTER if claim.rescued else 0.0
+
+    @property
+    def sure_in(self) -> float:
+        """Seconds, 0 to SURE_AFTER, until the next owner needs a single look to know what was bought."""
+        return 0.0 if self.prediction else min(max(0.0, self._sure_at - time.monotonic()), SURE_AFTER)
+
+    @property
+    def nothing_bought(self) -> bool:
+        """Whether it is certain that this seed has bought nothing."""
+        return self.prediction is None and self._sure_at == 0.0 and not self._claim.seed_was_set
+
+    async def resume(self) -> Prediction | None:
+        """Return what an earlier claim bought with this seed, None where it bought nothing."""
+        if self.prediction is None and self._claim.seed_was_set and self._provider.seedable:
+            self._own(await self._look())
+        return self.prediction
+
+    async def make(self, prompt: str) -> Prediction:
+        """Buy. Raises LeaseOverError, and TransientError, due at once, where an unanswered create bought nothing."""
+        if not self._lease_runs():
+            raise LeaseOverError
+        self._sure_at = float("inf")
+        waited = time.monotonic() - self._claim.asked_at
+        self._telemetry.emit("token.create_sent", age=self._claim.age, waited=waited)
+        try:
+            prediction = await self._provider.create(prompt, self._claim.seed)
+        except AmbiguousCreateError as error:
+            prediction = await self._after_ambiguous(error)
+        except GenerationError:
+            self._sure_at = 0.0
+            raise
+        self._own(prediction)
+        return prediction
+
+    def _own(self, prediction: Prediction | None) -> None:
+        self._sure_at = 0.0
+        self.prediction = prediction
+        if prediction is not None:
+            self._settler.record(self._claim, prediction.id)
+
+    async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
+        """Find what an unanswered create bought.
+
+        A model without a seed input leaves nothing to look for: there the next attempt buys again, and is counted.
+        """
+        self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=str(error))
+        self._sure_at = time.monotonic() + SURE_AFTER
+        found = await self._look() if self._provider.seedable else None
+        if found is None:
+            self._sure_at = 0.0
+            raise TransientError(str(error), retry_after=0.0) from error
+        return found
+
+    async def _look(self) -> Prediction | None:
+        """Return our prediction, or None once a complete listing without it is believed."""
+        since = self._claim.seeded_at - LOOK_BACK
+        while True:
+            try:
+                found = await self._provider.find(self._claim.seed, since)
+            except TransientError as error:  # the listing is away: waiting is cheaper than buying
+                pause = error.retry_after or LOOK_EVERY
+            except GenerationError as error:
+                error.purchase_over = False
+                raise
+            else:
+                if found is not None or time.monotonic() >= self._sure_at:
+                    return found
+                pause = min(LOOK_EVERY, max(0.0, self._sure_at - time.monotonic()) + 0.05)
+            await anyio.sleep(jittered(pause, 0.1))
