@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from reactor.backoff import jittered, reconnect_delay
 from reactor.database import DatabaseError
@@ -52,6 +53,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Claim and start until cancelled."""
         while True:
+            await checkpoint()  # the claim is shielded: whoever was cancelled before it does not begin one
             self._wake.clear()
             free = self._keeper.free
             if free and await self._claim(free) == free:
@@ -61,6 +63,7 @@ class Dispatcher:
     async def drain(self) -> None:
         """Claim and start until no token is detected or generating anywhere."""
         while True:
+            await checkpoint()
             self._wake.clear()
             free = self._keeper.free
             if free and await self._claim(free) == free:
@@ -101,12 +104,12 @@ class Dispatcher:
             await self._wake.wait()
 
     async def _until_due(self) -> float:
-        due_in = None
         try:
             due_in = await self._store.next_due()
         except DatabaseError as error:
             self._trouble.met(error)
             self._failures += 1
+            return reconnect_delay(self._failures)
         sweep = jittered(self._sweep)
         if due_in is None:
             return sweep

@@ -47,6 +47,7 @@ class Holding:
         self.claim = claim
         self.lease_ends_at = claim.asked_at + lease  # monotonic seconds: earlier than the database's, never later
         self.lost = False
+        self.settling = False  # its outcome is handed in
         self.scope = anyio.CancelScope()
 
     def lease_runs(self) -> bool:
@@ -54,9 +55,14 @@ class Holding:
         return not self.lost and time.monotonic() < self.lease_ends_at
 
     def lose(self) -> None:
-        """Stop working on a token that is somebody else's now."""
-        self.lost = True
-        self.scope.cancel()
+        """Stop working on a token that is somebody else's now.
+
+        Not once its outcome is handed in: a token that was settled is not held either, and may even have been claimed
+        again before the answer got here. There the settle's fence decides.
+        """
+        if not self.settling:
+            self.lost = True
+            self.scope.cancel()
 
 
 class Keeper:
@@ -117,7 +123,7 @@ class Keeper:
         for holding in holdings:
             if holding.claim.id in still_held:
                 holding.lease_ends_at = sent_at + self._lease
-            elif self._held.get(holding.claim.id) is holding:  # not settled while the renewal was on its way
+            else:
                 holding.lose()
 
     async def rescue(self, worker: Callable[[], int], start: Callable[[Claim], None], claiming: anyio.Lock) -> None:

@@ -1,6 +1,6 @@
 """The ear: one connection of its own that hears mints, and is proven to hear.
 
-    connect ──▶ liveness lock ──▶ LISTEN ──▶ wake ──▶ wait, probed every PROBE_EVERY ──lost or deaf──▶ connect …
+    connect ──▶ liveness lock ──▶ LISTEN ──▶ wake ──▶ probe, wait PROBE_EVERY, probe … ──lost or deaf──▶ connect …
 
 A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
 healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
@@ -9,7 +9,6 @@ arrives. So the probe is rung from another connection, and must arrive here.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -50,6 +49,7 @@ class Listener:
         self._channel = f"reactor_probe_{worker}"
         self._deaf = 0
         self._told_lost = False
+        self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self.proven = False
 
     @property
@@ -58,24 +58,25 @@ class Listener:
         return self._worker if self.proven else -self._worker
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled. Started once it listens, or once the first try has failed."""
+        """Listen until cancelled. Started once it is proven to hear, or once the first try has failed."""
+        self._starting = task_status
         failures = 0
         while True:
             try:
                 connection = await connect(self._dsn, name=NAME)
                 failures = 0
                 try:
-                    await self._listen(connection, task_status)
+                    await self._listen(connection)
                 finally:
                     self.proven = False
                     connection.terminate()
             except (_LostError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 self._tell_lost(error)
-            task_status.started()
+            self._tell_started()
             failures += 1
             await anyio.sleep(jittered(DEAF_PAUSE) if self._deaf >= DEAF_AFTER else reconnect_delay(failures))
 
-    async def _listen(self, connection: asyncpg.Connection[Any], task_status: TaskStatus[None]) -> None:
+    async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         lost, heard = anyio.Event(), _Heard()
         connection.add_termination_listener(lambda _connection: lost.set())
         locked = await connection.fetchval(plain_query("liveness"), self._worker)
@@ -84,10 +85,10 @@ class Listener:
         self._wake.ring()
         self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
         self._told_lost = False
-        task_status.started()
         while True:
-            await self._probe(heard, lost)
-            self.proven, self._deaf = bool(locked), 0
+            if await self._heard_probe(heard, lost):
+                self.proven, self._deaf = bool(locked), 0
+            self._tell_started()
             with anyio.move_on_after(jittered(PROBE_EVERY)):
                 await lost.wait()
             if lost.is_set():
@@ -96,22 +97,29 @@ class Listener:
     def _ring(self, *_: Any) -> None:
         self._wake.ring()
 
-    async def _probe(self, heard: _Heard, lost: anyio.Event) -> None:
-        """Raise _LostError where a ring from another connection does not arrive."""
+    async def _heard_probe(self, heard: _Heard, lost: anyio.Event) -> bool:
+        """Whether a ring from another connection arrived; False where none could be rung.
+
+        Raises _LostError where it was rung and did not arrive.
+        """
         heard.reset()
-        with suppress(DatabaseError):  # nothing was rung: the other connection's trouble says nothing of this one
+        try:
             await self._store.ring(self._channel)
-            with anyio.move_on_after(PROBE_WITHIN):
-                await heard.wait()
-                return
-            if lost.is_set():
-                raise _LostError("the connection was closed")
-            self._deaf += 1
-            if self._deaf == DEAF_AFTER:
-                self._telemetry.emit(
-                    "listener.degraded", error_message="connected, but no notification arrives: a pooler?"
-                )
-            raise _LostError("a probe did not arrive")
+        except DatabaseError:  # the other connection's trouble says nothing of this one
+            return False
+        with anyio.move_on_after(PROBE_WITHIN):
+            await heard.wait()
+            return True
+        if lost.is_set():
+            raise _LostError("the connection was closed")
+        self._deaf += 1
+        if self._deaf == DEAF_AFTER:
+            self._telemetry.emit("listener.degraded", error_message="connected, but no notification arrives: a pooler?")
+        raise _LostError("a probe did not arrive")
+
+    def _tell_started(self) -> None:
+        status, self._starting = self._starting, TASK_STATUS_IGNORED  # a second `started` would be an error
+        status.started()
 
     def _tell_lost(self, error: Exception) -> None:
         if not self._told_lost:

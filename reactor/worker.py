@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from reactor.telemetry import Trouble
 from reactor.wake import Wake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from anyio.abc import TaskGroup
 
@@ -54,16 +54,17 @@ class Worker:
         self._provider = provider
         self._telemetry = telemetry
         self._redact = redact
-        self._key = (
-            secrets.randbelow(2**63 - 1) + 1
-        )  # new at every start: a host name or a pid comes back, this does not
+        # New at every start: a host name or a pid comes back, this does not.
+        self._key = secrets.randbelow(2**63 - 1) + 1
         self._wake = Wake()
+        self._stopping = False
         self._intake_scope = anyio.CancelScope()
         self._attempts_scope: anyio.CancelScope | None = None
 
     def stop(self) -> None:
         """Stop claiming and let attempts finish within the grace; called again, release them at once."""
-        if not self._intake_scope.cancel_called:
+        if not self._stopping:
+            self._stopping = True
             self._intake_scope.cancel()
         elif self._attempts_scope is not None:
             self._attempts_scope.cancel()
@@ -85,6 +86,13 @@ class Worker:
                     await self._run(sessions, drain=drain)
             watch.cancel_scope.cancel()
 
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        with anyio.CancelScope() as self._intake_scope:
+            if self._stopping:
+                self._intake_scope.cancel()
+            yield
+
     async def _stop_when_cancelled(self) -> None:
         try:
             await anyio.sleep_forever()
@@ -93,7 +101,7 @@ class Worker:
 
     async def _run(self, sessions: dict[str, Session], *, drain: bool) -> None:
         store: Store | None = None
-        with self._intake_scope:
+        with self._until_stopped():
             store = await self._store(sessions)
         if store is None:
             return
@@ -115,7 +123,8 @@ class Worker:
         upkeep.start_soon(settler.run)
         upkeep.start_soon(keeper.renew, Trouble(telemetry, "keeper"))
         upkeep.start_soon(intake.run)
-        await upkeep.start(listener.run)
+        with self._until_stopped():
+            await upkeep.start(listener.run)
         async with anyio.create_task_group() as group:
             self._attempts_scope = group.cancel_scope
             attempts = Attempts(
@@ -145,7 +154,7 @@ class Worker:
             claiming=claiming,
             sweep=self._settings.poll_interval_seconds,
         )
-        with self._intake_scope:
+        with self._until_stopped():
             async with anyio.create_task_group() as intake:
                 intake.start_soon(keeper.rescue, worker, attempts.start, claiming)
                 await (dispatcher.drain() if drain else dispatcher.run())

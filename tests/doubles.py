@@ -24,7 +24,8 @@ class Log:
 
     def __call__(self, event, fields):
         self.events.append({"event": event, **fields})
-        self._news.set()
+        news, self._news = self._news, anyio.Event()
+        news.set()
 
     def of(self, event, **fields):
         wanted = {"event": event, **fields}
@@ -33,7 +34,6 @@ class Log:
     async def wait(self, event, times=1, **fields):
         with anyio.fail_after(20):
             while len(self.of(event, **fields)) < times:
-                self._news = anyio.Event()
                 await self._news.wait()
         return self.of(event, **fields)[times - 1]
 

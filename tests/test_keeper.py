@@ -1,0 +1,168 @@
+import anyio
+import pytest
+from doubles import DirectedProvider, running
+
+from reactor.database import ConnectionLostError
+from reactor.errors import TransientError
+from reactor.keeper import renewal_interval
+from reactor.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+async def hold(_argument):
+    await anyio.sleep_forever()
+
+
+class Signal:
+    """Wraps a method of the store, and tells when a call of it has returned."""
+
+    def __init__(self, monkeypatch, name):
+        self._original = getattr(Store, name)
+        self.returned = anyio.Event()
+        signal = self
+
+        async def wrapped(store, *arguments, **named):
+            result = await signal._original(store, *arguments, **named)
+            signal.returned.set()
+            return result
+
+        monkeypatch.setattr(Store, name, wrapped)
+
+
+@pytest.mark.parametrize(("lease", "expected"), [(60, 3), (9, 3), (6, 2), (1, pytest.approx(0.333, abs=0.01))])
+def test_a_lease_is_renewed_every_third_of_it_and_every_3_seconds_at_most(lease, expected):
+    assert renewal_interval(lease) == expected
+
+
+async def test_a_lease_is_renewed_while_the_attempt_runs(database, provider, connection, make_token, monkeypatch):
+    provider.script["wait"] = [hold]
+    renewed = Signal(monkeypatch, "renew")
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        await make_token()
+        await log.wait("token.generation.started")
+        before = await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0")
+        with anyio.fail_after(5):
+            await renewed.returned.wait()
+        after = await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0")
+
+    assert after > before
+
+
+async def test_a_token_that_a_renewal_finds_lost_is_dropped_before_it_ends(
+    database, provider, connection, make_token, token_row
+):
+    provider.script["wait"] = [hold]
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.started")
+        await connection.execute("UPDATE tokens_s0 SET generation_epoch = generation_epoch + 1, generation_worker = 1")
+        await log.wait("token.lease_lost", token_id=token_id)
+
+    assert (await token_row(token_id))["generation_worker"] == 1
+    assert provider.asked("cancel") == []
+
+
+async def test_a_renewal_that_crosses_a_settle_loses_nothing(database, provider, make_token, monkeypatch):
+    settle = Store.settle
+    settled = anyio.Event()
+    renew = Signal(monkeypatch, "renew")
+
+    async def answered_late(store, outcomes):
+        answers = await settle(store, outcomes)
+        settled.set()
+        renew.returned = anyio.Event()
+        await renew.returned.wait()
+        return answers
+
+    monkeypatch.setattr(Store, "settle", answered_late)
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        await make_token()
+        with anyio.fail_after(5):
+            await settled.wait()
+        await log.wait("token.generation.succeeded")
+
+    assert not log.of("token.lease_lost")
+
+
+async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_each(
+    database, provider, make_token, monkeypatch
+):
+    settle = Store.settle
+    provider.script["create"] = [TransientError("boom", retry_after=0.0)]
+    async with running(database, provider) as (_, log):
+
+        async def answered_late(store, outcomes):
+            answers = await settle(store, outcomes)
+            if not log.of("token.generation.retry"):
+                await log.wait("token.generation.started", times=2)
+            return answers
+
+        monkeypatch.setattr(Store, "settle", answered_late)
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert len(log.of("token.generation.retry")) == 1
+    assert not log.of("token.lease_lost")
+
+
+async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):
+    monkeypatch.setattr("reactor.keeper.Holding.lease_runs", lambda _holding: False)
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.lease_lost")
+
+    assert provider.asked("create") == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
+    database, provider, make_token, token_row, monkeypatch
+):
+    claim = Store.claim
+    monkeypatch.setattr("reactor.keeper.RESCUE_EVERY", 0.1)
+
+    async def answer_lost(store, slots, worker):
+        if await claim(store, slots, worker):
+            monkeypatch.setattr(Store, "claim", claim)
+            raise ConnectionLostError("reset by peer")
+        return []
+
+    monkeypatch.setattr(Store, "claim", answer_lost)
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert (await token_row(token_id))["generation_rescues"] == 0
+    assert len(provider.asked("create")) == 1
+    assert not log.of("worker.recovery")
+
+
+async def test_a_token_left_by_another_program_is_taken_over_once_a_lease_has_passed(
+    database, provider, make_token, monkeypatch
+):
+    monkeypatch.setattr("reactor.keeper.RESCUE_EVERY", 0.1)
+    token_id = await make_token(status="generating")
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        with anyio.move_on_after(0.5):
+            await log.wait("token.generation.rescued")
+        assert not log.of("token.generation.rescued")
+        await log.wait("worker.recovery", count=1)
+        await log.wait("token.generation.succeeded", token_id=token_id)
+
+
+async def test_the_sixth_rescue_fails_the_token(database, provider, connection, make_token, token_row):
+    token_id = await make_token(
+        status="generating", generation_epoch=9, generation_worker=5, generation_rescues=5, generation_seed=3
+    )
+    await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 s'")
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.failed", token_id=token_id, error_message="worker died 5 times")
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_error"]) == ("failed", "worker died 5 times")
+    assert provider.calls == []

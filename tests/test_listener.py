@@ -1,0 +1,105 @@
+import anyio
+import pytest
+from doubles import DirectedProvider, running
+
+from reactor.database import ConnectionLostError
+from reactor.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+@pytest.fixture
+def held(provider):
+    """Hold the first generation for ever, so that its row can be looked at."""
+
+    async def hold(_argument):
+        await anyio.sleep_forever()
+
+    provider.script["wait"] = [hold]
+
+
+async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
+    database, provider, connection, make_token
+):
+    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'reactor listener' AND datname = current_database()"
+        )
+        await log.wait("listener.lost")
+        await log.wait("listener.connected", times=2)
+        await log.wait("token.generation.succeeded")
+
+        await connection.execute("ALTER TABLE tokens_s0 ENABLE TRIGGER USER")
+        await make_token()
+        await log.wait("token.generation.succeeded", times=2)
+
+    assert len(log.of("listener.lost")) == 1
+
+
+async def test_the_first_claim_is_made_under_a_key_whose_liveness_lock_is_held(
+    database, provider, connection, make_token, held
+):
+    await make_token()
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.started")
+        worker = await connection.fetchval("SELECT generation_worker FROM tokens_s0")
+        free = await connection.fetchval("SELECT pg_try_advisory_lock($1)", worker)
+
+    assert worker > 0
+    assert not free
+
+
+async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
+    database, provider, connection, make_token, held, monkeypatch
+):
+    async def rings_nothing(_store, _channel):
+        pass
+
+    monkeypatch.setattr(Store, "ring", rings_nothing)
+    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.05)
+    monkeypatch.setattr("reactor.listener.DEAF_PAUSE", 0.05)
+    await make_token()
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.started")
+        await log.wait("listener.connected", times=5)
+
+    assert await connection.fetchval("SELECT generation_epoch FROM tokens_s0") == 1
+    assert len(log.of("listener.degraded")) == 1
+
+
+async def test_a_listener_that_cannot_be_probed_is_not_proven(
+    database, provider, connection, make_token, held, monkeypatch
+):
+    async def cannot_ring(_store, _channel):
+        raise ConnectionLostError("the other connection is away")
+
+    monkeypatch.setattr(Store, "ring", cannot_ring)
+    await make_token()
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.started")
+        worker = await connection.fetchval("SELECT generation_worker FROM tokens_s0")
+
+    assert worker < 0
+    assert not log.of("listener.lost")
+
+
+async def test_a_worker_stops_while_its_listener_is_still_being_proven(database, provider, make_token, monkeypatch):
+    async def hangs(_store, _channel):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Store, "ring", hangs)
+    await make_token()
+    with anyio.fail_after(5):
+        async with running(database, provider) as (worker, log):
+            worker.stop()
+            await log.wait("worker.stopped")
+
+    assert provider.calls == []
