@@ -59,8 +59,8 @@ class Attempts:
                 outcome = await self._outcome(attempt, holding)
                 if outcome is not None:
                     holding.settling = True
-                    outcome = outcome if await self._settler.settle(outcome) != "lost" else None
-                    self._tell_end(attempt.claim, outcome, time.monotonic() - started_at)
+                    written = await self._settler.settle(outcome)
+                    self._tell_end(attempt.claim, written, time.monotonic() - started_at)
             if holding.scope.cancelled_caught:
                 self._tell_end(attempt.claim, None, time.monotonic() - started_at)
         finally:
@@ -93,9 +93,8 @@ class Attempts:
     async def _release(self, attempt: Attempt) -> None:
         """Hand back what shutdown cut short. Shielded, or the release would be cut short too; and bounded."""
         with anyio.move_on_after(RELEASE_WITHIN, shield=True):
-            outcome = attempt.released()
-            if await self._settler.settle(outcome) != "lost":
-                self._tell_end(attempt.claim, outcome, 0.0)
+            if (written := await self._settler.settle(attempt.released())) is not None:
+                self._tell_end(attempt.claim, written, 0.0)
 
     def _tell_begin(self, claim: Claim) -> None:
         event = "token.generation.resumed" if claim.prediction_id else "token.generation.started"

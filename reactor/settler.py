@@ -43,6 +43,10 @@ class _Pending:
         self.answered = anyio.Event()
         self.answer: Answer = "lost"
 
+    def tell(self, answer: Answer) -> None:
+        self.answer = answer
+        self.answered.set()
+
 
 class Settler:
     """One writer for everything that this worker tells the tokens table about its tokens."""
@@ -56,14 +60,17 @@ class Settler:
         self._idle = anyio.Event()
         self._writing = False
 
-    async def settle(self, outcome: Outcome) -> Answer:
-        """Return the database's answer, however long it is away. Cancelled, the outcome is still written later."""
+    async def settle(self, outcome: Outcome) -> Outcome | None:
+        """Return what was written, however long the database is away; None where the token was lost.
+
+        That is the outcome, or the failure to store it. Cancelled, it is still written later.
+        """
         pending = _Pending(outcome)
         self._outcomes.append(pending)
         self._bought.pop(outcome.claim.id, None)  # settling carries the prediction id too
         self._arrived.set()
         await pending.answered.wait()
-        return pending.answer
+        return None if pending.answer == "lost" else pending.outcome
 
     def record(self, claim: Claim, prediction_id: str) -> None:
         """Write down soon what was bought; delays nothing."""
@@ -108,8 +115,7 @@ class Settler:
             await self._settle_refused(batch, error)
             return
         for pending, answer in zip(batch, answers, strict=True):
-            pending.answer = answer
-            pending.answered.set()
+            pending.tell(answer)
 
     async def _settle_refused(self, batch: Sequence[_Pending], error: Exception) -> None:
         """Settle one by one what was refused together; fail the token whose own row is at fault."""
@@ -123,7 +129,7 @@ class Settler:
         reason = f"The database refused the result ({type(error).__name__})"
         refused = Failed(outcome.claim, reason, "PermanentError", outcome.claim.attempts, None)
         if isinstance(outcome, Failed) and outcome.error == reason:
-            pending.answered.set()  # nothing can be written about this token: its lease will run out
+            pending.tell("lost")  # nothing can be written about this token: its lease will run out
             return
         pending.outcome = refused
         await self._settle([pending])

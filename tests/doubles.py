@@ -43,7 +43,7 @@ class Log:
 
 
 class DirectedProvider:
-    """Does what the test scripts, one answer a call: an exception is raised, a callable called."""
+    """Does what the test scripts, one answer a call: an exception is raised, a callable called, None is the default."""
 
     seedable = True
 
@@ -58,12 +58,12 @@ class DirectedProvider:
 
     async def _next(self, what, argument, default):
         self.calls.append((what, argument))
-        answer = self.script[what].pop(0) if self.script[what] else default
+        answer = self.script[what].pop(0) if self.script[what] else None
         if callable(answer):
-            answer = await answer(argument) or default
+            answer = await answer(argument)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return default if answer is None else answer
 
     def buy(self, prompt, seed):
         prediction = Prediction(next(self._ids))

@@ -1,0 +1,153 @@
+import anyio
+import pytest
+from doubles import DirectedProvider, running
+
+from reactor.database import ConnectionLostError, RolledBackError
+from reactor.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+def failing_once(monkeypatch, name, error, *, after):
+    """Let one call of the store fail, before or after it did what it should."""
+    original = getattr(Store, name)
+
+    async def fails(store, *arguments):
+        monkeypatch.setattr(Store, name, original)
+        if after:
+            await original(store, *arguments)
+        raise error
+
+    monkeypatch.setattr(Store, name, fails)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("name", ["settle", "record"])
+async def test_a_write_whose_answer_is_lost_is_repeated_and_won(
+    database, provider, make_token, token_row, monkeypatch, name, after
+):
+    failing_once(monkeypatch, name, ConnectionLostError("reset by peer"), after=after)
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded")
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_prediction_id"]) == ("uploading", "prediction1")
+    assert not log.of("token.lease_lost")
+
+
+async def test_a_write_that_was_rolled_back_is_repeated(database, provider, make_token, token_row, monkeypatch):
+    failing_once(monkeypatch, "settle", RolledBackError("deadlock detected"), after=False)
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert (await token_row(token_id))["status"] == "uploading"
+    assert len(log.of("worker.error", role="settler")) == 1
+
+
+async def test_what_ends_during_a_flush_is_written_together_in_the_next(database, provider, make_token, monkeypatch):
+    settle, batches = Store.settle, []
+    ended, all_asked = anyio.Event(), anyio.Event()
+
+    async def last_asked(_argument):
+        all_asked.set()
+
+    provider.script["wait"] = [None] * 20 + [last_asked]
+
+    async def slow_first(store, outcomes):
+        batches.append(len(outcomes))
+        if len(batches) == 1:
+            await ended.wait()
+        return await settle(store, outcomes)
+
+    monkeypatch.setattr(Store, "settle", slow_first)
+    async with running(database, provider, worker_batch_size=30) as (_, log):
+        await make_token()
+        await log.wait("token.generation.started")
+        for _ in range(20):
+            await make_token()
+        with anyio.fail_after(10):
+            await all_asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        ended.set()
+        await log.wait("token.generation.succeeded", times=21)
+
+    assert batches == [1, 20]
+
+
+async def test_one_row_that_refuses_its_result_does_not_hold_up_the_others(
+    database, provider, connection, make_token, token_row
+):
+    await connection.execute("ALTER TABLE tokens_s0 ADD CHECK (token_id <> 3 OR image_url IS NULL)")
+    gate = anyio.Event()
+
+    async def together(_argument):
+        await gate.wait()
+
+    provider.script["wait"] = [together] * 5
+    async with running(database, provider) as (_, log):
+        for _ in range(5):
+            await make_token()
+        await log.wait("token.generation.started", times=5)
+        gate.set()
+        await log.wait("token.generation.succeeded", times=4)
+        await log.wait("token.generation.failed", token_id=3)
+
+    row = await token_row(3)
+    assert row["generation_error"] == "The database refused the result (CheckViolationError)"
+
+
+async def test_a_write_is_abandoned_where_the_database_refuses_even_the_failure(
+    database, provider, connection, make_token, token_row
+):
+    await connection.execute("ALTER TABLE tokens_s0 ADD CHECK (token_id <> 1 OR status IN ('detected', 'generating'))")
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await make_token()
+        await log.wait("token.generation.succeeded", token_id=2)
+        await log.wait("token.lease_lost", token_id=1)
+
+    assert (await token_row(1))["status"] == "generating"
+
+
+async def test_a_token_set_by_hand_while_it_is_generated_keeps_what_the_hand_wrote(
+    database, provider, connection, make_token, token_row
+):
+    gate = anyio.Event()
+
+    async def hold(_argument):
+        await gate.wait()
+
+    provider.script["wait"] = [hold]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.started")
+        await connection.execute("UPDATE tokens_s0 SET status = 'ready', image_url = 'https://by.hand/1.png'")
+        gate.set()
+        await log.wait("token.lease_lost", token_id=token_id)
+
+    row = await token_row(token_id)
+    assert (row["status"], row["image_url"]) == ("ready", "https://by.hand/1.png")
+
+
+async def test_a_token_deleted_while_it_is_generated_is_dropped(database, provider, connection, make_token):
+    gate = anyio.Event()
+
+    async def hold(_argument):
+        await gate.wait()
+
+    provider.script["wait"] = [hold]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.started")
+        await connection.execute("DELETE FROM tokens_s0")
+        gate.set()
+        await log.wait("token.lease_lost", token_id=token_id)
+        await make_token()
+        await log.wait("token.generation.succeeded")
