@@ -1,0 +1,179 @@
+import pytest
+
+from reactor.settings import DatabaseSettings, Settings, SettingsError
+
+GOOD = {
+    "DATABASE_URL": "postgresql://app:pw-in-the-url@db/app",
+    "REPLICATE_API_TOKEN": "r8_made_up_token",
+    "FALLBACK_CENSORED_PROMPT": "a calm sea",
+}
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """No setting comes from the machine that runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"{name}_FILE".upper(), raising=False)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Load settings from GOOD and what is given; None takes a variable away."""
+
+    def loaded(**environment):
+        for name, value in {**GOOD, **environment}.items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        return Settings.load()
+
+    return loaded
+
+
+def test_defaults_are_those_of_the_contract(load):
+    settings = load()
+
+    assert settings.replicate_model_version == "black-forest-labs/flux-schnell"
+    assert (settings.poll_interval_seconds, settings.worker_batch_size, settings.max_attempts) == (5, 10, 3)
+    assert (settings.generation_timeout_seconds, settings.lease_seconds, settings.shutdown_grace_seconds) == (
+        300,
+        60,
+        20,
+    )
+    assert (settings.rate_limit_per_minute, settings.count_rate_limits, settings.breaker_threshold) == (600, False, 5)
+    assert (settings.tokens_table, settings.http_host, settings.http_port) == ("tokens_s0", "127.0.0.1", 8787)
+    assert (settings.log_level, settings.default_prompt, settings.replicate_seed_input) == ("INFO", None, "seed")
+
+
+def test_all_that_is_missing_is_named_at_once():
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+
+    assert str(caught.value).split("\n") == [
+        "DATABASE_URL: is required (or DATABASE_URL_FILE)",
+        "REPLICATE_API_TOKEN: is required (or REPLICATE_API_TOKEN_FILE)",
+        "FALLBACK_CENSORED_PROMPT: is required",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://db/app"),
+        ("DATABASE_URL", "postgresql://db:port/app"),
+        ("DATABASE_URL", "postgresql://db:99999/app"),
+        ("LISTEN_DATABASE_URL", "nonsense"),
+        ("REPLICATE_API_TOKEN", "  "),
+        ("REPLICATE_API_TOKEN", "r8_über"),
+        ("REPLICATE_MODEL_VERSION", "flux"),
+        ("REPLICATE_MODEL_VERSION", "a/b/c"),
+        ("REPLICATE_MODEL_INPUT", "[1]"),
+        ("REPLICATE_MODEL_INPUT", "{"),
+        ("REPLICATE_BASE_URL", "api.replicate.com"),
+        ("REPLICATE_BASE_URL", "https://api.replicate.com/v1"),
+        ("FALLBACK_CENSORED_PROMPT", " "),
+        ("FALLBACK_CENSORED_PROMPT", "x" * 1001),
+        ("DEFAULT_PROMPT", "x" * 1001),
+        ("POLL_INTERVAL_SECONDS", "0.05"),
+        ("POLL_INTERVAL_SECONDS", "3601"),
+        ("POLL_INTERVAL_SECONDS", "nan"),
+        ("POLL_INTERVAL_SECONDS", "soon"),
+        ("WORKER_BATCH_SIZE", "0"),
+        ("WORKER_BATCH_SIZE", "1001"),
+        ("MAX_ATTEMPTS", "0"),
+        ("GENERATION_TIMEOUT_SECONDS", "0.5"),
+        ("LEASE_SECONDS", "0.5"),
+        ("LEASE_SECONDS", "inf"),
+        ("SHUTDOWN_GRACE_SECONDS", "-1"),
+        ("RATE_LIMIT_PER_MINUTE", "-1"),
+        ("COUNT_RATE_LIMITS", "maybe"),
+        ("BREAKER_THRESHOLD", "-1"),
+        ("TOKENS_TABLE", "tokens; DROP TABLE tokens"),
+        ("TOKENS_TABLE", "a.b.c"),
+        ("HTTP_PORT", "65536"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_it(load, name, value):
+    with pytest.raises(SettingsError) as caught:
+        load(**{name: value})
+
+    (line,) = str(caught.value).split("\n")
+    assert line.startswith(f"{name}: ")
+    assert value.strip() == "" or value not in line
+
+
+def test_a_port_off_loopback_needs_a_token(load, monkeypatch):
+    with pytest.raises(SettingsError, match=r"^HTTP_TOKEN: is required"):
+        load(HTTP_HOST="0.0.0.0")  # noqa: S104  (it is refused)
+
+    monkeypatch.setenv("HTTP_TOKEN", "a-long-token")
+    assert load(HTTP_HOST="0.0.0.0").http_token is not None  # noqa: S104
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", "::1", "localhost"])
+def test_a_port_on_loopback_needs_none(load, value):
+    assert load(HTTP_HOST=value).http_host == value
+
+
+def test_a_secret_may_stand_in_a_file(load, monkeypatch, tmp_path):
+    (tmp_path / "token").write_text("r8_from_a_file\n")
+    settings = load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(tmp_path / "token"))
+
+    assert settings.replicate_api_token.get_secret_value() == "r8_from_a_file"
+
+
+def test_the_environment_wins_over_a_file_and_a_file_over_dotenv(load, tmp_path):
+    (tmp_path / ".env").write_text("REPLICATE_API_TOKEN=from_dotenv\nMAX_ATTEMPTS=7\nSOMETHING_ELSE=1\n")
+    (tmp_path / "token").write_text("from_file")
+
+    settings = load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(tmp_path / "token"))
+    assert (settings.replicate_api_token.get_secret_value(), settings.max_attempts) == ("from_file", 7)
+
+    settings = load(REPLICATE_API_TOKEN="from_environment")
+    assert settings.replicate_api_token.get_secret_value() == "from_environment"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_an_unreadable_secret_file_is_one_line(load, tmp_path, content):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(SettingsError, match=f"^REPLICATE_API_TOKEN_FILE: cannot read {path}: "):
+        load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(path))
+
+
+def test_a_token_loses_the_newline_that_came_with_it(load):
+    settings = load(REPLICATE_API_TOKEN="r8_made_up_token\n")
+
+    assert settings.replicate_api_token.get_secret_value() == "r8_made_up_token"
+
+
+def test_no_secret_shows_when_settings_are_printed(load):
+    settings = load(HTTP_TOKEN="a-long-token")
+
+    for secret in ("pw-in-the-url", "r8_made_up_token", "a-long-token"):
+        assert secret not in repr(settings) + str(settings)
+        assert secret in settings.secrets()
+
+
+def test_an_sqlalchemy_url_is_understood(load):
+    settings = load(DATABASE_URL="postgresql+asyncpg://app@/app?host=/run/postgresql")
+
+    assert settings.database_url.get_secret_value() == "postgresql://app@/app?host=/run/postgresql"
+
+
+def test_an_empty_seed_input_turns_it_off_and_blank_options_are_unset(load):
+    settings = load(REPLICATE_SEED_INPUT="", DEFAULT_PROMPT=" ", LISTEN_DATABASE_URL="", REPLICATE_BASE_URL="")
+
+    assert settings.replicate_seed_input == ""
+    assert settings.default_prompt is settings.listen_database_url is settings.replicate_base_url is None
+
+
+def test_commands_about_the_database_need_nothing_else(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql:///app")
+
+    assert DatabaseSettings.load().tokens_table == "tokens_s0"
