@@ -1,0 +1,168 @@
+import json
+import re
+from importlib.metadata import version
+
+import pytest
+from conftest import command
+
+from reactor.cli import main
+
+
+@pytest.fixture
+def reactor(database, monkeypatch, tmp_path, capsys):
+    """Run a command on the test's database; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database)
+
+    def run(*arguments):
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_help_and_version_need_no_environment(reactor, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL")
+
+    code, out, _ = reactor("--help")
+    assert code == 0
+    for name in ("run", "migrate", "demo", "sandbox", "mint", "status", "show", "retry"):
+        assert re.search(rf"^  {name} ", out, re.MULTILINE)
+    assert reactor("--version") == (0, f"reactor, version {version('mint-reactor')}\n", "")
+
+
+def test_missing_settings_are_a_line_each_and_exit_code_2(reactor, monkeypatch):
+    for name in ("DATABASE_URL", "REPLICATE_API_TOKEN", "FALLBACK_CENSORED_PROMPT"):
+        monkeypatch.delenv(name, raising=False)
+
+    code, out, err = reactor("run")
+
+    assert (code, out) == (2, "")
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        "DATABASE_URL",
+        "REPLICATE_API_TOKEN",
+        "FALLBACK_CENSORED_PROMPT",
+    ]
+
+
+def test_an_unknown_command_is_a_usage_error(reactor):
+    code, _, err = reactor("explode")
+
+    assert code == 2
+    assert "No such command 'explode'" in err
+
+
+def test_minted_tokens_are_counted_and_shown(reactor):
+    code, out, _ = reactor("mint", "3", "--prompt", "a private wish")
+    assert code == 0
+    first, *_ = ids = out.split()
+    assert len(ids) == 3
+
+    code, out, _ = reactor("status", "--json")
+    state = json.loads(out)
+    assert state["tokens"] == {
+        "detected": 3,
+        "generating": 0,
+        "uploading": 0,
+        "ready": 0,
+        "revealed": 0,
+        "failed": 0,
+    }
+    assert state["intake"]["paused"] is False
+    assert state["workers"] == 0
+
+    code, out, _ = reactor("show", first)
+    assert code == 0
+    assert re.search(r"^status +detected$", out, re.MULTILINE)
+    assert re.search(r"^prompt_characters +14$", out, re.MULTILINE)
+    assert "private" not in out
+
+
+def test_status_is_read_by_people_too(reactor, database):
+    reactor("mint", "2")
+    command(
+        database,
+        "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'maintenance'",
+        "ALTER TABLE tokens_s0 DISABLE TRIGGER USER",
+    )
+
+    code, out, _ = reactor("status")
+
+    assert code == 0
+    assert re.search(r"^detected +2$", out, re.MULTILINE)
+    assert re.search(r"^intake +paused: maintenance$", out, re.MULTILINE)
+    assert "run: reactor migrate" in out
+
+
+def test_an_unknown_token_is_one_line_and_exit_code_1(reactor):
+    assert reactor("show", "999") == (1, "", "Error: no token 999\n")
+
+
+def test_failed_tokens_are_set_back(reactor, database):
+    ids = reactor("mint", "3")[1].split()
+    command(database, "UPDATE tokens_s0 SET status = 'failed', generation_error = 'x'")
+
+    assert reactor("retry", ids[0]) == (0, "1 set back to detected\n", "")
+    assert reactor("retry", "--failed")[1] == "2 set back to detected\n"
+    assert json.loads(reactor("status", "--json")[1])["tokens"]["detected"] == 3
+
+
+def test_a_token_that_did_not_fail_is_not_set_back(reactor):
+    (token_id,) = reactor("mint")[1].split()
+
+    code, out, err = reactor("retry", token_id, "999")
+
+    assert (code, out) == (1, "0 set back to detected\n")
+    assert err == f"Error: not failed, or not there: {token_id}, 999\n"
+
+
+@pytest.mark.parametrize("arguments", [("retry",), ("retry", "1", "--failed"), ("mint", "0"), ("show", "x")])
+def test_bad_usage_is_exit_code_2(reactor, arguments):
+    code, _, err = reactor(*arguments)
+
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_a_prompt_with_a_nul_is_refused(reactor):
+    code, _, err = reactor("mint", "--prompt", "a\x00b")
+
+    assert code == 2
+    assert "NUL" in err
+
+
+def test_a_database_without_our_tables_says_reactor_migrate(reactor, server_url, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", server_url)
+
+    code, _, err = reactor("status")
+
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "run: reactor migrate" in err
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody:hidden@127.0.0.1:1/nowhere", "postgresql://nobody@/nowhere?host=/no/such/folder"]
+)
+def test_a_database_that_is_away_is_one_line_without_its_password(reactor, monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    for arguments in (("status",), ("migrate",)):
+        code, out, err = reactor(*arguments)
+        assert (code, out) == (1, "")
+        assert len(err.splitlines()) == 1
+        assert "hidden" not in err
+
+
+def test_migrate_is_harmless_again_and_down_removes_what_it_added(reactor):
+    assert reactor("migrate") == (0, "tokens_s0: migrated\n", "")
+    assert reactor("migrate", "--down") == (0, "tokens_s0: removed what was added\n", "")
+
+    code, _, err = reactor("status")
+    assert code == 1
+    assert "reactor migrate" in err
