@@ -1,0 +1,83 @@
+"""The API's own words for refusing, as they were seen on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+PROBLEM = "application/problem+json"
+UNAUTHENTICATED = {
+    "title": "Unauthenticated",
+    "detail": "You did not pass a valid authentication token",
+    "status": 401,
+}
+FORBIDDEN = {"title": "Forbidden", "detail": "You do not have permission to perform this action.", "status": 403}
+NOT_FOUND = {"detail": "The requested resource could not be found.", "status": 404}
+NO_SUCH_DESTINATION = {"detail": "The specified training destination does not exist", "status": 404}
+BAD_JSON = {"detail": "The request's body is no JSON object.", "status": 400}
+BAD_VERSION = {
+    "title": "Invalid version or not permitted",
+    "detail": "The specified version does not exist (or perhaps you don't have permission to use it?)",
+    "status": 422,
+}
+INTERNAL = {"detail": "Internal server error", "status": 500}
+_BILLING = "https://replicate.com/account/billing"
+PAYMENT = {
+    "credit": {
+        "title": "Insufficient credit",
+        "detail": f"You have insufficient credit to run this model. Go to {_BILLING}#billing to purchase credit. "
+        "Once you purchase credit, please wait a few minutes before trying again.",
+        "status": 402,
+    },
+    "billing": {
+        "title": "Billing required",
+        "detail": f"You need to set up billing to run this model. Go to {_BILLING}#billing to set it up. "
+        "If you have recently set up billing, please wait a few minutes before trying again.",
+        "status": 402,
+    },
+    "spend": {
+        "title": "Monthly spend limit reached",
+        "detail": "You've hit your monthly spend limit. You can change or remove your limit at "
+        f"{_BILLING}#limits. If you have recently increased your limit, please wait a few minutes before trying again.",
+        "status": 402,
+    },
+    "free": {
+        "title": "Free time limit reached",
+        "detail": f"You have reached the free time limit. To continue using Replicate, set up billing at {_BILLING}.",
+        "status": 402,
+    },
+}
+_LOW_CREDIT = (
+    " Your rate limit for creating predictions is reduced to 6 requests per minute with a burst of 1 requests"
+    " while you have less than $5.0 in credit."
+)
+
+
+def throttled(seconds: float, *, low_credit: bool = False) -> dict[str, Any]:
+    """A 429's body without `retry_after`, which the real one names in two ways or not at all."""
+    middle = _LOW_CREDIT if low_credit else ""
+    return {"detail": f"Request was throttled.{middle} Your rate limit resets in ~{seconds:g}s.", "status": 429}
+
+
+def invalid_input(fields: list[dict[str, str]]) -> dict[str, Any]:
+    """A 422 about the request's body; `fields` have type, field and description."""
+    lines = [f"{each['field']}: {each['description']}" if each["field"] else each["description"] for each in fields]
+    detail = "".join(f"- {line}\n" for line in lines)
+    return {"detail": detail, "status": 422, "title": "Input validation failed", "invalid_fields": fields}
+
+
+def problem(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """A refusal, as application/problem+json."""
+    return Response(orjson.dumps(body), body["status"], headers, PROBLEM)
+
+
+def answered(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A success."""
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def paged(results: list[Any], *, following: str | None = None, previous: str | None = None) -> Response:
+    """One page of a listing; `following` and `previous` are absolute URLs, and followed as they are."""
+    return answered({"previous": previous, "next": following, "results": results})

@@ -1,0 +1,143 @@
+"""Predictions over HTTP: create, get, cancel, list, stream."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from reactor.sandbox import answers, bodies, catalog, inputs
+from reactor.sandbox.asking import base_url, json_object
+from reactor.sandbox.fates import fated
+from reactor.sandbox.faults import FATES, Faults
+from reactor.sandbox.predictions import TERMINAL, Prediction, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from reactor.sandbox.books import Books
+
+_PREFER = re.compile(r"wait(?:=([1-9]|[1-5][0-9]|60))?")
+_CANCEL_AFTER = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+|\d+")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Api:
+    """The handlers, around the books."""
+
+    def __init__(self, books: Books, timing: Timing, faults: Faults) -> None:
+        self._books = books
+        self._timing = timing
+        self._faults = faults
+
+    async def create(self, request: Request) -> Response:
+        """Buy a prediction, or refuse."""
+        given = await json_object(request)
+        target = self._target(request, given)
+        if isinstance(target, dict) or given is None:
+            return answers.problem(target if isinstance(target, dict) else answers.BAD_JSON)
+        prefer = request.headers.get("prefer")
+        if prefer is not None and not _PREFER.fullmatch(prefer):
+            return answers.problem({"detail": f"Prefer: {prefer} is not understood", "status": 400})
+        return await self._created(request, self._buy(request, *target, given["input"]), prefer)
+
+    def _target(self, request: Request, given: dict[str, Any] | None) -> tuple[str, str] | dict[str, Any]:
+        """The model and version that are asked for, or the refusal's body."""
+        path = request.path_params
+        if given is None:
+            return answers.BAD_JSON
+        if refused := inputs.refused_body(given, versioned=not path):
+            return refused
+        if path:
+            model = f"{path['owner']}/{path['name']}"
+            target = (model, "hidden") if catalog.exists(model) else None
+        else:
+            target = catalog.model_of(given["version"])
+        if target is None:
+            return answers.NOT_FOUND if path else answers.BAD_VERSION
+        return inputs.refused_input(target[0], given["input"]) or target
+
+    def _buy(self, request: Request, model: str, version: str, given: dict[str, Any]) -> Prediction:
+        prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
+        if "/deployments/" in request.scope["path"]:
+            prediction.deployment = model
+        for fault in self._faults.strike("create", FATES, prediction.prompt):
+            fated(fault, prediction)
+        cancel_after = request.headers.get("cancel-after", "")
+        if _CANCEL_AFTER.fullmatch(cancel_after):
+            parts = _DURATION.findall(cancel_after)
+            prediction.deadline = prediction.requested_at + sum(float(count) * _UNITS[unit] for count, unit in parts)
+        self._books.enter(prediction)
+        return prediction
+
+    async def _created(self, request: Request, prediction: Prediction, prefer: str | None) -> Response:
+        if prefer is None:
+            return answers.answered(self._books.described(prediction, base_url(request)), 201)
+        waited = _PREFER.fullmatch(prefer)
+        await prediction.ended(within=float((waited and waited[1]) or 60))
+        body = self._books.described(prediction, base_url(request))
+        headers = {"preference-applied": prefer}
+        if body["status"] == "succeeded":
+            body = bodies.early(body, prediction)
+        elif body["status"] not in TERMINAL:
+            headers["location"] = body["urls"]["get"]
+        return answers.answered(body, 201, headers)
+
+    async def get(self, request: Request) -> Response:
+        """Look at one."""
+        prediction = self._books.find(request.path_params["id"])
+        if prediction is None:
+            return answers.problem(answers.NOT_FOUND)
+        return answers.answered(self._books.described(prediction, base_url(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        """End one, unless it has ended: then it stays as it is."""
+        prediction = self._books.find(request.path_params["id"])
+        if prediction is None:
+            return answers.problem(answers.NOT_FOUND)
+        prediction.cancel()
+        return answers.answered(self._books.described(prediction, base_url(request)))
+
+    async def list(self, request: Request) -> Response:
+        """A page of them, newest first."""
+        here, page = base_url(request), self._books.page(request.query_params)
+        kept = {name: value for name, value in request.query_params.items() if name != "cursor"}
+
+        def link(cursor: str | None) -> str | None:
+            return cursor and f"{here}/v1/predictions?{urlencode({**kept, 'cursor': cursor})}"
+
+        results = [self._books.described(prediction, here) for prediction in page.predictions]
+        return answers.paged(results, following=link(page.following), previous=link(page.previous))
+
+    async def stream(self, request: Request) -> Response:
+        """One's output as server-sent events, once it is there."""
+        prediction = self._books.find(request.path_params["id"])
+        if prediction is None:
+            return answers.problem(answers.NOT_FOUND)
+        here = base_url(request)
+
+        async def events() -> AsyncIterator[bytes]:
+            while prediction.status not in TERMINAL:
+                await prediction.ended(within=3600)
+            body = self._books.described(prediction, here)
+            output = body.get("output")
+            for piece in output if isinstance(output, list) else [output] * bool(output):
+                yield _event("output", str(piece))
+            if body["status"] == "failed":
+                yield _event("error", orjson.dumps({"detail": body["error"]}).decode())
+            done = {"canceled": {"reason": "canceled"}, "failed": {"reason": "error"}}.get(body["status"], {})
+            yield _event("done", orjson.dumps(done).decode())
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+def _event(kind: str, text: str) -> bytes:
+    data = "".join(f"data: {line}\n" for line in text.split("\n"))
+    return f"event: {kind}\nid: {time.time_ns()}:0\n{data}\n".encode()

@@ -1,0 +1,144 @@
+"""The server and its books, and its routes: the API below /v1, the control below /sandbox, pictures and their page."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import TypeAdapter
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from reactor.sandbox import answers, gallery, other
+from reactor.sandbox.api import Api
+from reactor.sandbox.asking import json_object
+from reactor.sandbox.books import Books, Seen
+from reactor.sandbox.faults import Fault, FaultError, Faults
+from reactor.sandbox.guard import Guard, Handler
+from reactor.sandbox.limits import Limits
+from reactor.sandbox.predictions import Prediction, Timing
+from reactor.sandbox.server import serving
+from reactor.sandbox.trainings import Trainings
+from reactor.sandbox.uploads import Uploads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+RETENTION = 3600.0  # seconds after its end until a prediction's input and output are removed
+_TOLD = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
+
+
+class Sandbox:
+    """`app` is the server; `ledger` is what was bought, `requests` what was asked, `faults` what goes wrong."""
+
+    def __init__(
+        self,
+        timing: Timing | None = None,
+        *,
+        token: str | None = None,
+        limits: Limits | None = None,
+        retention: float = RETENTION,
+        seed: int = 0,
+    ) -> None:
+        timing = timing or Timing()
+        self.faults = Faults(seed)
+        self._books = Books(retention)
+        self._api = Api(self._books, timing, self.faults)
+        self._guard = Guard(self._books, self.faults, limits or Limits(), token=token, latency=timing.latency)
+        self._trainings = Trainings(timing)
+        self._gallery = gallery.Gallery(self._books)
+        missing = {404: _missing, 405: _missing}
+        self.app = Starlette(routes=self._routes(), exception_handlers=missing)
+
+    @classmethod
+    def from_config(cls, config: str) -> Sandbox:
+        """Make one of a JSON object: timing, token, limits, retention, seed, faults. Raises ValueError."""
+        given = orjson.loads(config)
+        if not isinstance(given, dict) or not set(given) <= {*_CONFIG, "faults"}:
+            raise ValueError(f"a configuration is an object of {', '.join(_CONFIG)} and faults")
+        faults = [Fault.from_json(fault) for fault in given.pop("faults", [])]
+        sandbox = cls(**{name: _CONFIG[name].validate_python(value) for name, value in given.items()})
+        for fault in faults:
+            sandbox.fail(fault)
+        return sandbox
+
+    @property
+    def ledger(self) -> list[Prediction]:
+        """What was bought, in order."""
+        return self._books.ledger
+
+    @property
+    def requests(self) -> list[Seen]:
+        """What was asked of the API, in order."""
+        return self._books.requests
+
+    def fail(self, fault: Fault) -> Fault:
+        """Let something go wrong from now on; the fault counts its hits."""
+        return self.faults.add(fault)
+
+    @asynccontextmanager
+    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError: the port is taken."""
+        async with serving(self.app, host, port) as base_url:
+            yield base_url
+
+    def _routes(self) -> list[Route]:
+        api, control = self._api, [("faults", self._faults), ("ledger", self._ledger), ("requests", self._requests)]
+        guarded: list[tuple[str, str, str, Handler]] = [
+            ("GET", "/predictions/{id}", "get", api.get),
+            ("POST", "/models/{owner}/{name}/predictions", "create", api.create),
+            ("POST", "/predictions", "create", api.create),
+            ("GET", "/predictions", "list", api.list),
+            ("POST", "/predictions/{id}/cancel", "cancel", api.cancel),
+            ("POST", "/deployments/{owner}/{name}/predictions", "create", api.create),
+            ("GET", "/account", "account", other.account),
+            *((method, path, "other", handler) for method, path, handler in self._others()),
+        ]
+        return [
+            *(Route(f"/v1{path}", self._guard.around(on, to), methods=[method]) for method, path, on, to in guarded),
+            *(Route(f"/sandbox/{path}", to, methods=["GET", "POST", "DELETE"]) for path, to in control),
+            Route("/files/{id}/{name}", self._picture),
+            Route("/stream/{id}", api.stream),
+            Route("/", self._gallery.page),
+        ]
+
+    def _others(self) -> list[tuple[str, str, Handler]]:
+        return [*other.ROUTES, *self._trainings.routes(), *Uploads().routes()]
+
+    async def _picture(self, request: Request) -> Response:
+        return await self._guard.served("picture", request, self._gallery.picture)
+
+    async def _faults(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.faults.clear()
+        elif request.method == "POST":
+            try:
+                self.fail(Fault.from_json(await json_object(request)))
+            except FaultError as error:
+                return answers.answered({"detail": str(error)}, 422)
+        return answers.answered(list(self.faults))
+
+    async def _ledger(self, _request: Request) -> Response:
+        return answers.answered([{name: getattr(bought, name) for name in _TOLD} for bought in self.ledger])
+
+    async def _requests(self, _request: Request) -> Response:
+        return answers.answered([seen._asdict() for seen in self.requests])
+
+
+_CONFIG: dict[str, TypeAdapter[Any]] = {
+    "timing": TypeAdapter(Timing),
+    "token": TypeAdapter(str | None),
+    "limits": TypeAdapter(Limits),
+    "retention": TypeAdapter(float),
+    "seed": TypeAdapter(int),
+}
+
+
+async def _missing(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": "Method not allowed", "status": status})

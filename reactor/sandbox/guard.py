@@ -1,0 +1,90 @@
+"""What every request of the API passes: it is booked, its token and the rate limit are checked, and faults strike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reactor.sandbox import answers
+from reactor.sandbox.asking import json_object, prompt_in
+from reactor.sandbox.books import Books, Seen
+from reactor.sandbox.faults import ANSWERS, Faults
+from reactor.sandbox.limits import Limits, buckets
+from reactor.sandbox.strikes import struck
+
+if TYPE_CHECKING:
+    from reactor.sandbox.faults import Fault
+
+Handler = Callable[[Request], Awaitable[Response]]
+REFUSED_TOKEN = "invalid"  # noqa: S105  (whatever token is asked for, the SDK's own tests have one that is none)
+_UNLIMITED = {"create": 599, "get": 59999}  # ratelimit-remaining, as recorded; 2999 for all the rest
+
+
+class Guard:
+    """Stands before the handlers. `token` is the only one accepted; None: any but "invalid". `latency` in seconds."""
+
+    def __init__(self, books: Books, faults: Faults, limits: Limits, *, token: str | None, latency: float) -> None:
+        self._books = books
+        self._faults = faults
+        self._low_credit = limits.low_credit
+        self._creates, self._others = buckets(limits)
+        self._token = token
+        self._latency = latency
+
+    def around(self, on: str, handler: Handler) -> Handler:
+        """The handler, guarded. `on` is where faults strike it."""
+        bucket = self._creates if on == "create" else self._others
+
+        async def guarded(request: Request) -> Response:
+            requests = self._books.requests
+            place, seen = len(requests), Seen(request.method, request.scope["path"], time.time(), time.monotonic(), 0)
+            requests.append(seen)
+            if self._latency:
+                await anyio.sleep(self._latency)
+            response = self._refused(request, on)
+            if response is None:
+                response = await self.served(on, request, handler)
+                remaining = bucket.remaining()
+                left = _UNLIMITED.get(on, 2999) if remaining is None else remaining
+                response.raw_headers += [(b"ratelimit-remaining", b"%d" % left), (b"ratelimit-reset", b"1")]
+            requests[place] = seen._replace(status=response.status_code)
+            return response
+
+        return guarded
+
+    def _refused(self, request: Request, on: str) -> Response | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        known = scheme in {"Bearer", "Token"} and token not in {"", REFUSED_TOKEN}
+        if not known or self._token not in {None, token}:
+            return answers.problem(answers.UNAUTHENTICATED)
+        seconds = (self._creates if on == "create" else self._others).take()
+        if seconds is not None:
+            body = answers.throttled(seconds, low_credit=self._low_credit and on == "create")
+            return answers.problem({**body, "retry_after": seconds})
+        return None
+
+    async def served(self, on: str, request: Request, handler: Handler) -> Response:
+        """The handler's answer, or that of the fault which strikes."""
+        fault = next(self._faults.strike(on, ANSWERS, await self._prompt(on, request)), None)
+        if fault is None:
+            return await handler(request)
+        return await self._struck(fault, request, handler)
+
+    async def _struck(self, fault: Fault, request: Request, handler: Handler) -> Response:
+        done = await handler(request) if fault.after else None
+
+        async def good() -> Response:
+            return await handler(request) if done is None else done
+
+        return await struck(fault, request, good)
+
+    async def _prompt(self, on: str, request: Request) -> str:
+        if on == "create":
+            return prompt_in(await json_object(request))
+        prediction = self._books.find(request.path_params.get("id", ""))
+        return prediction.prompt if prediction else ""

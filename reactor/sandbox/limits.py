@@ -1,0 +1,49 @@
+"""The account's rate limit: creates and all the rest apart, as the real one has them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Requests per minute; 0 is no limit. With low credit, creates are 6 a minute, one at a time."""
+
+    creates: int = 0
+    others: int = 0
+    low_credit: bool = False
+
+
+class Bucket:
+    """A token bucket of `burst` requests, refilled at `per_minute`."""
+
+    def __init__(self, per_minute: int, burst: int) -> None:
+        self._interval = 60.0 / per_minute if per_minute else 0.0
+        self._burst = burst
+        self._arrival = 0.0  # monotonic seconds: the virtual time of the last request let through
+
+    def take(self) -> int | None:
+        """Take one; None where it was let through, else whole seconds until one will be."""
+        if not self._interval:
+            return None
+        now = time.monotonic()
+        arrival = max(self._arrival, now)
+        wait = arrival - self._interval * (self._burst - 1) - now
+        if wait > 0:
+            return math.ceil(wait)
+        self._arrival = arrival + self._interval
+        return None
+
+    def remaining(self) -> int | None:
+        """How many would be let through now; None: no limit."""
+        if not self._interval:
+            return None
+        return max(0, self._burst - math.ceil((self._arrival - time.monotonic()) / self._interval))
+
+
+def buckets(limits: Limits) -> tuple[Bucket, Bucket]:
+    """For creates, and for all the rest; bursts of ten seconds' worth, but with low credit."""
+    others = Bucket(limits.others, max(1, limits.others // 6))
+    return (Bucket(6, 1) if limits.low_credit else Bucket(limits.creates, max(1, limits.creates // 6))), others

@@ -1,0 +1,100 @@
+"""What else the API has, as far as its SDK asks: the account, models and versions, hardware, collections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reactor.sandbox import answers, catalog
+from reactor.sandbox.asking import base_url, json_object
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_PAGE = 5  # models
+
+
+async def account(_request: Request) -> Response:
+    """Whose token it is."""
+    return answers.answered({"type": "organization", "username": "sandbox", "name": "Sandbox", "github_url": None})
+
+
+async def _models(request: Request) -> Response:
+    here = base_url(request)
+    start = int(cursor) if (cursor := request.query_params.get("cursor", "0")).isdecimal() else 0
+    link, after = f"{here}/v1/models?cursor=", start + _PAGE
+    return answers.paged(
+        [catalog.described(model, here) for model in catalog.MODELS[start:after]],
+        following=f"{link}{after}" if after < len(catalog.MODELS) else None,
+        previous=f"{link}{max(0, start - _PAGE)}" if start else None,
+    )
+
+
+async def _search(request: Request) -> Response:
+    wanted = (await request.body()).decode("utf-8", "replace").strip('"').lower()  # some clients send it as JSON
+    return answers.paged([catalog.described(model, base_url(request)) for model in catalog.MODELS if wanted in model])
+
+
+async def _make_model(request: Request) -> Response:
+    given = await json_object(request)
+    if not given or not isinstance(given.get("owner"), str) or not isinstance(given.get("name"), str):
+        return answers.problem(answers.BAD_JSON)
+    model = catalog.described(f"{given['owner']}/{given['name']}", base_url(request))
+    return answers.answered({**model, **{name: given[name] for name in model if name in given}}, 201)
+
+
+async def _model(request: Request) -> Response:
+    model = _named(request)
+    if not catalog.exists(model):
+        return answers.problem(answers.NOT_FOUND)
+    return answers.answered(catalog.described(model, base_url(request)))
+
+
+async def _versions(request: Request) -> Response:
+    versions = [version for version, model in catalog.VERSIONS.items() if model == _named(request)]
+    return answers.paged([catalog.described_version(version) for version in versions])
+
+
+async def _version(request: Request) -> Response:
+    version = request.path_params["version"]
+    if catalog.model_of(f"{_named(request)}:{version}") is None:
+        return answers.problem(answers.NOT_FOUND)
+    return answers.answered(catalog.described_version(version))
+
+
+async def _hardware(_request: Request) -> Response:
+    return answers.answered(catalog.HARDWARE)
+
+
+async def _collections(_request: Request) -> Response:
+    return answers.paged([catalog.COLLECTION])
+
+
+async def _collection(request: Request) -> Response:
+    if request.path_params["slug"] != catalog.COLLECTION["slug"]:
+        return answers.problem(answers.NOT_FOUND)
+    models = [model for model in catalog.MODELS if model not in catalog.TEXT_MODELS]
+    described: list[Any] = [catalog.described(model, base_url(request)) for model in models]
+    return answers.answered({**catalog.COLLECTION, "models": described})
+
+
+async def _webhook_secret(_request: Request) -> Response:
+    return answers.answered({"key": "whsec_c2FuZGJveC1zYW5kYm94LXNhbmRib3g="})
+
+
+def _named(request: Request) -> str:
+    return f"{request.path_params['owner']}/{request.path_params['name']}"
+
+
+ROUTES = (
+    ("GET", "/models", _models),
+    ("QUERY", "/models", _search),
+    ("POST", "/models", _make_model),
+    ("GET", "/models/{owner}/{name}", _model),
+    ("GET", "/models/{owner}/{name}/versions", _versions),
+    ("GET", "/models/{owner}/{name}/versions/{version}", _version),
+    ("GET", "/hardware", _hardware),
+    ("GET", "/collections", _collections),
+    ("GET", "/collections/{slug}", _collection),
+    ("GET", "/webhooks/default/secret", _webhook_secret),
+)

@@ -1,0 +1,144 @@
+"""A prediction's life, as a function of the clock: nothing runs, so a thousand of them cost nothing.
+
+created ──queue──▶ processing ──run──▶ succeeded | failed | canceled
+   └── deadline before the start ──▶ aborted
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+TERMINAL = ("succeeded", "failed", "canceled", "aborted")
+Output = Callable[[list[str]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds, as (least, most): waiting for a machine, running; and the delay of every HTTP answer."""
+
+    queue: tuple[float, float] = (0.1, 0.7)
+    run: tuple[float, float] = (0.5, 1.1)
+    latency: float = 0.0
+
+    @classmethod
+    def instant(cls) -> Timing:
+        """No time at all: a prediction has ended as soon as it is created."""
+        return cls((0.0, 0.0), (0.0, 0.0))
+
+    def drawn(self, given: dict[str, Any]) -> tuple[float, float]:
+        """Queue and run time: random, but the same for the same prompt and seed."""
+        dice = random.Random(f"{given.get('prompt')}|{given.get('seed')}")  # noqa: S311  (a delay)
+        return dice.uniform(*self.queue), dice.uniform(*self.run)
+
+
+def new_id() -> str:
+    """26 of a … z and 2 … 7, as the API has them."""
+    return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
+
+
+@dataclass(slots=True, eq=False)
+class Prediction:
+    """One that was bought. Moments are seconds since the epoch, `requested_monotonic` is for measuring."""
+
+    model: str
+    version: str | None
+    input: dict[str, Any]
+    queue: float  # seconds; infinite: it never starts
+    run: float  # seconds
+    id: str = field(default_factory=new_id)
+    requested_at: float = field(default_factory=time.time)
+    requested_monotonic: float = field(default_factory=time.monotonic)
+    end: str = "succeeded"  # once its time is up
+    error: Any = None
+    output: Output = list  # of the URLs of its pictures
+    deadline: float | None = None  # moment
+    canceled_at: float | None = None
+    unlisted: float = 0.0  # seconds until the listing shows it
+    removed: bool = False  # its data, as soon as it has ended
+    gone: bool = False
+    source: str = "api"
+    deployment: str | None = None
+    canceled: anyio.Event = field(default_factory=anyio.Event)
+    spare_seed: int = field(default_factory=lambda: secrets.randbelow(2**16))
+
+    @property
+    def prompt(self) -> str:
+        """What the picture shows."""
+        return str(self.input.get("prompt", ""))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed it was bought with."""
+        seed = self.input.get("seed")
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def used_seed(self) -> int:
+        """The seed of its pictures: the one given, else one of its own."""
+        return self.spare_seed if self.seed is None else self.seed
+
+    @property
+    def billed(self) -> bool:
+        """Whether it costs: what was aborted does not."""
+        return self.status != "aborted"
+
+    @property
+    def started_at(self) -> float:
+        """When it started, or will start."""
+        return self.requested_at + self.queue
+
+    @property
+    def finished_at(self) -> float:
+        """When it ended, or will end; infinite: never."""
+        if self.canceled_at is not None:
+            return self.canceled_at
+        natural = self.started_at if self.end == "aborted" else self.started_at + self.run
+        return natural if self.deadline is None else min(natural, self.deadline)
+
+    @property
+    def status(self) -> str:
+        """What it is now."""
+        now, finished_at = time.time(), self.finished_at
+        if now < finished_at:
+            return "starting" if now < self.started_at else "processing"
+        if self.canceled_at is not None:
+            return "canceled"
+        if finished_at == self.deadline:
+            return "aborted" if self.deadline < self.started_at else "canceled"
+        return self.end
+
+    def cancel(self) -> None:
+        """End it, unless it has ended."""
+        if self.status not in TERMINAL:
+            self.canceled_at = time.time()
+            self.canceled.set()
+
+    async def ended(self, within: float) -> None:
+        """Wait for its end, `within` seconds at most."""
+        margin = 0.003  # seconds: timers are whole milliseconds
+        with anyio.move_on_after(min(within, self.finished_at + margin - time.time())):
+            await self.canceled.wait()
+
+    def data_removed(self, retention: float) -> bool:
+        """Whether input, output and pictures are away: `retention` seconds after the end of one made by API."""
+        ended_at = self.finished_at
+        kept = 0.0 if self.removed else retention if self.source == "api" else float("inf")
+        return time.time() >= ended_at + kept
+
+    def listed(self, now: float) -> bool:
+        """Whether the listing shows it."""
+        return not self.gone and self.requested_at + self.unlisted <= now
+
+    def pictures(self) -> list[str]:
+        """The names of its pictures' files."""
+        count, kind = self.input.get("num_outputs", 1), self.input.get("output_format", "webp")
+        kind = kind if kind in {"webp", "jpg", "png"} else "webp"
+        return [f"out-{place}.{kind}" for place in range(count if count in range(1, 5) else 1)]
