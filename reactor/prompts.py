@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from unicodedata import category
 
 from reactor.errors import PermanentError
 
 LONGEST = 1000  # characters
+_INVISIBLE = {"Cc", "Cf"}  # control and format characters, zero-width spaces among them
 
 _SUBJECTS = (
     "a lighthouse", "a sleeping fox", "an abandoned observatory", "a paper boat", "a whale above the clouds",
@@ -26,7 +28,7 @@ _STYLES = (
 
 def validate_prompt(prompt: str | None) -> str:
     """Return the prompt as it is. Raises PermanentError where no provider should be asked."""
-    if prompt is None or not prompt.strip():
+    if prompt is None or all(character.isspace() or category(character) in _INVISIBLE for character in prompt):
         raise PermanentError("Prompt validation failed: the prompt is empty")
     if len(prompt) > LONGEST:
         raise PermanentError(f"Prompt validation failed: {len(prompt)} characters, more than {LONGEST}")

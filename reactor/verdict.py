@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reactor.backoff import retry_delay
-from reactor.errors import AccountError, ContentPolicyError, RateLimitedError, TransientError, UnauthorizedError
+from reactor.errors import (
+    AccountError,
+    AmbiguousCreateError,
+    ContentPolicyError,
+    RateLimitedError,
+    TransientError,
+    UnauthorizedError,
+)
 from reactor.tokens import Failed, Released, Retry
 
 if TYPE_CHECKING:
@@ -28,7 +35,8 @@ def verdict(
     match error:
         case TransientError():
             return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits)
-        case AccountError():
+        case AccountError() | AmbiguousCreateError():
+            # An ambiguous create is looked for before it gets here. Were it not, its seed would be what is left of it.
             return _released(claim, error, prediction_id)
         case UnauthorizedError() if not error.purchase_over:
             # The token was refused while a bought image was under way: that image is not thrown away.

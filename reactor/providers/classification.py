@@ -1,15 +1,13 @@
 """What the provider's words mean. The known texts stand here, with where they were seen, and nowhere else.
 
-By status where there is an answer; by text where a prediction failed, since text is all it carries. Moderation is
-matched first: its messages also say "please try again".
+By status where there is an answer; by text where a prediction failed, since text is all it carries. A code says more
+than the words around it, so codes come first; and moderation comes before what merely fails, since its messages also
+say "please try again".
 """
 
 from __future__ import annotations
 
-import math
 import re
-import time
-from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING
 
 from reactor.errors import (
@@ -22,110 +20,103 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
+from reactor.providers.patience import retry_after
+from reactor.redaction import without_prompt
 
 if TYPE_CHECKING:
     from reactor.providers.transport import Answer
+    from reactor.redaction import Redactor
 
-LONGEST_WAIT = 300.0  # seconds
-USUAL_WAIT = 30.0  # seconds, where a 429 names none; "resets in ~30s" is the documented text
-LONGEST_TEXT = 500  # characters of the provider's own words
+LONGEST_TEXT = 500  # characters of the provider's own words that are kept
+_MOST_READ = 10_000  # characters that are looked at: so many that a secret cut in two here is never among those kept
 
 POLICY, TRANSIENT, PERMANENT = ContentPolicyError, TransientError, PermanentError
 _TEXTS: tuple[tuple[str, type[GenerationError], str], ...] = (
     # pattern, class, where it was seen
-    (r"nsfw", POLICY, "flux, SDXL, Stable Diffusion: safety checker"),
-    (r"\(E005\)|flagged as sensitive", POLICY, "flux-2, seedream, seedance: wrapper of proxied models"),
-    (r"content flagged", POLICY, "seedream, seedance"),
+    (r"\(E005\)", POLICY, "flux-2, seedream, seedance: moderation, told by the wrapper that proxied models share"),
+    (r"\(E00[1-4]\)", TRANSIENT, "the same wrapper: Replicate's credit, key or rate limit there, or an outage"),
+    (r"\(E1001\)", PERMANENT, "Director, documented: the model ran out of memory on this input"),
+    (r"\(E4875\)", PERMANENT, "Director, documented: internal webhook URL empty"),
+    (r"\(E\d{4}\)", TRANSIENT, "Director: the platform's own errors, E9828 E6716 E8765 E9243 E1000"),
+    (r"\(code: PA\)|interrupted; please retry", TRANSIENT, "all models: preemption"),
+    (r"\bnsfw\b", POLICY, "flux, SDXL, Stable Diffusion: safety checker"),
+    (r"flagged as sensitive", POLICY, "seedance and others: moderation without its code"),
+    (r"content ?moderation ?error|content flagged", POLICY, "seedream, seedance"),
     (r"copyright restrictions", POLICY, "seedance-2.0-mini"),
     (r"DataInspectionFailed|inappropriate content", POLICY, "Alibaba models: Green net check"),
     (r"could not process with this prompt", POLICY, "Happy Horse"),
-    (r"content[ _-]?(policy|moderation)|safety (system|filter)|moderat(ed|ion)", POLICY, "proxied models, paraphrased"),
-    (r"\(E1001\)", PERMANENT, "documented: the model ran out of memory on this input"),
-    (r"\(E4875\)", PERMANENT, "documented: internal webhook URL empty"),
+    (r"(rejected as a result of our|flagged by the) safety system", POLICY, "OpenAI's models"),
+    (r"(request|content) moderated", POLICY, "Black Forest Labs' own API"),
+    (r"content[ _]policy|violates? our (\w+ )?polic(y|ies)", POLICY, "OpenAI's and Google's models"),
     (r"exceptions must derive from BaseException", PERMANENT, "sadtalker"),
-    (r"^ValueError: |must be a multiple of", PERMANENT, "SD family"),
+    (r"must be a multiple of", PERMANENT, "SD family: width and height"),
     (r"CUDA out of memory", PERMANENT, "community models, large inputs"),
-    (r"interrupted; please retry", TRANSIENT, "all models: preemption (code: PA)"),
-    (r"\(E00[1-4]\)", TRANSIENT, "proxied models: the third party's credit, key, rate limit, outage"),
-    (r"E\d{4}", TRANSIENT, "Director: platform errors, E9828 E6716 E8765 E9243 E1000"),
-    (r"ReadError", TRANSIENT, "seedance-2.0-mini"),
+    (r"\bReadError\b", TRANSIENT, "seedance-2.0-mini"),
     (r"KeyError: 'sample'", TRANSIENT, "flux-2-pro"),
     (r"illegal memory access", TRANSIENT, "llama: a sick worker"),
-    (r"internal error|try again|high demand|temporarily", TRANSIENT, "generic"),
+    (r"internal error", TRANSIENT, "one production client's list"),
 )
 _KNOWN = tuple((re.compile(pattern, re.IGNORECASE), kind) for pattern, kind, _ in _TEXTS)
 _WRAPPING = re.compile(
-    r"^(?:(?:async )?prediction failed:\s*|(?:Model\w*|ContentModeration)Error:\s*|Exception:\s*)+", re.IGNORECASE
+    r"^(?:(?:(?:async )?prediction failed|\w*(?:Model|ModelRateLimit|ContentModeration|Value)Error|Exception):\s*)+",
+    re.IGNORECASE,
 )
 _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
-_RESETS_IN = re.compile(r"resets in ~?\s*(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
 
 
-def failure(text: str | None) -> GenerationError:
-    """Classify a failed prediction by its text; one that nobody has seen is retried, since retries are bounded."""
-    said = normalised(text or "")
+def failure(text: str, prompt: str | None, *, redact: Redactor) -> GenerationError:
+    """Classify a failed prediction by its text, without what it repeats of the prompt.
+
+    One that nobody has seen is retried, since retries are bounded.
+    """
+    said = without_prompt(_one_line(text), prompt)
     if not said:
         return TransientError("Prediction failed without a reason")
-    kind = next((kind for pattern, kind in _KNOWN if pattern.search(said)), TransientError)
-    return kind(f"Prediction failed: {said}")
+    kind = known(said) or TransientError
+    return kind(redact(f"Prediction failed: {_REQUEST_ID.sub('', _WRAPPING.sub('', said))}", longest=LONGEST_TEXT))
 
 
-def normalised(text: str) -> str:
-    """One line, without the wrappers' prefixes and the request id."""
-    said = _WRAPPING.sub("", " ".join(text.split()))
-    return _REQUEST_ID.sub("", said)[:LONGEST_TEXT]
+def known(said: str) -> type[GenerationError] | None:
+    """What a text means by the table; None where it is not in it."""
+    return next((kind for pattern, kind in _KNOWN if pattern.search(said)), None)
 
 
-def refusal(answer: Answer, *, creating: bool = False) -> GenerationError:  # noqa: PLR0911  (a table)
-    """Classify an answer that is no success. For a create, it also says whether something may have been bought."""
-    said = f"Replicate answered {answer.status}{_words(answer)}"
+def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | None = None) -> GenerationError:
+    """Classify an answer that is no success.
+
+    Of a create it also says whether something may have been bought; of any other call nothing is known about that,
+    and only what concerns the account is more than a reason to ask again.
+    """
+    said = redact(f"Replicate answered {answer.status}{_words(answer, prompt)}", longest=LONGEST_TEXT)
     match answer.status:
         case 401 | 403:
-            return UnauthorizedError(f"Invalid API token ({answer.status}{_words(answer)})")
-        case 402 | 404:
-            return AccountError(said)
-        case 422 if "invalid version" in said.lower():
-            return AccountError(said)  # the model is not there, said in the version's way
+            return UnauthorizedError(f"Invalid API token: {said}", purchase_over=creating)
+        case 402:
+            return AccountError(said, purchase_over=creating)
         case 429:
-            return RateLimitedError(said, retry_after=retry_after(answer))
+            return RateLimitedError(said, retry_after=retry_after(answer), purchase_over=creating)
+        case _ if not creating:
+            return TransientError(said, purchase_over=False)
+        case _:
+            return _refused_create(answer, said)
+
+
+def _refused_create(answer: Answer, said: str) -> GenerationError:
+    title = str((answer.body or {}).get("title"))
+    match answer.status:
+        case 404:
+            return AccountError(said)
+        case 422 if title.lower().startswith("invalid version"):
+            return AccountError(said)  # the model is not there, said in the version's way
         case 500 | 503:
-            return TransientError(said, purchase_over=not creating)  # seen to carry no prediction; one look to be sure
-        case 408 | 502 | 504:
-            return AmbiguousCreateError(said) if creating else TransientError(said)
-        case status if 400 <= status < 500:
+            return TransientError(said, purchase_over=False)  # seen to carry no prediction; one look to be sure
+        case status if 400 <= status < 500 and status != 408:
             return PermanentError(said)
         case _:  # redirects and the edge's own 5xx: whoever answered, we do not know what the API did
-            return AmbiguousCreateError(said) if creating else TransientError(said)
+            return AmbiguousCreateError(said)
 
 
-def retry_after(answer: Answer) -> float:
-    """Seconds to wait, from the header, the body or the text, in this order; 0.1 to LONGEST_WAIT."""
-    body = answer.body or {}
-    named = (
-        _seconds(answer.headers.get("retry-after")),
-        _seconds(body.get("retry_after")),
-        _seconds(found[1] if (found := _RESETS_IN.search(str(body.get("detail", "")))) else None),
-    )
-    wait = next((seconds for seconds in named if seconds is not None), USUAL_WAIT)
-    return min(max(wait, 0.1), LONGEST_WAIT)
-
-
-def _seconds(value: object) -> float | None:
-    """A number of seconds, or an HTTP date; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        date = parsedate_tz(str(value))
-        try:
-            seconds = mktime_tz(date) - time.time() if date else math.nan
-        except (ValueError, OverflowError):
-            return None
-    return seconds if math.isfinite(seconds) else None
-
-
-def _words(answer: Answer) -> str:
+def _words(answer: Answer, prompt: str | None) -> str:
     """`: title: detail`, on one line. Invalid fields are named, since a detail may repeat the input."""
     body = answer.body or {}
     fields = body.get("invalid_fields")
@@ -135,5 +126,9 @@ def _words(answer: Answer) -> str:
         )
     else:
         told = str(body.get("detail") or "")
-    parts = [" ".join(str(part).split()) for part in (body.get("title") or "", told) if part]
-    return f": {': '.join(parts)}"[:LONGEST_TEXT] if parts else ""
+    parts = [without_prompt(_one_line(str(part)), prompt) for part in (body.get("title") or "", told) if part]
+    return f": {': '.join(parts)}" if parts else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[:_MOST_READ].split())

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.classification import failure
 from reactor.providers.transport import UnreadableError
 
+if TYPE_CHECKING:
+    from reactor.redaction import Redactor
+
 LONGEST_URL = 2048  # characters
-_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
+_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
 
 
-def prediction(body: dict[str, Any], *, plain_http: bool) -> Prediction:
+def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> Prediction:
     """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
     prediction_id, status = body.get("id"), body.get("status")
     if not (isinstance(prediction_id, str) and _ID.fullmatch(prediction_id)):
@@ -29,12 +34,22 @@ def prediction(body: dict[str, Any], *, plain_http: bool) -> Prediction:
             except GenerationError as error:
                 return Prediction(prediction_id, error=error)
         case "failed":
-            said = body.get("error")
-            return Prediction(prediction_id, error=failure(None if said is None else str(said)))
+            return Prediction(prediction_id, error=failure(_text(body.get("error")), _prompt(body), redact=redact))
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}"))
         case _:  # starting, processing, and whatever the API comes up with next
             return Prediction(prediction_id)
+
+
+def _text(said: Any) -> str:
+    """The reason, which some models give as an object."""
+    return said if isinstance(said, str) else "" if said is None else orjson.dumps(said).decode()
+
+
+def _prompt(body: dict[str, Any]) -> str | None:
+    given = body.get("input")
+    prompt = given.get("prompt") if isinstance(given, dict) else None
+    return prompt if isinstance(prompt, str) else None
 
 
 def image_url(output: Any, *, plain_http: bool) -> str:

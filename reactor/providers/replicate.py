@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import ipaddress
+import itertools
 import random
-import re
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import anyio
 import httpx
-from pydantic.v1 import ValidationError
 from replicate.client import Client
 
-from reactor.errors import (
-    AccountError,
-    AmbiguousCreateError,
-    PermanentError,
-    TransientError,
-    UnauthorizedError,
-)
+from reactor.errors import AmbiguousCreateError, TransientError
 from reactor.providers import Prediction
+from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
+from reactor.providers.listing import created_at, page
 from reactor.providers.outputs import prediction
 from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
+from reactor.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
 
 DEFAULT_BASE_URL = "https://api.replicate.com"
 CALL_WITHIN = 30.0  # seconds for one request and its answer, however slowly that drips
-MOST_PAGES = 100  # of 100 predictions
+MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
 FIRST_POLL, SLOWEST_POLL = 0.15, 2.0  # seconds
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_NEW = datetime.max.replace(tzinfo=UTC)
-_MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w.-]+))?|(?P<id>[\w-]+))")
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
+_SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
 
 
 class ReplicateProvider:
-    """Buys predictions of one model on one account. `base_url` is without /v1; None is the SDK's own."""
+    """Buys predictions of one model on one account. `base_url` is without /v1; None is Replicate's own.
+
+    Raises ValueError for a token that no header can carry, and for what is no model.
+    """
 
     def __init__(
         self,
@@ -51,13 +48,16 @@ class ReplicateProvider:
         model_input: dict[str, Any] | None = None,
         seed_input: str = "seed",
     ) -> None:
-        self._target: dict[str, Any] = _target(model)
+        token = fit_for_header(api_token)
+        self._target: dict[str, Any] = sdk_target(model)
         self._input = dict(model_input or {})
         self._seed_input = seed_input
+        self._redact = Redactor([token])
         self._transport = Transport()
-        self._client = Client(api_token=api_token.strip(), base_url=base_url, transport=self._transport)
-        self._host = urlsplit(base_url or DEFAULT_BASE_URL).netloc
-        self._plain_http = base_url is not None and _is_loopback(base_url)
+        self._base_url = base_url or DEFAULT_BASE_URL
+        # Without a base URL the SDK would ask the environment for one.
+        self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport)
+        self._plain_http = is_loopback(self._base_url)
 
     @property
     def seedable(self) -> bool:
@@ -69,48 +69,51 @@ class ReplicateProvider:
         given = {**self._input, "prompt": prompt}
         if self._seed_input:
             given[self._seed_input] = seed
-        async with _asking(creating=True):
+        check_sendable(given)
+        async with self._asking(buying=prompt):
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
-            return prediction(body, plain_http=self._plain_http)
+            return self._read(body)
 
     async def wait(self, bought: Prediction) -> str:
         """See Provider."""
-        seen, polls = bought, 0
-        while not seen.ended:
+        seen = bought
+        for polls in itertools.count():
+            if seen.error is not None:
+                raise seen.error
+            if seen.image_url is not None:
+                break
             await anyio.sleep(poll_delay(polls))
-            polls += 1
             try:
-                seen = await self._get(bought.id)
+                seen = await self._about(bought.id, self._client.predictions.async_get)
             except TransientError as error:  # asking failed, not the prediction
                 await anyio.sleep(error.retry_after or 0.0)
-        if seen.error is not None:
-            raise seen.error
-        if seen.image_url is None:
-            raise TransientError("Prediction succeeded without an output")
-        return seen.image_url
+        return str(seen.image_url)
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
-        """See Provider."""
+        """See Provider.
+
+        The seed alone tells ours. The answer's model may be an internal name, and its version `hidden`: a match asked
+        of them would miss what was bought, and buy it again. That one of 100,000 strangers has our 31 random bits
+        happens once in 20,000 searches of an account that busy, and costs a picture of something else.
+        """
         cursor: str | None = None
         for _ in range(MOST_PAGES):
-            async with _asking():
+            async with self._asking():
                 listed, cursor = await self._page(cursor)
                 match = next((entry for entry in listed if self._is_ours(entry, seed)), None)
                 if match is not None:
-                    return prediction(match, plain_http=self._plain_http)
-            if cursor is None or any(_created_at(entry) < since for entry in listed):
+                    return self._read(match)
+            if cursor is None or any(created_at(entry) < since for entry in listed):
                 return None
-        raise TransientError("The listing has too many pages")
+        raise TransientError("The listing has too many pages", purchase_over=False)
 
     async def cancel(self, bought: Prediction) -> Prediction:
         """See Provider."""
-        async with _asking():
-            body = await self._body(lambda: self._client.predictions.async_cancel(bought.id))
-            return prediction(body, plain_http=self._plain_http)
+        return await self._about(bought.id, self._client.predictions.async_cancel)
 
     async def check(self) -> None:
         """See Provider."""
-        async with _asking():
+        async with self._asking():
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
@@ -121,34 +124,20 @@ class ReplicateProvider:
         """Close the connections; the SDK has no way to."""
         await self._transport.aclose()
 
-    async def _get(self, prediction_id: str) -> Prediction:
-        """Look at a prediction. Whatever is refused about the account, what was bought stays bought."""
-        try:
-            async with _asking():
-                try:
-                    body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
-                except AnsweredError as error:
-                    if error.answer.status != 404:
-                        raise
-                    return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
-                return prediction(body, plain_http=self._plain_http)
-        except (UnauthorizedError, AccountError) as error:
-            error.purchase_over = False
-            raise
-        except PermanentError as error:
-            raise TransientError(str(error), purchase_over=False) from error
+    async def _about(self, prediction_id: str, call: Callable[[str], Awaitable[object]]) -> Prediction:
+        """What a prediction is by the answer of a call about it; one that is not there any more has ended."""
+        async with self._asking():
+            try:
+                return self._read(await self._body(lambda: call(prediction_id)))
+            except AnsweredError as error:
+                if error.answer.status != 404:
+                    raise
+                return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 
     async def _page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
-        """One page of the listing, and where the next one is, on the same host: the token goes nowhere else."""
-        body = await self._body(
-            lambda: self._client.predictions.async_list(cursor) if cursor else self._client.predictions.async_list()
-        )
-        results, following = body.get("results"), body.get("next")
-        if not isinstance(results, list) or not isinstance(following, str | None):
-            raise UnreadableError("a listing without results")
-        if following and urlsplit(following).netloc not in {"", self._host}:
-            raise UnreadableError("the listing goes on at another host")
-        return [entry for entry in results if isinstance(entry, dict)], following or None
+        """One page of the listing, and where the next one is."""
+        asked = self._client.predictions.async_list
+        return page(await self._body(lambda: asked(cursor) if cursor else asked()), self._base_url)
 
     async def _body(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
         """The JSON that a call of the SDK got. Its own model of it is stricter than the API, and not asked."""
@@ -156,9 +145,34 @@ class ReplicateProvider:
         with anyio.fail_after(CALL_WITHIN):
             try:
                 await call()
-            except (ValidationError, KeyError, TypeError):
+            except _SDK_REFUSES:
                 return last_body()
         return last_body()
+
+    def _read(self, body: dict[str, Any]) -> Prediction:
+        return prediction(body, plain_http=self._plain_http, redact=self._redact)
+
+    @asynccontextmanager
+    async def _asking(self, *, buying: str | None = None) -> AsyncIterator[None]:
+        """Turn whatever a request can end in into our errors. `buying` is a create's prompt.
+
+        Of a create, only what was never sent is certain; any other call says nothing about what was bought.
+        """
+        creating = buying is not None
+        try:
+            yield
+        except AnsweredError as error:
+            raise refusal(error.answer, creating=creating, redact=self._redact, prompt=buying) from error
+        except _NEVER_SENT as error:
+            said = self._redact(f"Cannot reach Replicate: {_said(error)}")
+            raise TransientError(said, purchase_over=creating, answered=False) from error
+        except (UnreadableError, *_UNANSWERED) as error:
+            said = self._redact(_said(error))
+            if creating:
+                raise AmbiguousCreateError(f"Replicate's answer to a create is unknown: {said}") from error
+            answered = isinstance(error, UnreadableError)
+            said = f"Replicate gave no usable answer: {said}"
+            raise TransientError(said, purchase_over=False, answered=answered) from error
 
     def _is_ours(self, entry: dict[str, Any], seed: int) -> bool:
         # The answer's model may be an internal name; 31 random bits are ours alone within a listing.
@@ -171,46 +185,5 @@ def poll_delay(polls: int) -> float:
     return min(FIRST_POLL * 1.15 ** min(polls, 100), SLOWEST_POLL) * random.uniform(0.9, 1.1)  # noqa: S311  (jitter)
 
 
-@asynccontextmanager
-async def _asking(*, creating: bool = False) -> AsyncIterator[None]:
-    """Turn whatever a request can end in into our errors; of a create, only what was never sent is certain."""
-    try:
-        yield
-    except AnsweredError as error:
-        raise refusal(error.answer, creating=creating) from error
-    except _NEVER_SENT as error:
-        raise TransientError(f"Cannot reach Replicate: {_said(error)}", answered=False) from error
-    except (UnreadableError, httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
-        if creating:
-            raise AmbiguousCreateError(f"Replicate's answer to a create is unknown: {_said(error)}") from error
-        raise TransientError(f"Replicate gave no usable answer: {_said(error)}", answered=False) from error
-
-
 def _said(error: Exception) -> str:
     return f"{type(error).__name__.removesuffix('Error') or 'error'}: {error}".rstrip(": ")
-
-
-def _target(model: str) -> dict[str, str]:
-    """The SDK's arguments for owner/name, owner/name:version or a version id. Raises ValueError."""
-    named = _MODEL.fullmatch(model)
-    if named is None:
-        raise ValueError(f"not a model: {model!r}")
-    version = named["version"] or named["id"]
-    return {"version": version} if version else {"model": f"{named['owner']}/{named['name']}"}
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _created_at(entry: dict[str, Any]) -> datetime:
-    """When a listed prediction was made; one that does not say is taken for new."""
-    try:
-        made = datetime.fromisoformat(str(entry.get("created_at")))
-    except ValueError:
-        return _NEW
-    return made if made.tzinfo else made.replace(tzinfo=UTC)

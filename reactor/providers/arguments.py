@@ -1,0 +1,50 @@
+"""From our settings and a prompt to what the SDK takes."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from reactor.errors import PermanentError
+
+_MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w.-]+))?|(?P<id>[\w-]+))")
+
+
+def fit_for_header(api_token: str) -> str:
+    """The token without what a file or a variable put around it. Raises ValueError.
+
+    In place of an empty one the SDK would take whatever the environment has.
+    """
+    token = api_token.strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise ValueError("not an API token")
+    return token
+
+
+def sdk_target(model: str) -> dict[str, str]:
+    """The SDK's arguments for owner/name, owner/name:version or a version id. Raises ValueError."""
+    named = _MODEL.fullmatch(model)
+    if named is None:
+        raise ValueError(f"not a model: {model!r}")
+    version = named["version"] or named["id"]
+    return {"version": version} if version else {"model": f"{named['owner']}/{named['name']}"}
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether a server runs on this machine: there, plain http harms nobody."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_sendable(given: dict[str, Any]) -> None:
+    """Raise PermanentError for input that would fail on its way out."""
+    try:
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise PermanentError("The model's input cannot be sent as JSON") from error

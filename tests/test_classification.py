@@ -1,0 +1,276 @@
+import time
+from email.utils import formatdate
+
+import httpx
+import pytest
+
+from reactor.errors import (
+    AccountError,
+    AmbiguousCreateError,
+    ContentPolicyError,
+    PermanentError,
+    RateLimitedError,
+    TransientError,
+    UnauthorizedError,
+)
+from reactor.providers import classification
+from reactor.providers.classification import failure, known, refusal
+from reactor.providers.patience import retry_after
+from reactor.providers.transport import Answer
+from reactor.redaction import Redactor
+
+POLICY, TRANSIENT, PERMANENT = ContentPolicyError, TransientError, PermanentError
+TOKEN = "r8_a_secret_that_must_not_be_told"
+REDACT = Redactor([TOKEN])
+DIRECTOR = "Director: unexpected error handling prediction"
+
+# As they were seen in production; reference/replicate.md §4, and public repositories for the last POLICY ones.
+TEXTS = [
+    ("All generated images contained NSFW content. Try running it again with a different prompt.", POLICY),
+    ("NSFW content detected. Try running it again, or try a different prompt.", POLICY),
+    ("NSFW content detected", POLICY),
+    ("The input or output was flagged as sensitive. Please try again with different inputs. (E005)", POLICY),
+    ("The input or output was flagged as sensitive (E005)", POLICY),
+    ("The input or output was flagged as sensitive. Please try again with different inputs.", POLICY),
+    ("Something about this request was not liked. Please try again. (E005)", POLICY),
+    ("Content flagged for: sexual", POLICY),
+    ("ContentModerationError: Content flagged for: sexual", POLICY),
+    ("Content flagged and reported for containing illegal material", POLICY),
+    ("The request failed because the output video may be related to copyright restrictions. Request id: 02176", POLICY),
+    (
+        "Wan failed: DataInspectionFailed - Green net check failed for text (input): Input data may contain inap...",
+        POLICY,
+    ),
+    ("Green net check failed for text (input): Input data may contain inappropriate content.", POLICY),
+    ("Video generation failed: InvalidParameter - Could not process with this prompt.", POLICY),
+    ("Your request was rejected as a result of our safety system. (req_1)", POLICY),
+    ("Content was flagged by the safety system. Try different prompts or inputs.", POLICY),
+    ("BFL API did not return an image due to: Request Moderated.", POLICY),
+    ("Content Moderated", POLICY),
+    ("upstream 400: content_policy_violation", POLICY),
+    ("The response is blocked, as it may violate our policies. Error Code: 58061214", POLICY),
+    ("Prediction interrupted; please retry (code: PA)", TRANSIENT),
+    *((f"{DIRECTOR} ({code})", TRANSIENT) for code in ("E9828", "E6716", "E8765", "E9243", "E1000")),
+    (f"{DIRECTOR} (E1001)", PERMANENT),
+    (f"{DIRECTOR} (E4875)", PERMANENT),
+    ("Service is currently unavailable due to high demand. Please try again later. (E003)", TRANSIENT),
+    ("Service is temporarily unavailable. Please try again later. (E004)", TRANSIENT),
+    ("An error occurred while processing your request (E001)", TRANSIENT),
+    ("An error occurred while processing your request (E002)", TRANSIENT),
+    ("ReadError:", TRANSIENT),
+    ("KeyError: 'sample'", TRANSIENT),
+    ("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be\nreported later", TRANSIENT),
+    ("CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 14.75 GiB total capacity)", PERMANENT),
+    ("exceptions must derive from BaseException", PERMANENT),
+    ("ValueError: width must be a multiple of 8", PERMANENT),
+    ("An internal error has occurred", TRANSIENT),
+]
+WRAPPINGS = [
+    "{}",
+    "{} (uIJ6l3ruRD)",
+    "Prediction failed: {}",
+    "Async prediction failed: Prediction failed: ModelError: {} (uIJ6l3ruRD)",
+    "ModelRateLimitError: {}",
+    "Exception: {}",
+    "ValueError: {}",
+]
+
+
+def classified(text, prompt=None):
+    return failure(text, prompt, redact=REDACT)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize(("text", "kind"), TEXTS)
+def test_a_known_text_means_the_same_in_any_wrapping(text, kind, wrapping):
+    error = classified(wrapping.format(text))
+
+    assert type(error) is kind is known(wrapping.format(text))
+    assert error.purchase_over
+
+
+def test_every_row_of_the_table_is_needed(monkeypatch):
+    rows = classification._KNOWN
+
+    for place, (pattern, _) in enumerate(rows):
+        monkeypatch.setattr(classification, "_KNOWN", rows[:place] + rows[place + 1 :])
+        assert any(known(text) is not kind for text, kind in TEXTS), pattern.pattern
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The moderation service is temporarily unavailable. Please try again later. (E004)",
+        "NSFW checker: Director: unexpected error handling prediction (E9828)",
+        "NSFW checker: Prediction interrupted; please retry (code: PA)",
+        "content policy server: An error occurred while processing your request (E002)",
+        "safety checker did not load",
+        "moderate load, try again",
+        "cannot read /weights/e1001.safetensors",
+        "RuntimeError: seed 0E4875 is odd",
+        "ValueError: not seen before",
+        "minsfwood is not a function",
+        "whatever nobody has seen",
+    ],
+)
+def test_a_text_that_only_looks_like_more_is_tried_again(text):
+    assert type(classified(text)) is TransientError
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (
+            "KeyError: 'sample' for 'nsfw, content policy, CUDA out of memory'",
+            "nsfw, content policy, CUDA out of memory",
+        ),
+        ('bad prompt "a \\"nsfw\\" sign, content flagged" (E9828)', 'a "nsfw" sign, content flagged'),
+        ("bad prompt: a fox and a nsfw s...", "a fox and a nsfw sign in the rain"),
+        ("bad prompt: a fox and a nsfw sign", "a fox\n and a\tnsfw sign"),
+    ],
+)
+def test_a_prompt_that_is_repeated_is_neither_understood_nor_kept(text, prompt):
+    error = classified(text, prompt)
+
+    assert type(error) is TransientError
+    assert "nsfw" not in str(error)
+    assert "[prompt]" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Async prediction failed: Prediction failed: ModelError: odd (uIJ6l3ruRD)", "Prediction failed: odd"),
+        ("ValueError: width must be\n  a multiple of 8", "Prediction failed: width must be a multiple of 8"),
+        ("", "Prediction failed without a reason"),
+        (" \n", "Prediction failed without a reason"),
+        (f"refused {TOKEN}", "Prediction failed: refused [redacted]"),
+    ],
+)
+def test_a_failure_is_told_on_one_line_without_its_wrapping(text, told):
+    assert str(classified(text)) == told
+
+
+def test_a_long_text_is_understood_to_its_end_and_told_in_part():
+    error = classified(f"{'x' * 470} {TOKEN} {'x' * 3000} (E005)")
+
+    assert type(error) is ContentPolicyError
+    assert len(str(error)) == 500
+    assert TOKEN[:9] not in str(error)
+
+
+UNAUTHENTICATED = {"title": "Unauthenticated", "detail": "You did not pass a valid authentication token", "status": 401}
+INVALID = {
+    "detail": "- input: prompt is required\n- input.num_inference_steps: Must be less than or equal to 4\n",
+    "status": 422,
+    "title": "Input validation failed",
+    "invalid_fields": [
+        {"type": "required", "field": "input", "description": "prompt is required"},
+        {"type": "number_lte", "field": "input.num_inference_steps", "description": "Must be less than or equal to 4"},
+    ],
+}
+EXTRA = {"detail": "- version is required\n- Additional property model is not allowed\n", "status": 422}
+VERSION = {
+    "title": "Invalid version or not permitted",
+    "detail": "The specified version does not exist (or perhaps you don't have permission to use it?)",
+    "status": 422,
+}
+# Status, body, what it is on a create, whether nothing can have been bought, what it is on any other call.
+REFUSALS = [
+    (401, UNAUTHENTICATED, UnauthorizedError, True, UnauthorizedError),
+    (403, None, UnauthorizedError, True, UnauthorizedError),
+    (402, {"title": "Insufficient credit", "detail": "You have insufficient credit"}, AccountError, True, AccountError),
+    (402, {"title": "Billing required", "detail": "You need to set up billing"}, AccountError, True, AccountError),
+    (402, {"title": "Monthly spend limit reached"}, AccountError, True, AccountError),
+    (402, {"title": "Free time limit reached"}, AccountError, True, AccountError),
+    (404, {"detail": "The requested resource could not be found."}, AccountError, True, TransientError),
+    (422, VERSION, AccountError, True, TransientError),
+    (422, INVALID, PermanentError, True, TransientError),
+    (422, EXTRA, PermanentError, True, TransientError),
+    (422, {"detail": "prompt: an invalid version of the truth"}, PermanentError, True, TransientError),
+    (400, None, PermanentError, True, TransientError),
+    (413, None, PermanentError, True, TransientError),
+    (429, {"detail": "Request was throttled."}, RateLimitedError, True, RateLimitedError),
+    (500, {"detail": "Internal server error"}, TransientError, False, TransientError),
+    (503, None, TransientError, False, TransientError),
+    (408, None, AmbiguousCreateError, False, TransientError),
+    (502, None, AmbiguousCreateError, False, TransientError),
+    (504, None, AmbiguousCreateError, False, TransientError),
+    (520, None, AmbiguousCreateError, False, TransientError),
+    (302, None, AmbiguousCreateError, False, TransientError),
+]
+
+
+def refused(status, body, *, creating=True, headers=None, prompt=None):
+    answer = Answer(status, httpx.Headers(headers), body)
+    return refusal(answer, creating=creating, redact=REDACT, prompt=prompt)
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "over", "otherwise"), REFUSALS)
+def test_a_refusal_is_classified_by_its_status_and_by_what_was_asked(status, body, kind, over, otherwise):
+    create, other = refused(status, body), refused(status, body, creating=False)
+
+    assert (type(create), create.purchase_over) == (kind, over)
+    assert (type(other), other.purchase_over) == (otherwise, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, UNAUTHENTICATED, "Invalid API token: Replicate answered 401: Unauthenticated: You did not pass a valid"),
+        (422, INVALID, "input: prompt is required; input.num_inference_steps: Must be less than or equal to 4"),
+        (422, EXTRA, "Replicate answered 422: - version is required - Additional property model is not allowed"),
+        (422, {"invalid_fields": ["odd"], "detail": 3, "title": None}, "Replicate answered 422"),
+        (503, None, "Replicate answered 503"),
+    ],
+)
+def test_a_refusal_tells_what_the_provider_said(status, body, told):
+    assert told in str(refused(status, body))
+
+
+@pytest.mark.parametrize("where", ["title", "detail", "invalid_fields"])
+def test_a_refusal_repeats_neither_the_prompt_nor_the_token(where):
+    prompt = f"a fox whose name is {TOKEN}"
+    said = f"{prompt} {TOKEN} is bad"
+
+    error = refused(422, {where: [{"description": said}] if where == "invalid_fields" else said}, prompt=prompt)
+
+    assert "[prompt] [redacted] is bad" in str(error)
+
+
+LATER = formatdate(time.time() + 250, usegmt=True)
+LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+DETAIL = "Request was throttled. Your rate limit resets in ~5s."
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "least", "most"),
+    [
+        ("7", {"retry_after": 8, "detail": DETAIL}, 7, 7),
+        ("2.5", None, 2.5, 2.5),
+        ("0", None, 0.1, 0.1),
+        ("-3", None, 0.1, 0.1),
+        ("3600", None, 300, 300),
+        (LATER, None, 60, 250),
+        (LONG_AGO, None, 0.1, 0.1),
+        ("soon", {"retry_after": 8}, 8, 8),
+        ("nan", {"retry_after": 8}, 8, 8),
+        ("Wed, 99 Oct 99999 07:28:00 GMT", {"retry_after": 8}, 8, 8),
+        (None, {"retry_after": 8, "detail": DETAIL}, 8, 8),
+        (None, {"retry_after": "8"}, 8, 8),
+        (None, {"retry_after": 3600}, 300, 300),
+        (None, {"retry_after": 10**400, "detail": DETAIL}, 5, 5),
+        (None, {"retry_after": True, "detail": DETAIL}, 5, 5),
+        (None, {"retry_after": [1], "detail": DETAIL}, 5, 5),
+        (None, {"detail": DETAIL}, 5, 5),
+        (None, {"detail": DETAIL.replace("~5s", "~9000s")}, 300, 300),
+        (None, {"detail": "Request was throttled."}, 30, 30),
+        (None, {"detail": 12}, 30, 30),
+        (None, None, 30, 30),
+    ],
+)
+def test_the_wait_after_a_429_is_the_one_that_the_provider_names(header, body, least, most):
+    answer = Answer(429, httpx.Headers({"Retry-After": header} if header else None), body)
+
+    assert least <= retry_after(answer) <= most
+    assert refused(429, body, headers=answer.headers).retry_after == pytest.approx(retry_after(answer), abs=1)

@@ -1,0 +1,547 @@
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
+
+from reactor.errors import (
+    AccountError,
+    AmbiguousCreateError,
+    ContentPolicyError,
+    PermanentError,
+    RateLimitedError,
+    TransientError,
+    UnauthorizedError,
+)
+from reactor.providers import Prediction, replicate
+from reactor.providers.replicate import ReplicateProvider, poll_delay
+from reactor.sandbox import Fault, Sandbox, Timing
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "r8_a_secret_that_must_not_be_told"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(replicate, "FIRST_POLL", 0.01)
+
+
+@pytest.fixture
+async def sandbox():
+    return Sandbox(Timing.instant(), token=TOKEN)
+
+
+@pytest.fixture
+async def base_url(sandbox):
+    async with sandbox.serve() as url:
+        yield url
+
+
+@pytest.fixture
+async def provider(base_url):
+    provider = ReplicateProvider(TOKEN, base_url=base_url)
+    yield provider
+    await provider.aclose()
+
+
+async def failing(call):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is what the test asks)
+        await call
+    return caught.value
+
+
+def ago(**given):
+    return datetime.now(UTC) - timedelta(**given)
+
+
+# Create
+
+
+REFUSED, EITHER, UNKNOWN = "refused", "one look", "ambiguous"
+CREATES = [
+    *(("401", UnauthorizedError, REFUSED), ("403", UnauthorizedError, REFUSED), ("402", AccountError, REFUSED)),
+    *(("404", AccountError, REFUSED), ("422", PermanentError, REFUSED), ("429", RateLimitedError, REFUSED)),
+    *(("500", TransientError, EITHER), ("503", TransientError, EITHER)),
+    *((kind, AmbiguousCreateError, UNKNOWN) for kind in ("502", "504", "reset", "close", "hang", "slow")),
+    *(
+        (kind, AmbiguousCreateError, UNKNOWN)
+        for kind in ("truncated", "malformed", "html", "non-object", "huge", "redirect")
+    ),
+]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("fault", "kind", "bought"), CREATES, ids=[row[0] for row in CREATES])
+async def test_a_create_that_fails_says_whether_something_may_have_been_bought(
+    sandbox, provider, monkeypatch, fault, kind, bought, after
+):
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.3 if fault in {"hang", "slow"} else 30)
+    sandbox.fail(Fault(fault, after=after, seconds=60, retry_after=2))
+
+    error = await failing(provider.create("a fox", 1))
+
+    assert type(error) is kind
+    assert error.purchase_over is (bought == REFUSED)
+    assert getattr(error, "answered", True)
+    assert len(sandbox.requests) == 1
+    assert len(sandbox.ledger) == (1 if after or fault in {"slow", "truncated"} else 0)
+
+
+@pytest.mark.parametrize("title", ["credit", "billing", "spend", "free"])
+async def test_an_account_without_money_is_told_in_the_providers_words(sandbox, provider, title):
+    sandbox.fail(Fault("402", title=title))
+
+    error = await failing(provider.create("a fox", 1))
+
+    assert type(error) is AccountError
+    assert "https://replicate.com/account/billing" in str(error)
+
+
+@pytest.mark.parametrize("placement", ["header", "body", "text"])
+async def test_a_throttled_create_says_how_long_to_wait(sandbox, provider, placement):
+    sandbox.fail(Fault("429", retry_after=7, placement=placement, low_credit=True))
+
+    error = await failing(provider.create("a fox", 1))
+
+    assert error.retry_after == 7.0
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:1", "http://nowhere.invalid", "ftp://127.0.0.1", "http://[::"])
+async def test_a_create_that_never_left_bought_nothing(base_url):
+    provider = ReplicateProvider(TOKEN, base_url="http://127.0.0.1:1")
+    provider._client._base_url = base_url
+
+    error = await failing(provider.create("a fox", 1))
+    await provider.aclose()
+
+    assert type(error) is TransientError
+    assert (error.purchase_over, error.answered) == (True, False)
+    assert str(error).startswith("Cannot reach Replicate: ")
+
+
+async def test_a_create_whose_tls_handshake_fails_bought_nothing():
+    wire = Wire()
+    async with wire.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url.replace("http:", "https:"))
+        error = await failing(provider.create("a fox", 1))
+        await provider.aclose()
+
+    assert type(error) is TransientError
+    assert (error.purchase_over, error.answered) == (True, False)
+
+
+@pytest.mark.parametrize("model_input", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
+async def test_input_that_cannot_be_sent_is_not_sent(sandbox, base_url, model_input):
+    provider = ReplicateProvider(TOKEN, base_url=base_url, model_input=model_input)
+
+    error = await failing(provider.create("a fox", 1))
+    await provider.aclose()
+
+    assert type(error) is PermanentError
+    assert error.purchase_over
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "version"),
+    [
+        ("black-forest-labs/flux-schnell", "/v1/models/black-forest-labs/flux-schnell/predictions", None),
+        (f"a/b:{'c' * 64}", "/v1/predictions", "c" * 64),
+        ("d" * 64, "/v1/predictions", "d" * 64),
+    ],
+)
+async def test_a_create_carries_the_prompt_the_seed_and_the_models_input(model, path, version):
+    wire = Wire(http({"id": "p1", "status": "starting"}, 201))
+    given = {"output_format": "png", "prompt": "not this one"}
+    async with wire.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url, model=model, model_input=given)
+        bought = await provider.create("a fox", 42)
+        await provider.aclose()
+
+    head, body = wire.requests[0]
+    named = {"version": version} if version else {}
+    assert bought == Prediction("p1")
+    assert head.startswith(f"POST {path} ")
+    assert json.loads(body) == {"input": {"output_format": "png", "prompt": "a fox", "seed": 42}, **named}
+
+
+async def test_a_model_without_a_seed_input_gets_none(sandbox, base_url):
+    provider = ReplicateProvider(TOKEN, base_url=base_url, seed_input="")
+    await provider.create("a fox", 42)
+    await provider.aclose()
+
+    assert sandbox.ledger[0].input == {"prompt": "a fox"}
+    assert not provider.seedable
+
+
+@pytest.mark.parametrize("model", ["", "a/", "a/b/c", "a/b:", "a b/c"])
+def test_what_is_no_model_is_refused_at_once(model):
+    with pytest.raises(ValueError, match="not a model"):
+        ReplicateProvider(TOKEN, model=model)
+
+
+# Wait
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "422",
+        "reset",
+        "close",
+        "truncated",
+        "malformed",
+        "html",
+        "non-object",
+        "huge",
+        "redirect",
+    ],
+)
+async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, provider, fault):
+    bought = await provider.create("a fox", 1)
+    broken = sandbox.fail(Fault(fault, on="get", times=3, retry_after=0))
+
+    image_url = await provider.wait(Prediction(bought.id))
+
+    assert image_url.endswith(f"/files/{bought.id}/out-0.webp")
+    assert broken.hits == 3
+    assert len(sandbox.ledger) == 1
+
+
+async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, monkeypatch):
+    bought = await provider.create("a fox", 1)
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.2)
+    silence = sandbox.fail(Fault("hang", on="get", times=2))
+
+    assert await provider.wait(Prediction(bought.id)) == bought.image_url
+    assert silence.hits == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("401", UnauthorizedError), ("403", UnauthorizedError), ("402", AccountError)]
+)
+async def test_an_account_refused_while_polling_does_not_end_the_purchase(sandbox, provider, fault, kind):
+    sandbox.fail(Fault("run", seconds=60))
+    bought = await provider.create("a fox", 1)
+    sandbox.fail(Fault(fault, on="get"))
+
+    error = await failing(provider.wait(bought))
+
+    assert (type(error), error.purchase_over) == (kind, False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "told"),
+    [
+        (Fault("nsfw"), ContentPolicyError, "Prediction failed: NSFW content detected"),
+        (Fault("failed", text="Director: unexpected error (E1001)"), PermanentError, "(E1001)"),
+        (Fault("failed", text="Director: unexpected error (E9828)"), TransientError, "(E9828)"),
+        (Fault("failed"), TransientError, "Prediction failed without a reason"),
+        (Fault("failed", text=""), TransientError, "Prediction failed without a reason"),
+        (Fault("error-object", text="NSFW"), ContentPolicyError, 'Prediction failed: {"message":"NSFW'),
+        (Fault("canceled"), TransientError, "Prediction was canceled"),
+        (Fault("aborted"), TransientError, "Prediction was aborted"),
+        (Fault("empty"), TransientError, "Prediction succeeded without an output"),
+        (Fault("null"), TransientError, "Prediction succeeded without an output"),
+        (Fault("dict"), PermanentError, "Malformed output URL"),
+        (Fault("data-uri"), PermanentError, "Malformed output URL"),
+        (Fault("data-removed"), TransientError, "The prediction's output was removed before it was read"),
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, fault, kind, told, resumed):
+    sandbox.fail(fault)
+    bought = await provider.create("a fox", 1)
+
+    error = await failing(provider.wait(Prediction(bought.id) if resumed else bought))
+
+    assert (type(error), error.purchase_over) == (kind, True)
+    assert told in str(error)
+
+
+async def test_a_prediction_that_is_gone_ends_the_purchase(sandbox, provider):
+    sandbox.fail(Fault("gone"))
+    bought = await provider.create("a fox", 1)
+
+    error = await failing(provider.wait(Prediction(bought.id)))
+
+    assert (type(error), error.purchase_over) == (TransientError, True)
+    assert str(error) == "The prediction is not there any more"
+
+
+async def test_a_failure_that_repeats_the_prompt_is_kept_without_it(sandbox, provider):
+    sandbox.fail(Fault("failed", text="KeyError: 'sample', prompt was: an nsfw sign in the snow"))
+    bought = await provider.create("an nsfw sign in the snow", 1)
+
+    assert type(bought.error) is TransientError
+    assert str(bought.error) == "Prediction failed: KeyError: 'sample', prompt was: [prompt]"
+
+
+def test_polls_grow_rarer():
+    delays = [poll_delay(polls) for polls in range(60)]
+
+    assert delays[0] == pytest.approx(replicate.FIRST_POLL, rel=0.11)
+    assert all(delay <= 2.2 for delay in delays)
+    assert poll_delay(10**9) == pytest.approx(2.0, rel=0.11)
+
+
+# Outputs
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "http://replicate.delivery/a.webp",
+        "javascript:alert(1)",
+        "data:image/png;base64,iVBORw0KGgo=",
+        "ftp://replicate.delivery/a.webp",
+        "//replicate.delivery/a.webp",
+        "https:///a.webp",
+        "https://",
+        "https://user@replicate.delivery/a.webp",
+        "https://user:word@replicate.delivery/a.webp",
+        "https://replicate.delivery:99999/a.webp",
+        "https://replicate.delivery:0/a.webp",
+        "https://[::1/a.webp",
+        "https://replicate.delivery/a b.webp",
+        "https://replicate.delivery/a\nb.webp",
+        "https://replicate.delivery/\x00.webp",
+        "https://replicate.delivery/ä.webp",
+        "https://replicate.delivery/\u202egpj.webp",
+        'https://replicate.delivery/"onload=',
+        "https://replicate.delivery/<b>",
+        "https://replicate.delivery\\@evil.example/",
+        f"https://replicate.delivery/{'a' * 2022}",
+        7,
+        [7],
+        [["https://replicate.delivery/a.webp"]],
+        {"image": "https://replicate.delivery/a.webp"},
+        True,
+    ],
+)
+def test_an_output_that_is_no_safe_url_is_malformed(output):
+    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=False, redact=str)
+
+    assert type(read.error) is PermanentError
+    assert str(read.error) == "Malformed output URL"
+
+
+@pytest.mark.parametrize(
+    ("output", "plain_http"),
+    [
+        ("https://replicate.delivery/xezq/a/out-0.webp", False),
+        ("https://pbxt.replicate.delivery:8443/a?b=c%20d#e", False),
+        (f"https://replicate.delivery/{'a' * 2021}", False),
+        ("http://127.0.0.1:1234/files/a.webp", True),
+        ("http://[::1]:1234/files/a.webp", True),
+    ],
+)
+@pytest.mark.parametrize("shape", [lambda url: url, lambda url: [url], lambda url: [url, "javascript:1"]])
+def test_a_string_or_the_first_of_a_list_is_the_image(output, plain_http, shape):
+    body = {"id": "p1", "status": "succeeded", "output": shape(output)}
+
+    assert replicate.prediction(body, plain_http=plain_http, redact=str) == Prediction("p1", image_url=output)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "plain"),
+    [
+        (None, False),
+        ("https://api.replicate.com", False),
+        ("http://10.0.0.1:80", False),
+        ("http://127.0.0.2:80", True),
+        ("http://localhost", True),
+        ("http://[::1]:80", True),
+    ],
+)
+async def test_plain_http_is_good_enough_for_a_loopback_server_alone(base_url, plain):
+    assert ReplicateProvider(TOKEN, base_url=base_url)._plain_http is plain
+
+
+# Cancel, check, find
+
+
+async def test_a_cancel_ends_what_still_ran(sandbox, provider):
+    sandbox.fail(Fault("run", seconds=60))
+    bought = await provider.create("a fox", 1)
+
+    stopped = await provider.cancel(bought)
+
+    assert (stopped.id, stopped.image_url, str(stopped.error)) == (bought.id, None, "Prediction was canceled")
+    assert sandbox.ledger[0].status == "canceled"
+
+
+async def test_a_success_that_came_before_the_cancel_is_a_success(sandbox, provider):
+    bought = await provider.create("a fox", 1)
+
+    stopped = await provider.cancel(Prediction(bought.id))
+
+    assert stopped == bought
+    assert stopped.image_url is not None
+
+
+@pytest.mark.parametrize("fault", ["401", "402", "422", "429", "500", "503", "reset", "html"])
+async def test_a_cancel_that_fails_leaves_the_purchase_open_and_is_not_repeated(sandbox, provider, fault):
+    sandbox.fail(Fault("run", seconds=60))
+    bought = await provider.create("a fox", 1)
+    broken = sandbox.fail(Fault(fault, on="cancel"))
+
+    error = await failing(provider.cancel(bought))
+
+    assert not error.purchase_over
+    assert broken.hits == 1
+
+
+async def test_a_cancel_of_what_is_not_there_finds_it_ended(provider):
+    stopped = await provider.cancel(Prediction("unknown"))
+
+    assert type(stopped.error) is TransientError
+    assert stopped.error.purchase_over
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("401", UnauthorizedError), ("403", UnauthorizedError), ("402", AccountError), ("500", TransientError)],
+)
+async def test_a_check_passes_on_what_is_wrong_with_the_account(sandbox, provider, fault, kind):
+    await provider.check()
+    sandbox.fail(Fault(fault, on="account"))
+
+    error = await failing(provider.check())
+
+    assert type(error) is kind
+
+
+async def test_a_server_without_accounts_passes_the_check(sandbox, provider):
+    sandbox.fail(Fault("404", on="account"))
+
+    await provider.check()
+
+
+async def test_a_refused_token_does_not_pass_the_check(base_url):
+    provider = ReplicateProvider("r8_another_token", base_url=base_url)
+
+    error = await failing(provider.check())
+    await provider.aclose()
+
+    assert type(error) is UnauthorizedError
+
+
+async def test_a_purchase_is_found_by_its_seed_across_several_pages(sandbox, provider):
+    async with anyio.create_task_group() as group:
+        for seed in range(230):
+            group.start_soon(provider.create, "a fox", seed)
+    oldest = sandbox.ledger[0]
+
+    found = await provider.find(oldest.seed, ago(seconds=60))
+    missing = await provider.find(1000, ago(seconds=60))
+
+    assert (found.id, found.ended) == (oldest.id, True)
+    assert missing is None
+    assert len([seen for seen in sandbox.requests if seen.method == "GET"]) == 6
+
+
+async def test_of_two_with_one_seed_the_newest_is_found(sandbox, provider):
+    for _ in range(2):
+        await provider.create("a fox", 1)
+
+    found = await provider.find(1, ago(seconds=60))
+
+    assert found.id == sandbox.ledger[1].id
+
+
+async def test_what_ended_without_an_image_is_found_with_its_error(sandbox, provider):
+    sandbox.fail(Fault("nsfw"))
+    await provider.create("a fox", 1)
+
+    found = await provider.find(1, ago(seconds=60))
+
+    assert type(found.error) is ContentPolicyError
+
+
+async def test_what_answers_to_an_internal_name_is_found(sandbox, base_url):
+    provider = ReplicateProvider(TOKEN, base_url=base_url, model="meta/llama-2-70b-chat")
+    await provider.create("a fox", 1)
+
+    found = await provider.find(1, ago(seconds=60))
+    await provider.aclose()
+
+    assert sandbox.ledger[0].model == "replicate/lifeboat-70b"
+    assert found is not None
+
+
+async def test_a_listing_that_lags_does_not_have_it(sandbox, provider):
+    sandbox.fail(Fault("lag", seconds=60))
+    await provider.create("a fox", 1)
+
+    assert await provider.find(1, ago(seconds=60)) is None
+    assert len(sandbox.ledger) == 1
+
+
+@pytest.mark.parametrize("fault", ["404", "422", "429", "500", "503", "reset", "malformed", "html", "redirect"])
+async def test_a_listing_that_cannot_be_read_says_nothing_about_the_purchase(sandbox, provider, fault):
+    broken = sandbox.fail(Fault(fault, on="list"))
+
+    error = await failing(provider.find(1, ago(seconds=60)))
+
+    assert isinstance(error, TransientError)
+    assert (error.purchase_over, error.answered) == (False, fault != "reset")
+    assert broken.hits == 1
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("401", UnauthorizedError), ("402", AccountError)])
+async def test_a_listing_refused_for_the_account_keeps_the_purchase(sandbox, provider, fault, kind):
+    sandbox.fail(Fault(fault, on="list"))
+
+    error = await failing(provider.find(1, ago(seconds=60)))
+
+    assert (type(error), error.purchase_over) == (kind, False)
+
+
+def entry(place, created_at, **given):
+    return {"id": f"p{place}", "status": "starting", "created_at": created_at, "input": {"seed": place}, **given}
+
+
+NEW, OLD = "2100-01-01T00:00:00.123456789Z", "2000-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("results", "asked"),
+    [
+        ([entry(1, NEW), entry(2, NEW)], 2),
+        ([entry(1, NEW), entry(2, OLD)], 1),
+        ([entry(1, NEW), entry(2, "2000-01-01T00:00:00")], 1),
+        ([entry(1, NEW), entry(2, "once"), entry(3, None)], 2),
+        (["odd", None, entry(1, NEW, input=None)], 2),
+        ([], 2),
+    ],
+)
+async def test_the_listing_is_read_until_it_is_older_than_the_purchase(results, asked):
+    wire = Wire(*(http({"next": "/v1/predictions?cursor=x" if more else None, "results": results}) for more in (1, 0)))
+    async with wire.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        found = await provider.find(99, ago(seconds=60))
+        await provider.aclose()
+
+    assert found is None
+    assert len(wire.requests) == asked
+    assert [head.split()[1] for head, _ in wire.requests][1:] == ["/v1/predictions?cursor=x"][: asked - 1]
+
+
+async def test_a_listing_without_an_end_is_no_proof(monkeypatch):
+    monkeypatch.setattr(replicate, "MOST_PAGES", 3)
+    wire = Wire(*itertools.repeat(http({"next": "/v1/predictions?cursor=x", "results": []}), 3))
+    async with wire.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        error = await failing(provider.find(1, ago(seconds=60)))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, False)

@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reactor.redaction import LONGEST, Redactor, without_prompt
+
+TOKEN = "r8_a_secret_that_must_not_be_told"
+PASSWORD = "p@ss/w:rd%"
+QUOTED = "p%40ss%2Fw%3Ard%25"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nothing to hide", "nothing to hide"),
+        (f"the token {TOKEN}.", "the token [redacted]."),
+        (f"{TOKEN}{TOKEN}", "[redacted][redacted]"),
+        (f"the password {PASSWORD}", "the password [redacted]"),
+        (f"the password {QUOTED}", "the password [redacted]"),
+        ("r8_of_somebody_else", "[redacted]"),
+        ("x=r8_AbCdEf0123&y", "x=[redacted]&y"),
+        ("Bearer%20r8_AbCdEf0123", "Bearer%20[redacted]"),
+        ("layer8_norm r8_abc", "layer8_norm r8_abc"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
+        ("{'authorization': 'bearer  abc'}", "{'authorization': 'bearer  [redacted]'}"),
+        ("postgresql://user:word@host:5432/db", "postgresql://[redacted]@host:5432/db"),
+        ("postgresql://user:wo@rd@host/db", "postgresql://[redacted]@host/db"),
+        ("https://r8@api.replicate.com/v1", "https://[redacted]@api.replicate.com/v1"),
+        ("postgresql://host/db?user=a&password=word&x=1", "postgresql://host/db?user=a&password=[redacted]&x=1"),
+        ("https://replicate.delivery/a@b.webp", "https://replicate.delivery/a@b.webp"),
+        ("mail a@b.example", "mail a@b.example"),
+        ("a\x00b", "a\ufffdb"),
+        ("a\ud800b\udfffc", "a?b?c"),
+        ("naïve 🦊", "naïve 🦊"),
+        ("", ""),
+    ],
+)
+def test_secrets_and_what_is_no_text_are_replaced(text, told):
+    assert Redactor([TOKEN, PASSWORD, f"postgresql://u:{QUOTED}@h/db"])(text) == told
+
+
+def test_a_password_known_as_it_stands_in_a_url_is_known_decoded_too():
+    assert Redactor([QUOTED])(f"{QUOTED} {PASSWORD}") == "[redacted] [redacted]"
+
+
+def test_the_longer_of_two_secrets_leaves_no_rest():
+    assert Redactor(["secret", "secret-and-more"])("secret-and-more") == "[redacted]"
+
+
+@pytest.mark.parametrize("secret", ["", "a", "of", "fox", "12345"])
+def test_a_secret_as_short_as_a_word_blanks_out_no_words(secret):
+    assert Redactor([secret])("a story of 12345 foxes") == "a story of 12345 foxes"
+
+
+@pytest.mark.parametrize("place", range(LONGEST - len(PASSWORD) - 2, LONGEST + 2))
+def test_no_half_of_a_secret_survives_the_cut(place):
+    told = Redactor([PASSWORD])("x" * place + PASSWORD + "y" * 500)
+
+    assert len(told) == LONGEST
+    assert told.endswith("…")
+    assert "p@" not in told
+
+
+def test_a_secret_is_blanked_before_what_is_no_text_is_replaced():
+    assert Redactor(["se\x00cret\ud800"])("a se\x00cret\ud800") == "a [redacted]"
+
+
+@pytest.mark.parametrize("character", ["x", "ä", "🦊", "\x00"])
+def test_the_limit_is_in_characters(character):
+    redact = Redactor()
+
+    assert len(redact(character * LONGEST)) == LONGEST
+    assert not redact(character * LONGEST).endswith("…")
+    assert len(redact(character * (LONGEST + 1))) == LONGEST
+    assert redact(character * (LONGEST + 1)).endswith("…")
+    assert redact("abcdef", longest=4) == "abc…"
+
+
+@given(st.text(st.characters(), max_size=1200), st.integers(0, 1200))
+def test_whatever_comes_is_fit_to_be_stored(text, place):
+    redact = Redactor([TOKEN])
+
+    told = redact(text[:place] + TOKEN + text[place:])
+
+    assert TOKEN not in told
+    assert len(told) <= LONGEST
+    assert "\x00" not in told
+    assert told.encode()
+
+
+@given(st.text(max_size=200))
+def test_what_was_redacted_stays_as_it_is(text):
+    redact = Redactor([TOKEN])
+    told = redact(f"Bearer {TOKEN} postgresql://a:b@c password=d {text}")
+
+    assert redact(told) == told
+
+
+PROMPT = 'an owl named "Ada" on a pier,\nat dawn — 東京'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"no: {PROMPT}!", "no: [prompt]!"),
+        (f"{PROMPT} and {PROMPT}", "[prompt] and [prompt]"),
+        ('no: an owl named "Ada" on a pier, at dawn — 東京!', "no: [prompt]!"),
+        ('{"p": "an owl named \\"Ada\\" on a pier,\\nat dawn — 東京"}', '{"p": "[prompt]"}'),
+        ('{"p": "an owl named \\"Ada\\" on a pier,\\nat dawn \\u2014 \\u6771\\u4eac"}', '{"p": "[prompt]"}'),
+        ('no: an owl named "Ada" on a p...', "no: [prompt]..."),
+        ("an owl named Bob", "an owl named Bob"),
+        ("[prompt]", "[prompt]"),
+    ],
+)
+def test_what_repeats_the_prompt_is_blanked_out(text, told):
+    assert without_prompt(text, PROMPT) == told
+
+
+@pytest.mark.parametrize("prompt", [None, "", " ", "E005", "NSFW", "a"])
+def test_a_prompt_too_short_to_tell_apart_changes_nothing(prompt):
+    assert without_prompt("NSFW content, a lot (E005)", prompt) == "NSFW content, a lot (E005)"
+
+
+@given(st.text(min_size=5, max_size=60), st.text(max_size=60), st.text(max_size=60))
+def test_a_prompt_is_blanked_out_wherever_it_stands(prompt, before, after):
+    told = without_prompt(before + prompt + after, prompt)
+
+    assert len(prompt.strip()) < 5 or prompt not in told.replace("[prompt]", "")

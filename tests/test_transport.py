@@ -1,0 +1,439 @@
+"""The traps of replicate 1.0.7, one by one: reference/replicate.md, §0."""
+
+import gc
+import ssl
+import time
+import traceback
+import warnings
+from datetime import UTC, datetime
+
+import anyio
+import httpx
+import pytest
+from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
+
+from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.providers import Prediction, replicate, transport
+from reactor.providers.replicate import ReplicateProvider
+from reactor.sandbox import Fault, Sandbox, Timing
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "r8_a_secret_that_must_not_be_told"
+STARTING = {"id": "p1", "status": "starting"}
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+CALLS = {
+    "create": lambda provider: provider.create("a fox", 1),
+    "get": lambda provider: provider._about("p1", provider._client.predictions.async_get),
+    "cancel": lambda provider: provider.cancel(Prediction("p1")),
+    "list": lambda provider: provider.find(1, EPOCH),
+    "account": lambda provider: provider.check(),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+async def failing(call):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is what the test asks)
+        await call
+    return caught.value
+
+
+async def asked(wire, call, **given):
+    """What a call comes to against a server of bytes: its result, or its error."""
+    async with wire.serve() as url:
+        provider = ReplicateProvider(given.pop("token", TOKEN), base_url=given.pop("base_url", url), **given)
+        try:
+            return await call(provider)
+        except Exception as error:  # noqa: BLE001  (which one is what the test asks)
+            return error
+        finally:
+            await provider.aclose()
+
+
+@pytest.mark.parametrize("model", ["black-forest-labs/flux-schnell", "d" * 64])
+async def test_a_create_asks_for_no_waiting(model):
+    wire = Wire(http(STARTING, 201))
+
+    await asked(wire, CALLS["create"], model=model)
+
+    head = wire.requests[0][0].lower()
+    assert "\r\nprefer:" not in head
+    assert f"\r\nauthorization: bearer {TOKEN}\r\n" in f"{head}\r\n"
+
+
+@every_call
+async def test_a_silent_server_is_given_up(monkeypatch, call):
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.1)
+    wire = Wire(SILENCE)
+
+    error = await asked(wire, call)
+
+    assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
+    assert not error.purchase_over
+    assert getattr(error, "answered", False) is False
+    assert str(error).endswith("Timeout")
+
+
+@every_call
+async def test_a_server_that_drips_is_given_up(monkeypatch, call):
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.2)
+    wire = Wire(drip(http(STARTING)))
+
+    error = await asked(wire, call)
+
+    assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
+
+
+async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off():
+    seen = []
+
+    def answer(request):
+        seen.append(request.extensions["timeout"])
+        return httpx.Response(201, json=STARTING)
+
+    provider = ReplicateProvider(TOKEN)
+    provider._transport._inner = httpx.MockTransport(answer)
+    await provider.create("a fox", 1)
+
+    assert seen == [{"connect": 5.0, "write": 15.0, "read": 30.0, "pool": 5.0}]
+
+
+@pytest.mark.parametrize("fault", ["429", "503", "504"])
+@pytest.mark.parametrize(("on", "call"), CALLS.items(), ids=CALLS)
+async def test_nothing_is_asked_twice_behind_our_back(fault, on, call):
+    sandbox = Sandbox(Timing.instant())
+    sandbox.fail(Fault(fault, on=on, retry_after=0))
+    async with sandbox.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        error = await failing(call(provider))
+        await provider.aclose()
+
+    assert isinstance(error, TransientError | AmbiguousCreateError)
+    assert len(sandbox.requests) == 1
+
+
+async def test_a_retry_after_of_an_hour_is_neither_slept_nor_believed():
+    wire = Wire(http({"detail": "Request was throttled."}, 429, retry_after=3600))
+
+    error = await asked(wire, CALLS["get"])
+
+    assert error.retry_after == 300.0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": "aborted"},
+        {"status": "failed", "error": {"code": 7}},
+        {"status": "canceled", "version": None},
+        {"status": "canceled", "model": 3, "urls": "odd", "created_at": None},
+        {"status": "failed", "input": ["odd"]},
+    ],
+)
+async def test_what_the_sdks_own_model_refuses_is_understood(said):
+    wire = Wire(http({"id": "p1", **said}))
+
+    seen = await asked(wire, CALLS["get"])
+
+    assert (seen.id, seen.ended) == ("p1", True)
+
+
+@pytest.mark.parametrize("status", ["starting", "processing", "queued", None])
+async def test_a_status_that_is_none_of_the_terminal_ones_is_no_end(status):
+    seen = await asked(Wire(http({"id": "p1", "status": status, "output": None})), CALLS["get"])
+
+    assert seen == Prediction("p1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(["not", "an", "object"]),
+        http("words"),
+        http(b""),
+        http(b"<html>Just a moment...</html>"),
+        http(b"\xff\xfe"),
+        http({"status": "starting"}),
+        http({"id": 7, "status": "starting"}),
+        http({"id": "../account", "status": "starting"}),
+        http({"id": "..", "status": "starting"}),
+        http(b"not gzip", content_encoding="gzip"),
+        http(b"x" * 9_000_000),
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+    ],
+    ids=range(13),
+)
+@pytest.mark.parametrize("name", ["create", "get"])
+async def test_an_answer_that_is_none_is_told_apart_from_a_refusal(answer, name):
+    wire = Wire([(0, answer), (0, HANG_UP)])
+
+    error = await asked(wire, CALLS[name])
+
+    assert type(error) is (AmbiguousCreateError if name == "create" else TransientError)
+    assert not error.purchase_over
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("nested", [1015, 100_000])
+async def test_an_answer_nested_beyond_parsing_is_no_bug_of_ours(nested):
+    wire = Wire(http(b'{"id": "p1", "status": "starting", "logs": ' + b"[" * nested + b"]" * nested + b"}"))
+
+    seen = await asked(wire, CALLS["create"])
+
+    assert seen == Prediction("p1") or type(seen) is AmbiguousCreateError
+
+
+@every_call
+async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(call):
+    def broken(request):
+        raise ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+
+    provider = ReplicateProvider(TOKEN)
+    provider._transport._inner = httpx.MockTransport(broken)
+
+    error = await failing(call(provider))
+
+    assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
+
+
+async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
+    monkeypatch.setattr(transport, "LARGEST_BODY", 1000)
+    wire = Wire([(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)])
+
+    async def call(provider):
+        error = await failing(CALLS["get"](provider))
+        return str(error), provider._transport._inner._pool.connections
+
+    told, connections = await asked(wire, call)
+
+    assert "more than 1000 bytes" in told
+    assert connections == []
+
+
+async def test_an_earlier_answer_is_not_taken_for_that_of_a_call_that_got_none():
+    async def refused():
+        raise ValueError
+
+    async def calls(provider):
+        await provider.create("a fox", 1)
+        return await failing(provider._body(refused))
+
+    assert type(await asked(Wire(http(STARTING, 201)), calls)) is transport.UnreadableError
+
+
+@pytest.mark.parametrize("listed", [{}, {"results": None}, {"results": "odd"}, {"results": [], "next": 7}])
+async def test_a_listing_without_results_is_no_proof(listed):
+    error = await asked(Wire(http(listed)), CALLS["list"])
+
+    assert (type(error), error.purchase_over, error.answered) == (TransientError, False, True)
+
+
+@every_call
+async def test_a_redirect_is_not_followed(call):
+    elsewhere = Wire(http(STARTING))
+    async with elsewhere.serve() as url:
+        error = await asked(Wire(http(STARTING, 307, location=f"{url}/v1/predictions")), call)
+
+    assert not error.purchase_over
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    "next_page", ["{elsewhere}/v1/predictions?cursor=x", "//{netloc}/", "http://[::1", "http://x:y/"]
+)
+async def test_a_listing_that_goes_on_at_another_host_is_not_followed(next_page):
+    elsewhere = Wire(http({"next": None, "results": []}))
+    async with elsewhere.serve() as url:
+        following = next_page.format(elsewhere=url, netloc=url.removeprefix("http://"))
+        error = await asked(Wire(http({"next": following, "results": []})), CALLS["list"])
+
+    assert type(error) is TransientError
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    ("following", "followed"),
+    [
+        ("https://api.replicate.com/v1/predictions?cursor=x", True),
+        ("https://API.replicate.com:443/v1/predictions?cursor=x", True),
+        ("/v1/predictions?cursor=x", True),
+        ("http://api.replicate.com/v1/predictions?cursor=x", False),
+        ("https://api.replicate.com:8443/v1/predictions?cursor=x", False),
+        ("https://api.replicate.com@evil.example/v1/predictions?cursor=x", False),
+        ("https://user@api.replicate.com/v1/predictions?cursor=x", False),
+        ("https://api.replicate.com.evil.example/", False),
+        ("\x00", False),
+    ],
+)
+async def test_only_the_same_scheme_host_and_port_get_the_token(following, followed):
+    urls = []
+
+    def answer(request):
+        urls.append(str(request.url))
+        return httpx.Response(200, json={"next": following if len(urls) == 1 else None, "results": []})
+
+    provider = ReplicateProvider(TOKEN)
+    provider._transport._inner = httpx.MockTransport(answer)
+    outcome = [await provider.find(1, EPOCH)] if followed else await failing(provider.find(1, EPOCH))
+
+    assert len(urls) == (2 if followed else 1)
+    assert outcome == [None] or type(outcome) is TransientError
+
+
+async def test_one_connection_serves_call_after_call():
+    wire = Wire(
+        http(STARTING, 201), http(b"<html>", 503), http({"id": "p1", "status": "succeeded", "output": "x"}), http({})
+    )
+
+    async def calls(provider):
+        bought = await provider.create("a fox", 1)
+        await failing(provider.wait(bought))
+        await provider.check()
+
+    assert await asked(wire, calls) is None
+    assert len(wire.requests) == 4
+    assert wire.connections == 1
+
+
+async def test_a_connection_outlives_idle_hours(monkeypatch):
+    wire = Wire(http(STARTING, 201), http(STARTING, 201))
+    now = time.monotonic()
+
+    async def calls(provider):
+        await provider.create("a fox", 1)
+        monkeypatch.setattr(time, "monotonic", lambda: now + 4 * 3600)
+        await provider.create("a fox", 1)
+
+    assert await asked(wire, calls) is None
+    assert wire.connections == 1
+
+
+async def test_a_peer_that_vanished_is_noticed_by_tcp():
+    async def look(provider):
+        await provider.create("a fox", 1)
+        stream = provider._transport._inner._pool.connections[0]._connection._network_stream
+        return [stream.get_extra_info("socket").getsockopt(*option[:2]) for option in transport.SOCKET_OPTIONS]
+
+    assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in transport.SOCKET_OPTIONS]
+
+
+async def test_a_connection_that_the_server_closed_is_not_written_to():
+    wire = Wire([(0, http(STARTING, 201)), (0, HANG_UP)], http(STARTING, 201))
+
+    async def calls(provider):
+        await provider.create("a fox", 1)
+        with anyio.fail_after(5):
+            while not provider._transport._inner._pool.connections[0].has_expired():
+                await anyio.lowlevel.checkpoint()
+        return await provider.create("a fox", 1)
+
+    assert await asked(wire, calls) == Prediction("p1")
+    assert wire.connections == 2
+
+
+async def test_the_environment_changes_nothing(monkeypatch):
+    elsewhere, wire = Wire(), Wire(http(STARTING, 201))
+    async with elsewhere.serve() as url:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy", "REPLICATE_BASE_URL"):
+            monkeypatch.setenv(name, url)
+        monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_of_somebody_else")
+        bought = await asked(wire, CALLS["create"])
+
+    assert bought == Prediction("p1")
+    assert "r8_of_somebody_else" not in wire.requests[0][0]
+    assert elsewhere.connections == 0
+
+
+async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
+    monkeypatch.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:1")
+    hosts = []
+
+    def answer(request):
+        hosts.append(str(request.url))
+        return httpx.Response(200, json={})
+
+    provider = ReplicateProvider(TOKEN)
+    provider._transport._inner = httpx.MockTransport(answer)
+    await provider.check()
+
+    assert hosts == ["https://api.replicate.com/v1/account"]
+
+
+@pytest.mark.parametrize("given", [f"{TOKEN}\n", f"\t {TOKEN}\r\n"])
+async def test_a_token_from_a_file_loses_its_line_end(given):
+    wire = Wire(http({}))
+
+    await asked(wire, CALLS["account"], token=given)
+
+    assert f"authorization: bearer {TOKEN}" in wire.requests[0][0].lower().splitlines()
+
+
+@pytest.mark.parametrize("token", ["", " \n", "r8_a\nb", "r8_ä", "r8_\x00"])
+def test_a_token_that_no_header_carries_is_refused_at_once(monkeypatch, token):
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_of_somebody_else")
+
+    with pytest.raises(ValueError, match=r"^not an API token$"):
+        ReplicateProvider(token)
+
+
+@pytest.mark.parametrize("token", [TOKEN, "of-another-shape"])
+@pytest.mark.parametrize("status", [401, 422, 500, 502])
+async def test_no_error_tells_the_token_or_the_prompt(token, status):
+    echo = http({"detail": f"no: Bearer {token}, {token}, a fox in the snow"}, status)
+
+    error = await asked(Wire(echo), lambda provider: provider.create("a fox in the snow", 1), token=token)
+
+    told = "".join(traceback.format_exception(error))
+    assert token not in told
+    assert "a fox in the snow" not in told
+    assert str(error).endswith("no: Bearer [redacted], [redacted], [prompt]")
+
+
+async def test_nothing_that_is_printed_tells_the_token():
+    provider = ReplicateProvider(TOKEN)
+
+    assert TOKEN not in repr([provider, provider._client, provider._client._async_client, provider._transport])
+
+
+async def test_two_tasks_do_not_read_each_others_answers():
+    sandbox = Sandbox(Timing.instant())
+    found = {}
+
+    async def buy(provider, seed):
+        bought = await provider.create("a fox", seed)
+        found[seed] = await provider.find(seed, EPOCH), bought
+
+    async with sandbox.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        async with anyio.create_task_group() as group:
+            for seed in range(20):
+                group.start_soon(buy, provider, seed)
+        await provider.aclose()
+
+    assert all(seen.id == bought.id for seen, bought in found.values())
+    assert len({bought.id for _, bought in found.values()}) == 20
+
+
+async def test_one_client_is_built_and_no_tls_context_after_it(monkeypatch):
+    provider = ReplicateProvider(TOKEN)
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    provider._transport._inner = httpx.MockTransport(lambda request: httpx.Response(201, json=STARTING))
+
+    await provider.create("a fox", 1)
+    client = provider._client._async_client
+    await provider.create("a fox", 1)
+
+    assert provider._client._async_client is client
+
+
+async def test_closing_leaves_nothing_open():
+    async def call(provider):
+        await provider.create("a fox", 1)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        await asked(Wire(http(STARTING, 201)), call)
+        gc.collect()
+
+    assert [str(warning.message) for warning in told] == []
