@@ -12,6 +12,7 @@ from reactor.logs import HostLog
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.settings import Settings
+from reactor.table import TableError
 from reactor.telemetry import Telemetry
 from reactor.worker import Worker, obey_signals
 
@@ -27,11 +28,16 @@ async def run(settings: Settings, *, drain: bool = False, log: Sink | None = Non
     With `drain`, until no token is detected or generating. Events go to `log`, by default the `reactor` logger of the
     standard library. Raises TableError where the database lacks our migrations; a database that is away is waited for.
     """
-    async with _worker(settings, log) as worker, anyio.create_task_group() as group:
-        if threading.current_thread() is threading.main_thread():
-            group.start_soon(obey_signals, worker)
-        await worker.run(drain=drain)
-        group.cancel_scope.cancel()
+    try:
+        async with _worker(settings, log) as worker, anyio.create_task_group() as group:
+            if threading.current_thread() is threading.main_thread():
+                group.start_soon(obey_signals, worker)
+            await worker.run(drain=drain)
+            group.cancel_scope.cancel()
+    except ExceptionGroup as group_of_one:
+        if (unfit := group_of_one.subgroup(TableError)) is not None:
+            raise unfit.exceptions[0] from None  # a user's mistake, not a crash among tasks
+        raise
 
 
 @asynccontextmanager

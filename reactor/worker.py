@@ -79,12 +79,17 @@ class Worker:
 
         Cancelled from outside, it still hands back what it holds. Raises TableError where the table is not migrated.
         """
-        async with anyio.create_task_group() as watch:
-            watch.start_soon(self._stop_when_cancelled)
-            with anyio.CancelScope(shield=True):
-                async with self._sessions() as sessions:
-                    await self._run(sessions, drain=drain)
-            watch.cancel_scope.cancel()
+        async with self._sessions() as sessions:
+            store: Store | None = None
+            with self._until_stopped():
+                store = await self._store(sessions)
+            if store is None:
+                return
+            async with anyio.create_task_group() as watch:
+                watch.start_soon(self._stop_when_cancelled)
+                with anyio.CancelScope(shield=True):
+                    await self._run(store, drain=drain)
+                watch.cancel_scope.cancel()
 
     @contextmanager
     def _until_stopped(self) -> Iterator[None]:
@@ -99,12 +104,7 @@ class Worker:
         finally:
             self.stop_now()
 
-    async def _run(self, sessions: dict[str, Session], *, drain: bool) -> None:
-        store: Store | None = None
-        with self._until_stopped():
-            store = await self._store(sessions)
-        if store is None:
-            return
+    async def _run(self, store: Store, *, drain: bool) -> None:
         self._telemetry.emit("worker.started", worker=self._key, table=store.table.relation)
         if not store.table.triggers_enabled:
             message = f"no enabled wake triggers on {store.table.relation}: mints wait for the sweep"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from reactor.cli.failures import run_async
@@ -21,14 +23,7 @@ def run(*, drain: bool) -> None:
 
     log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)
 
-    async def main() -> None:
-        try:
-            await run_reactor(settings, drain=drain, log=log)
-        except* TableError as errors:
-            raise click.ClickException(str(errors.exceptions[0])) from errors
-
     try:
-        run_async(main)
-    except ExceptionGroup as group:
-        matching = group.subgroup(click.ClickException)
-        raise matching.exceptions[0] if matching else group from None
+        run_async(partial(run_reactor, settings, drain=drain, log=log))
+    except TableError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,93 @@
+import logging
+import signal
+
+import anyio
+import pytest
+from doubles import Log, settings
+from starlette.applications import Starlette
+
+from reactor import Settings, TableError, lifespan, run
+from reactor.sandbox import Sandbox, Timing
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def sandbox_url():
+    async with Sandbox(Timing.instant()).serve() as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def environment(database, sandbox_url, monkeypatch, tmp_path):
+    """What `lifespan` finds in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_made_up_token")
+    monkeypatch.setenv("REPLICATE_BASE_URL", sandbox_url)
+    monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")
+
+
+class Records(logging.Handler):
+    """What the host application's own logging gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = Log()
+
+    def emit(self, record):
+        self.log(record.getMessage().split()[0], record.reactor)
+
+
+@pytest.fixture
+def host_log():
+    handler, logger = Records(), logging.getLogger("reactor")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler.log
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+async def test_a_host_application_runs_the_reactor_as_its_lifespan(environment, host_log, make_token, token_row):
+    app = Starlette(lifespan=lifespan)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    async with app.router.lifespan_context(app):
+        token_id = await make_token()
+        await host_log.wait("token.generation.succeeded")
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+    assert (await token_row(token_id))["status"] == "uploading"
+    assert host_log.of("worker.stopped")
+    assert logging.getLogger("reactor").propagate
+
+
+async def test_a_lifespan_that_ends_hands_back_what_it_holds(environment, host_log, make_token, token_row, monkeypatch):
+    monkeypatch.setenv("SHUTDOWN_GRACE_SECONDS", "0")
+    app = Starlette(lifespan=lifespan)
+
+    async with app.router.lifespan_context(app):
+        token_id = await make_token(prompt="a slow fox [sandbox: run=60]")
+        await host_log.wait("token.generation.started")
+
+    assert (await token_row(token_id))["status"] == "detected"
+
+
+async def test_run_is_a_coroutine_that_can_be_cancelled(database, sandbox_url, make_token, token_row):
+    log = Log()
+    given = settings(database, replicate_base_url=sandbox_url, shutdown_grace_seconds=0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: run(given, log=log))
+        token_id = await make_token(prompt="a slow fox [sandbox: run=60]")
+        await log.wait("token.generation.started")
+        group.cancel_scope.cancel()
+
+    assert (await token_row(token_id))["status"] == "detected"
+
+
+async def test_run_raises_a_plain_error_where_the_table_is_not_migrated(empty_database, sandbox_url):
+    with pytest.raises(TableError, match="run: reactor migrate"):
+        await run(settings(empty_database, replicate_base_url=sandbox_url), log=Log())
