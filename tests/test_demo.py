@@ -1,0 +1,308 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import asyncpg
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from reactor import embedded
+from reactor.database import Session
+from reactor.demo import DemoError, house, show
+from reactor.demo.house import inspect
+from reactor.demo.screen import line, summary
+from reactor.demo.script import script, unique_prompts
+from reactor.demo.stories import Stories, percentile
+from reactor.demo.view import bar, frame, milliseconds, shortened, sparks
+
+REACTOR = Path(sys.executable).with_name("reactor")
+HOSTILE = {
+    "REPLICATE_API_TOKEN": "r8_a_real_one_that_must_not_be_used",
+    "REPLICATE_API_TOKEN_FILE": "/nowhere",
+    "REPLICATE_BASE_URL": "http://127.0.0.1:9",
+    "REPLICATE_MODEL_VERSION": "not a model",
+    "REPLICATE_MODEL_INPUT": "not JSON",
+    "MAX_ATTEMPTS": "banana",
+    "WORKER_BATCH_SIZE": "0",
+    "LOG_FORMAT": "xml",
+    "TOKENS_TABLE": "no.such.table",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+
+
+def environment(**more):
+    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "LISTEN_DATABASE_URL"}}
+    return {**kept, **more}
+
+
+def start(*arguments, cwd, **env):
+    return subprocess.Popen(
+        [REACTOR, "demo", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=environment(**env),
+    )
+
+
+def folders(process):
+    return list(Path("/tmp").glob(f"reactor-pg-{process.pid}-*"))  # noqa: S108
+
+
+@pytest.fixture
+def stories():
+    return Stories(4, stray=lambda: None, redact=str)
+
+
+def tell(stories, count, status="succeeded"):
+    """`count` tokens, each with a life."""
+    prompts = unique_prompts(count)
+    stories.begin(range(1, count + 1), prompts)
+    for story in stories.told:
+        stories.requested(story.prompt, story.committed_at + 0.004)
+        stories("token.generation.started", {"token_id": story.token_id})
+        url = {"image_url": f"http://127.0.0.1:40001/files/{'x' * 26}/out-0.webp"} if status == "succeeded" else {}
+        stories(f"token.generation.{status}", {"token_id": story.token_id, **url})
+
+
+def test_it_ends_by_itself_and_nothing_in_the_environment_has_a_say(tmp_path):
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://nobody@127.0.0.1:9/none\nMAX_ATTEMPTS=banana\n")
+    process = start("--tokens", "6", cwd=tmp_path, **HOSTILE)
+    out, err = process.communicate(timeout=50)
+
+    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("watch the pictures: http://127.0.0.1:")
+    ended = [told for told in lines if told.startswith("token ")]
+    assert len(ended) == 6
+    assert all("uploading" in told and "/files/" in told for told in ended)
+    assert sum("retried" in told for told in ended) == sum("censored" in told for told in ended) == 1
+    assert lines[7].startswith("6 of 6 tokens uploading, ")
+    assert [told.split()[:2] for told in lines[8:10]] == [["reaction", "p50"], ["total", "p50"]]
+    assert all("p99" in told for told in lines[8:10])
+    assert "r8_" not in out
+    assert folders(process) == []
+
+
+@pytest.mark.parametrize(("how", "after"), [(signal.SIGINT, "token "), (signal.SIGTERM, "watch the pictures: ")])
+def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how, after):
+    process = start(cwd=tmp_path)
+    assert any(told.startswith(after) for told in iter(process.stdout.readline, ""))
+    (folder,) = folders(process)
+    server = int((folder / "data" / "postmaster.pid").read_text().split("\n")[0])
+
+    signalled_at = time.monotonic()
+    process.send_signal(how)
+    out, err = process.communicate(timeout=20)
+
+    assert time.monotonic() - signalled_at < 5  # 0.3 s on an idle machine
+    assert (process.returncode, err) == (0, "")
+    assert "of 40 tokens uploading" in out
+    assert "the demo was cut short" in out
+    assert not folder.exists()
+    assert not embedded._runs(server)
+
+
+def test_a_signal_while_the_server_starts_is_no_traceback(tmp_path):
+    process = start(cwd=tmp_path)
+    deadline = time.monotonic() + 20
+    while not folders(process):
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err.strip()) == (130, "")
+    assert folders(process) == []
+
+
+def test_a_reader_that_goes_away_is_one_line(tmp_path):
+    process = start(cwd=tmp_path)
+    process.stdout.close()
+    err = process.stderr.read()
+
+    assert process.wait(20) == 1
+    assert err == "Error: nobody reads the output any more\n"
+    process.stderr.close()
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(DemoError, match=r"pip install 'mint-reactor\[demo\]'"), house(None):
+        pass
+
+
+@asynccontextmanager
+async def inspected(url):
+    session = Session(url, name="test")
+    try:
+        yield session
+    finally:
+        await session.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_given_database_is_used_and_can_be_used_again(empty_database):
+    assert await show(2, empty_database) == 0
+
+    connection = await asyncpg.connect(empty_database)
+    rows = await connection.fetch("SELECT status, image_url FROM tokens_s0")
+    await connection.close()
+    assert [row["status"] for row in rows] == ["uploading"] * 2
+    assert all(row["image_url"].startswith("http://127.0.0.1:") for row in rows)
+    async with inspected(empty_database) as session:
+        await inspect(session, "tokens_s0")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "token",
+    [
+        {},
+        {"status": "generating"},
+        {"status": "failed", "generation_error": "x"},
+        {"status": "uploading", "image_url": "https://replicate.delivery/a.webp"},
+    ],
+)
+async def test_it_keeps_away_from_tokens_of_others(database, connection, make_token, token):
+    await make_token(**token)
+    before = await connection.fetch("SELECT tokens_s0::text, xmin FROM tokens_s0")
+
+    with pytest.raises(DemoError, match="has tokens in tokens_s0 that are not the demo's"):
+        await show(1, database)
+
+    assert await connection.fetch("SELECT tokens_s0::text, xmin FROM tokens_s0") == before
+
+
+@pytest.mark.anyio
+async def test_it_keeps_away_from_a_database_with_other_tables(empty_database):
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("CREATE TABLE authors (name text)")
+
+    with pytest.raises(DemoError, match="has tables that are not the demo's"):
+        await show(1, empty_database)
+
+    assert await connection.fetchval("SELECT to_regnamespace('reactor')") is None
+    await connection.close()
+
+
+@pytest.mark.anyio
+async def test_it_keeps_away_from_a_running_reactor_and_from_a_paused_intake(database, connection):
+    worker = await asyncpg.connect(database, server_settings={"application_name": "reactor listener"})
+    async with inspected(database) as session:
+        with pytest.raises(DemoError, match="has a reactor running"):
+            await inspect(session, "tokens_s0")
+        await worker.close()
+        await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
+        with pytest.raises(DemoError, match="intake paused"):
+            await inspect(session, "tokens_s0")
+
+
+@pytest.mark.anyio
+async def test_a_token_that_others_mint_meanwhile_is_handed_back(database, connection, make_token, token_row):
+    minted = anyio.Event()
+    await connection.add_listener("public_tokens_s0_wake", lambda *_: minted.set())
+    refusals = []
+
+    async def demo():
+        with pytest.raises(DemoError, match="somebody else mints") as caught:
+            await show(40, database)
+        refusals.append(caught)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(demo)
+        with anyio.fail_after(20):
+            await minted.wait()
+        token_id = await make_token()
+
+    row = await token_row(token_id)
+    assert len(refusals) == 1
+    assert (row["status"], row["image_url"], row["generation_worker"]) == ("detected", None, None)
+    assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE image_url IS NULL") == 1
+    assert await connection.fetchval("SELECT count(*) FROM authors") == await connection.fetchval(
+        "SELECT count(*) FROM tokens_s0"
+    )
+
+
+def test_a_refusal_is_one_line_without_the_password(tmp_path):
+    url = "postgresql://demo:a-secret-password@127.0.0.1:9/none"
+    process = start(cwd=tmp_path, DATABASE_URL=url)
+    out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert "a-secret-password" not in err
+
+
+def test_every_token_is_minted_once_under_a_prompt_of_its_own():
+    for tokens in (1, 2, 6, 40, 2000):
+        minted = [prompt for mint in script(tokens) for prompt in mint.prompts]
+        assert len(set(minted)) == len(minted) == tokens
+    assert max(len(mint.prompts) for mint in script(40)) > 1
+    assert 18 < sum(mint.pause for mint in script(40)) < 28
+
+
+def test_a_percentile_is_a_value_that_was_seen():
+    assert percentile([], 50) is None
+    assert percentile([3.0], 99) == 3.0
+    assert percentile([4.0, 1.0, 3.0, 2.0], 50) == 2.0
+    assert percentile(list(range(1, 101)), 99) == 99
+
+
+def test_texts_fit_where_they_go():
+    assert shortened("a fox", 10) == "a fox"
+    assert shortened("a sleeping fox, after the rain", 16) == "a sleeping fox…"
+    assert shortened("abcdefghijkl", 5) == "abcd…"
+    assert [milliseconds(seconds) for seconds in (None, 0.00321, 1.5)] == ["", "3.2 ms", "1.50 s"]
+    assert [bar(share, 4) for share in (0, 0.001, 0.5, 1, 2)] == ["", "▏", "██", "████", "████"]
+    assert sparks([0.0, 0.02, 0.2]) == "▁▁█"
+
+
+def test_a_story_measures_from_the_commit_and_takes_the_first_request(stories):
+    stories.begin([7], ["a fox"])
+    story = stories.told[0]
+    stories.requested("a fox", story.committed_at + 0.25)
+    stories.requested("a fox", story.committed_at + 9)
+    stories.requested("not ours", 0)
+    stories("token.generation.retry", {"token_id": 7, "error_message": "again"})
+
+    assert story.reaction == 0.25
+    assert (story.status, story.total, stories.mishaps) == ("detected", None, (1, 0))
+
+    stories("token.generation.succeeded", {"token_id": 7, "image_url": "http://127.0.0.1/a"})
+
+    assert (story.status, story.error, stories.totals) == ("uploading", None, [story.total])
+    assert not stories.over.is_set()
+    assert line(story).endswith("http://127.0.0.1/a")
+
+
+def test_the_end_of_the_last_token_is_the_end(stories):
+    tell(stories, 4, "failed")
+
+    assert stories.over.is_set()
+    assert summary(stories, cut_short=False)[0].startswith("0 of 4 tokens uploading")
+    assert "4 failed" in "\n".join(summary(stories, cut_short=False))
+
+
+@pytest.mark.parametrize("told", [0, 3, 60])
+@pytest.mark.parametrize("size", [(72, 18), (80, 24), (100, 30), (140, 40)])
+def test_a_frame_fills_the_terminal_exactly(stories, size, told):
+    width, height = size
+    tell(stories, told)
+    console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
+
+    console.print(frame(stories, "http://127.0.0.1:40001", width, height))
+
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == height
+    assert {cell_len(printed) for printed in lines} == {width}
+    assert ("out-0.webp" in console.file.getvalue()) == bool(told)
