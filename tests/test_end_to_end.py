@@ -1,0 +1,236 @@
+"""The programs as they are run: `reactor run` and `reactor sandbox` as processes, mints by plain SQL."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+pytestmark = pytest.mark.anyio
+TOKEN = "r8_end_to_end_secret"
+
+
+def reactor(*arguments, **environment):
+    """Start the command, with nothing in its environment but what it needs."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}}
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("reactor"), *arguments],
+        env=kept | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    """The base URL of a sandbox process that takes one API token."""
+    config = {"token": TOKEN, "timing": {"queue": [0, 0.05], "run": [0, 0.05]}}
+    process = reactor("sandbox", "--port", "0", "--config", json.dumps(config))
+    yield process.stdout.readline().strip()
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+@contextmanager
+def worker(database, base_url, **environment):
+    """A worker that listens; killed at the end, unless it ended before."""
+    process = reactor(
+        "run",
+        **{
+            "DATABASE_URL": database,
+            "REPLICATE_API_TOKEN": TOKEN,
+            "REPLICATE_BASE_URL": base_url,
+            "FALLBACK_CENSORED_PROMPT": "a calm sea",
+            "POLL_INTERVAL_SECONDS": "60",
+            "HTTP_PORT": "0",
+            **environment,
+        },
+    )
+    try:
+        yield process, Lines(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Lines:
+    """A process's log, read up to what a test waits for."""
+
+    def __init__(self, process):
+        self._process = process
+        self.read = []
+
+    def until(self, event, times=1):
+        while sum(line["event"] == event for line in self.read) < times:
+            line = self._process.stdout.readline()
+            assert line, self._process.stderr.read()
+            self.read.append(json.loads(line))
+        return self.of(event)[times - 1]
+
+    def of(self, event):
+        return [line for line in self.read if line["event"] == event]
+
+
+def stop(process, lines):
+    process.send_signal(signal.SIGTERM)
+    lines.until("worker.stopped")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+async def test_a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(database, sandbox, connection):
+    with worker(database, sandbox) as (process, lines):
+        lines.until("listener.connected")
+        await connection.execute(
+            "INSERT INTO authors (wallet_address, prompt_text) VALUES ('0xabc', 'a private lighthouse');"
+            "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors"
+        )
+        succeeded = lines.until("token.generation.succeeded")
+        stop(process, lines)
+
+    row = await connection.fetchrow("SELECT * FROM tokens_s0")
+    assert (row["status"], row["generation_attempts"], row["generation_error"]) == ("uploading", 0, None)
+    assert row["image_url"] == succeeded["image_url"]
+    async with httpx.AsyncClient() as client:
+        picture = await client.get(row["image_url"])
+    assert (picture.headers["content-type"], picture.content[:4]) == ("image/webp", b"RIFF")
+    (started,) = lines.of("token.generation.started")
+    assert {"timestamp", "level", "event", "token_id", "attempt", "max_attempts"} <= started.keys()
+    assert started["token_id"] == succeeded["token_id"] == row["token_id"]
+    assert "private" not in json.dumps(lines.read)
+    assert TOKEN not in json.dumps(lines.read)
+
+
+async def test_a_hundred_in_one_statement_are_all_generated(database, sandbox, connection, make_token):
+    with worker(database, sandbox, WORKER_BATCH_SIZE="30") as (process, lines):
+        lines.until("listener.connected")
+        author = await connection.fetchval("INSERT INTO authors (prompt_text) VALUES ('a fox') RETURNING id")
+        await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT $1 FROM generate_series(1, 100)", author)
+        lines.until("token.generation.succeeded", times=100)
+        stop(process, lines)
+
+    assert (
+        await connection.fetchval("SELECT count(DISTINCT image_url) FROM tokens_s0 WHERE status = 'uploading'") == 100
+    )
+
+
+async def test_a_bad_api_token_fails_the_token_at_once(database, sandbox, make_token, token_row):
+    with worker(database, sandbox, REPLICATE_API_TOKEN="r8_wrong_token") as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token()
+        lines.until("token.generation.failed")
+        stop(process, lines)
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_attempts"]) == ("failed", 0)
+    assert "Invalid API token" in row["generation_error"]
+    assert "r8_wrong_token" not in row["generation_error"] + json.dumps(lines.read)
+
+
+async def test_a_rejected_prompt_gets_the_fallback_image(database, sandbox, make_token, token_row):
+    with worker(database, sandbox) as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token(prompt="a rude word [sandbox: nsfw]")
+        lines.until("token.generation.succeeded")
+        stop(process, lines)
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_censored"], row["generation_attempts"]) == ("uploading", True, 1)
+    assert row["generation_error"] is None
+    assert lines.of("token.censored")
+    assert "rude" not in json.dumps(lines.read)
+
+
+async def test_a_provider_that_fails_three_times_fails_the_token(database, sandbox, make_token, token_row):
+    with worker(database, sandbox) as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token(prompt="a fox [sandbox: 503]")
+        lines.until("token.generation.exhausted")
+        stop(process, lines)
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_attempts"]) == ("failed", 3)
+    assert row["generation_error"] == "Replicate answered 503 after 3 attempts"
+    assert [round(line["retry_in_seconds"]) for line in lines.of("token.generation.retry")] == [1, 2]
+
+
+async def test_sigterm_hands_back_what_the_grace_does_not_finish(database, sandbox, make_token, token_row):
+    with worker(database, sandbox, SHUTDOWN_GRACE_SECONDS="0.2") as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token(prompt="a slow fox [sandbox: run=60]")
+        lines.until("token.generation.started")
+        stop(process, lines)
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_attempts"]) == ("detected", 0)
+    assert row["generation_due_at"] is not None
+
+
+async def test_a_second_signal_hands_back_at_once(database, sandbox, make_token, token_row):
+    with worker(database, sandbox, SHUTDOWN_GRACE_SECONDS="60") as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token(prompt="a slow fox [sandbox: run=60]")
+        lines.until("token.generation.started")
+        process.send_signal(signal.SIGINT)
+        stop(process, lines)
+
+    assert (await token_row(token_id))["status"] == "detected"
+
+
+async def test_drain_ends_by_itself(database, sandbox, make_token, connection):
+    for _ in range(12):
+        await make_token()
+    process = reactor(
+        "run",
+        "--drain",
+        DATABASE_URL=database,
+        REPLICATE_API_TOKEN=TOKEN,
+        REPLICATE_BASE_URL=sandbox,
+        FALLBACK_CENSORED_PROMPT="a calm sea",
+        HTTP_PORT="0",
+    )
+    process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'uploading'") == 12
+
+
+async def test_a_database_that_is_away_is_waited_for_and_sigterm_ends_the_wait(sandbox):
+    with worker("postgresql://nobody@127.0.0.1:1/nowhere", sandbox) as (process, lines):
+        told = lines.until("worker.error")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+
+    assert "refused" in told["error_message"] or "Connect" in told["error_message"]
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+async def test_a_database_without_our_tables_ends_the_worker_with_a_line(empty_database, sandbox):
+    with worker(empty_database, sandbox) as (process, _):
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (1, "")
+    assert err == "Error: the database has no table tokens_s0; run: reactor migrate\n"
+
+
+async def test_the_next_stage_is_told(database, sandbox, make_token):
+    heard = []
+    next_stage = await asyncpg.connect(database)
+    await next_stage.add_listener("public_tokens_s0_status", lambda *event: heard.append(json.loads(event[-1])))
+    with worker(database, sandbox) as (process, lines):
+        lines.until("listener.connected")
+        token_id = await make_token()
+        lines.until("token.generation.succeeded")
+        stop(process, lines)
+    await next_stage.fetchval("SELECT 1")
+    await next_stage.close()
+
+    assert heard == [{"status": "uploading", "token_ids": [token_id]}]
