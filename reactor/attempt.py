@@ -136,16 +136,18 @@ class Attempt:
                 else:
                     if stopped.image_url is not None:
                         return Succeeded(self.claim, stopped.image_url, stopped.id)
+                    if isinstance(stopped.error, ContentPolicyError):
+                        raise stopped.error
                     over = stopped.ended
-        message = f"Timed out after {self._rules.deadline:g} s"
-        retry_after = self._purchase.sure_in or None
-        return await self._judged(TransientError(message, purchase_over=over, retry_after=retry_after))
+        return await self._judged(TransientError(f"Timed out after {self._rules.deadline:g} s", purchase_over=over))
 
     async def _judged(self, error: GenerationError) -> Outcome:
-        await self._intake.learn(error)
+        gate_shut = await self._intake.learn(error)
         return verdict(
             self.claim,
             error,
+            gate_shut=gate_shut,
+            sure_in=self._purchase.sure_in,
             prediction_id=self.prediction_id,
             max_attempts=self._rules.max_attempts,
             count_rate_limits=self._rules.count_rate_limits,

@@ -39,17 +39,20 @@ class Intake:
         self._telemetry = telemetry
         self._wake = wake
 
-    async def learn(self, error: GenerationError) -> None:
-        """Close the gate where the error is the account's, before its token goes back to be claimed again."""
+    async def learn(self, error: GenerationError) -> bool:
+        """Close the gate where the error is the account's, before its token goes back to be claimed again.
+
+        Return whether it was closed for longer already: then this token was claimed before that, and tells nothing new.
+        """
         match error:
             case UnauthorizedError():
-                await self._pause(None, _REFUSED)
+                return await self._pause(None, _REFUSED)
             case AccountError():
-                await self._pause(ACCOUNT_PAUSE, str(error))
+                return await self._pause(ACCOUNT_PAUSE, str(error))
             case RateLimitedError(retry_after=float() as seconds):
-                await self._pause(seconds, str(error))
+                return await self._pause(seconds, str(error))
             case _:
-                pass
+                return False
 
     async def accepted(self, claim: Claim) -> None:
         """Open the gate where the provider took the one token that it let through."""
@@ -69,13 +72,14 @@ class Intake:
                 await anyio.lowlevel.checkpoint()
             await anyio.sleep(jittered(CHECK_EVERY))
 
-    async def _pause(self, seconds: float | None, reason: str) -> None:
+    async def _pause(self, seconds: float | None, reason: str) -> bool:
         try:
             was_open = await self._store.pause_intake(seconds, reason)
         except DatabaseError:
-            return  # nobody can claim either; whoever meets the error next closes it
+            return False  # nobody can claim either; whoever meets the error next closes it
         if was_open:
             self._telemetry.emit("intake.paused", reason=reason, seconds=seconds)
+        return was_open is None
 
     async def _open(self, reason: str | None) -> None:
         try:

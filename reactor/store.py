@@ -119,10 +119,10 @@ class Store:
         """Whether any token is detected or generating."""
         return bool((await self._rest.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
-    async def pause_intake(self, seconds: float | None, reason: str) -> bool:
-        """Close the gate for the fleet, None: without end; return whether it was open before."""
+    async def pause_intake(self, seconds: float | None, reason: str) -> bool | None:
+        """Close the gate for the fleet, None: without end; return whether it was open, None: closed for longer."""
         rows = await self._rest.fetch(plain_query("pause_intake"), seconds, self._redact(reason))
-        return bool(rows and rows[0]["was_open"])
+        return rows[0]["was_open"] if rows else None
 
     async def open_intake(self, reason: str | None) -> str | None:
         """Open the gate, only where it was closed for `reason` if given; return what it had been closed for."""

@@ -20,44 +20,55 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
 
 
-def verdict(
+def verdict(  # noqa: PLR0913  (what the table has columns for)
     claim: Claim,
     error: GenerationError,
     *,
+    gate_shut: bool,
+    sure_in: float,
     prediction_id: str | None,
     max_attempts: int,
     count_rate_limits: bool,
 ) -> Retry | Failed | Released:
     """Return what becomes of a token whose attempt ended in `error`.
 
-    A content rejection gets here only once the fallback prompt was rejected too.
+    A content rejection gets here only once the fallback prompt was rejected too. `gate_shut`: another token's error had
+    closed the gate already when this one came. `sure_in`: seconds until a single look tells what was bought.
     """
     match error:
         case TransientError():
-            return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits)
+            delay = retry_delay(claim.attempts) if error.retry_after is None else error.retry_after
+            due_in = max(delay, sure_in)
+            return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits, due_in=due_in)
         case AccountError() | AmbiguousCreateError():
             # An ambiguous create is looked for before it gets here. Were it not, its seed would be what is left of it.
-            return _released(claim, error, prediction_id)
-        case UnauthorizedError() if not error.purchase_over:
-            # The token was refused while a bought image was under way: that image is not thrown away.
-            return _released(claim, error, prediction_id)
+            return _released(claim, error, prediction_id, due_in=sure_in)
+        case UnauthorizedError() if gate_shut or not error.purchase_over:
+            # One token says that the API token is refused; nine that were under way with it need not fail too. And an
+            # image that was bought is not thrown away.
+            return _released(claim, error, prediction_id, due_in=sure_in)
         case ContentPolicyError():
             return Failed(claim, str(error), error.kind, claim.attempts + 1, prediction_id)
         case _:
             return Failed(claim, str(error), error.kind, claim.attempts, prediction_id)
 
 
-def _again(
-    claim: Claim, error: TransientError, prediction_id: str | None, max_attempts: int, *, count_rate_limits: bool
+def _again(  # noqa: PLR0913  (the same)
+    claim: Claim,
+    error: TransientError,
+    prediction_id: str | None,
+    max_attempts: int,
+    *,
+    count_rate_limits: bool,
+    due_in: float,
 ) -> Retry | Failed:
     counted = count_rate_limits or not isinstance(error, RateLimitedError)
     attempts = claim.attempts + counted
     if counted and attempts >= max_attempts:
         told = f"{error} after {attempts} attempt{'s' if attempts > 1 else ''}"
         return Failed(claim, told, error.kind, attempts, prediction_id, exhausted=True)
-    due_in = retry_delay(claim.attempts) if error.retry_after is None else error.retry_after
     return Retry(claim, str(error), error.kind, attempts, due_in, prediction_id, purchase_over=error.purchase_over)
 
 
-def _released(claim: Claim, error: GenerationError, prediction_id: str | None) -> Released:
-    return Released(claim, str(error), error.kind, 0.0, prediction_id, purchase_over=error.purchase_over)
+def _released(claim: Claim, error: GenerationError, prediction_id: str | None, *, due_in: float) -> Released:
+    return Released(claim, str(error), error.kind, due_in, prediction_id, purchase_over=error.purchase_over)

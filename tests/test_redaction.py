@@ -121,6 +121,10 @@ def test_a_prompt_too_short_to_tell_apart_changes_nothing(prompt):
     assert without_prompt("NSFW content, a lot (E005)", prompt) == "NSFW content, a lot (E005)"
 
 
+def test_a_prompt_that_looks_like_its_own_blank_is_no_endless_task():
+    assert without_prompt("say [prompt]!", "[prompt]") == "say [prompt]!"
+
+
 @given(st.text(min_size=5, max_size=60), st.text(max_size=60), st.text(max_size=60))
 def test_a_prompt_is_blanked_out_wherever_it_stands(prompt, before, after):
     told = without_prompt(before + prompt + after, prompt)

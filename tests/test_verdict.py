@@ -38,10 +38,14 @@ def claim(attempts):
     )
 
 
-def judged(error, attempts=0, max_attempts=3, count_rate_limits=False, prediction_id="p1"):  # noqa: FBT002
+def judged(
+    error, attempts=0, max_attempts=3, *, count_rate_limits=False, prediction_id="p1", gate_shut=False, sure_in=0.0
+):
     return verdict(
         claim(attempts),
         error,
+        gate_shut=gate_shut,
+        sure_in=sure_in,
         prediction_id=prediction_id,
         max_attempts=max_attempts,
         count_rate_limits=count_rate_limits,
@@ -74,7 +78,7 @@ def test_the_outcome_is_the_tables(kind, count, early, counted, late, before, mo
     named = {"retry_after": 7.0} if kind is RateLimitedError else {}
     error = kind("it was said", purchase_over=over, **named)
 
-    outcome = judged(error, before, most, count)
+    outcome = judged(error, before, most, count_rate_limits=count)
 
     expected = late if before + counted >= most else early
     assert type(outcome) is expected
@@ -117,6 +121,18 @@ def test_a_token_is_not_lost_to_a_refused_key_while_its_image_is_under_way():
     outcome = judged(UnauthorizedError("said", purchase_over=False))
 
     assert (type(outcome), outcome.purchase_over, outcome.due_in) == (Released, False, 0.0)
+
+
+def test_a_refused_key_fails_one_token_and_hands_back_those_that_were_under_way_with_it():
+    assert type(judged(UnauthorizedError("said"))) is Failed
+    assert type(judged(UnauthorizedError("said"), gate_shut=True)) is Released
+
+
+@pytest.mark.parametrize("kind", [TransientError, AccountError, UnauthorizedError])
+def test_what_may_have_been_bought_is_not_due_before_a_single_look_can_tell(kind):
+    outcome = judged(kind("said", purchase_over=False), prediction_id=None, sure_in=8.5)
+
+    assert outcome.due_in == 8.5
 
 
 def test_what_may_have_been_bought_is_never_forgotten():

@@ -13,6 +13,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
+from reactor.providers import Prediction
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +146,21 @@ async def test_a_refused_api_token_fails_the_token_at_once_and_closes_the_gate(
     assert (row["status"], row["generation_attempts"]) == ("failed", 0)
     assert "Invalid API token" in row["generation_error"]
     assert (await token_row(waiting))["status"] == "detected"
+
+
+async def test_a_refused_api_token_fails_one_token_and_hands_the_others_back(
+    database, provider, make_token, connection
+):
+    provider.script["create"] = [UnauthorizedError("Invalid API token (401)") for _ in range(5)]
+    provider.script["check"] = [UnauthorizedError("Invalid API token")] * 5
+    for _ in range(5):
+        await make_token()
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.failed")
+        await log.wait("token.generation.released", times=4, error_type="UnauthorizedError")
+
+    rows = await connection.fetch("SELECT status, count(*) FROM tokens_s0 GROUP BY status")
+    assert dict(rows) == {"failed": 1, "detected": 4}
 
 
 async def test_a_gate_closed_for_a_refused_api_token_opens_once_it_is_accepted(
@@ -402,6 +418,16 @@ async def test_the_deadline_of_an_attempt_cancels_its_prediction(database, provi
 
     assert provider.asked("cancel") == ["prediction1"]
     assert provider.asked("wait")[1:] == ["prediction1"]
+
+
+async def test_a_deadline_that_finds_the_prompt_rejected_falls_back(database, provider, make_token, token_row):
+    at(provider, "wait", anyio.Event())
+    provider.script["cancel"] = [Prediction("prediction1", error=ContentPolicyError("NSFW"))]
+    async with running(database, provider, generation_timeout_seconds=1) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert (await token_row(token_id))["generation_censored"]
 
 
 async def test_a_token_taken_over_while_it_is_generated_is_dropped(
