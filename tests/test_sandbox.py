@@ -164,11 +164,11 @@ async def test_wait_ends_with_the_prediction():
     sandbox = Sandbox(WAITING)
     answers = []
 
-    async with anyio.create_task_group() as group:
-
-        async def create():
+    async def create():
+        with anyio.fail_after(5):
             answers.append(await buy(sandbox, headers={"prefer": "wait"}))
 
+    async with anyio.create_task_group() as group:
         group.start_soon(create)
         await anyio.wait_all_tasks_blocked()
         await ask(sandbox, "POST", f"/v1/predictions/{sandbox.ledger[0].id}/cancel")
@@ -491,8 +491,10 @@ async def test_it_ends_at_once_whoever_waits_for_an_answer():
                 group.start_soon(create, base_url, prompt)
             while len(sandbox.requests) < 3:
                 await anyio.lowlevel.checkpoint()
+            began = anyio.current_time()
 
     assert len(errors) == 3
+    assert anyio.current_time() - began < 3
 
 
 @asynccontextmanager

@@ -395,6 +395,27 @@ def test_a_configuration_that_cannot_be_is_a_value_error(config):
         Sandbox.from_config(config)
 
 
+async def test_clearing_the_faults_lets_a_prompt_direct_its_own_again():
+    sandbox, prompt = Sandbox(), "a fox [sandbox: 503 times=1]"
+    before = [(await buy(sandbox, prompt)).status_code for _ in range(2)]
+    await ask(sandbox, "DELETE", "/sandbox/faults")
+
+    assert before == [503, 201]
+    assert (await buy(sandbox, prompt)).status_code == 503
+
+
+@pytest.mark.parametrize(("after", "bought"), [(False, 0), (True, 1)])
+async def test_a_late_answer_is_late_before_or_after_the_purchase(after, bought):
+    sandbox = Sandbox()
+    sandbox.fail(Fault("latency", seconds=60, after=after))
+
+    with anyio.move_on_after(0.05) as late:
+        await buy(sandbox)
+
+    assert late.cancelled_caught
+    assert len(sandbox.ledger) == bought
+
+
 async def test_latency_delays_every_answer():
     sandbox = Sandbox(Timing(latency=30))
 

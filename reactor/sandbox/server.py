@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 75  # seconds
+_ENDING = 5  # seconds, at most
 
 
 class _Protocol(H11Protocol):
@@ -92,7 +93,7 @@ async def _end(state: ServerState) -> None:
     """Cut all connections, and end what still works on an answer."""
     for connection in list(state.connections):
         connection.transport.abort()
-    with anyio.CancelScope(shield=True):
+    with anyio.move_on_after(_ENDING, shield=True):
         await anyio.lowlevel.checkpoint()  # the protocols learn of it: an answer that is cut short is no error to them
         for task in list(state.tasks):
             task.cancel()
