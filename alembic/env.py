@@ -1,31 +1,31 @@
 """Alembic's entry: on the connection that `reactor migrate` hands over, else on DATABASE_URL."""
 
 import asyncio
-import os
 
 from alembic import context
 from alembic.util import CommandError
 
 from reactor import migrations, schema
+from reactor.settings import DatabaseSettings, SettingsError
 
 config = context.config
-table = config.attributes.get("table") or os.environ.get("TOKENS_TABLE", "tokens_s0")
-home, _, name = table.rpartition(".")
-
-
-def include(item, _name, kind, _reflected, _compare_to):
-    """Look at our tables only: the rest of the database is the host application's."""
-    return kind != "table" or item.name in {"authors", "intake", name}
 
 
 def run(connection):
     """Run the command on a connection."""
+    home, _, name = config.attributes["table"].rpartition(".")
+
+    def ours(item, _name, kind, _reflected, _compare_to):
+        """Look at our tables only: the rest of the database is the host application's."""
+        tables = {(home or None, name), (home or None, "authors"), ("reactor", "intake")}
+        return kind != "table" or (item.schema, item.name) in tables
+
     context.configure(
         connection=connection,
         target_metadata=schema.everything(name, home or None),
         version_table_schema="reactor",
         include_schemas=True,
-        include_object=include,
+        include_object=ours,
         transaction_per_migration=True,
         compare_server_default=True,
     )
@@ -33,12 +33,19 @@ def run(connection):
         context.run_migrations()
 
 
+def run_by_hand():
+    """Run the command for `alembic`, whose user gets one line for what goes wrong too."""
+    try:
+        settings = DatabaseSettings.load()
+        config.attributes["table"] = settings.tokens_table
+        asyncio.run(migrations.patiently(settings.database_url.get_secret_value(), run))
+    except (SettingsError, migrations.MigrationError) as error:
+        raise CommandError(str(error)) from error
+
+
 if context.is_offline_mode():
     raise CommandError("the revisions look at the database they change: run them online")
 if (given := config.attributes.get("connection")) is not None:
     run(given)
-elif url := os.environ.get("DATABASE_URL"):
-    config.attributes["table"] = table
-    asyncio.run(migrations.alone(url, run))
 else:
-    raise CommandError("DATABASE_URL is not set")
+    run_by_hand()

@@ -1,5 +1,8 @@
 """The tables as SQLAlchemy sees them. Imported by Alembic and by tests; the worker speaks SQL."""
 
+import hashlib
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,12 +23,24 @@ from sqlalchemy import (
     text,
 )
 
-NAMES = {
-    "pk": "%(table_name)s_pkey",
-    "uq": "%(table_name)s_%(column_0_name)s_key",
-    "fk": "%(table_name)s_%(column_0_name)s_fkey",
-    "ck": "%(table_name)s_%(constraint_name)s_check",
+
+def front(table: str) -> str:
+    """What the names of a table's indexes and constraints begin with: the table's, unless they would pass 63 bytes."""
+    if len(table.encode()) <= LONGEST_FRONT:
+        return table
+    return f"reactor_{hashlib.md5(table.encode(), usedforsecurity=False).hexdigest()[:12]}"
+
+
+LONGEST_FRONT = 36  # bytes; the longest that is put behind it has 27
+NAMES: dict[str, Any] = {
+    "front": lambda _constraint, table: front(table.name),
+    "pk": "%(front)s_pkey",
+    "uq": "%(front)s_%(column_0_name)s_key",
+    "fk": "%(front)s_%(column_0_name)s_fkey",
+    "ck": "%(front)s_%(constraint_name)s_check",
 }
+NEEDED = ("id", "token_id", "author_id", "status", "mint_timestamp", "created_at")  # of a table that is there already
+NEEDED_OF_AUTHORS = ("id", "prompt_text")
 MARK = "made by reactor"  # the comment on tables and columns that a downgrade may remove
 STORAGE = {
     "fillfactor": 75,
@@ -68,22 +83,23 @@ def generation_columns() -> list[Column[object]]:
     ]
 
 
-def claim_indexes(name: str, detected: str = "'detected'", generating: str = "'generating'") -> list[Index]:
+def claim_indexes(
+    table: str, detected: str = "'detected'", generating: str = "'generating'", *, concurrently: bool = False
+) -> list[Index]:
     """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
-    front = name.encode()[:40].decode("utf-8", "ignore")  # an index's name ends at 63 bytes
+    indexes = {
+        "fresh": (["mint_timestamp", "id"], f"status = {detected} AND generation_due_at IS NULL"),
+        "retries": (["generation_due_at"], f"status = {detected} AND generation_due_at IS NOT NULL"),
+        "held": (["id"], f"status = {generating}"),
+    }
     return [
         Index(
-            f"{front}_generation_fresh",
-            "mint_timestamp",
-            "id",
-            postgresql_where=text(f"status = {detected} AND generation_due_at IS NULL"),
-        ),
-        Index(
-            f"{front}_generation_retries",
-            "generation_due_at",
-            postgresql_where=text(f"status = {detected} AND generation_due_at IS NOT NULL"),
-        ),
-        Index(f"{front}_generation_held", "id", postgresql_where=text(f"status = {generating}")),
+            f"{front(table)}_generation_{name}",
+            *columns,
+            postgresql_where=text(predicate),
+            postgresql_concurrently=concurrently,
+        )
+        for name, (columns, predicate) in indexes.items()
     ]
 
 
@@ -110,6 +126,7 @@ def tokens(metadata: MetaData, name: str = "tokens_s0", schema: str | None = Non
         *claim_indexes(name),
         schema=schema,
         comment=MARK,
+        postgresql_with=STORAGE,
     )
 
 

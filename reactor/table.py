@@ -33,12 +33,12 @@ class TokensTable:
     @property
     def relation(self) -> str:
         """The quoted, schema-qualified table."""
-        return f"{_quoted(self.schema)}.{_quoted(self.name)}"
+        return quoted(self.schema, self.name)
 
     @property
     def authors(self) -> str:
         """The quoted authors table, beside the tokens."""
-        return f"{_quoted(self.schema)}.authors"
+        return quoted(self.schema, "authors")
 
     @property
     def wake_channel(self) -> str:
@@ -55,8 +55,8 @@ class TokensTable:
         return _statement(name).format(
             table=self.relation,
             authors=self.authors,
-            key=_quoted(self.key),
-            order=_quoted(self.order),
+            key=quoted(self.key),
+            order=quoted(self.order),
             # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
             prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
             **self.labels,
@@ -68,33 +68,38 @@ def plain_query(name: str) -> str:
     return _statement(name)
 
 
-def described(row: Mapping[str, Any] | None, wanted: str) -> TokensTable:
+def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
     """Make the mapping from what `queries/discover.sql` found. Raises TableError."""
-    if row is None or not row["migrated"]:
-        what = "has no table" if row is None else "is not migrated:"
+    if found is None or not found["migrated"]:
+        what = "has no table" if found is None else "is not migrated:"
         raise TableError(f"the database {what} {wanted}; run: reactor migrate")
-    labels = row["labels"] or STATUSES
-    by_name = {label.lower(): label for label in labels}
-    missing = [status for status in STATUSES if status not in by_name]
-    if missing:
-        raise TableError(f"{wanted}.status has no label {', '.join(missing)}")
-    cast = f"::{row['status_enum']}" if row["status_enum"] else ""
     return TokensTable(
-        schema=row["schema"],
-        name=row["name"],
-        labels={status: f"{_literal(by_name[status])}{cast}" for status in STATUSES},
-        triggers_enabled=row["triggers_enabled"],
+        schema=found["schema"],
+        name=found["name"],
+        labels=labels(found),
+        triggers_enabled=found["triggers_enabled"],
     )
+
+
+def labels(found: Mapping[str, Any]) -> dict[str, str]:
+    """Each status as an SQL literal: an enum's label is cast, whatever its case. Raises TableError where one lacks."""
+    by_name = {label.lower(): label for label in found["labels"] or STATUSES}
+    if missing := [status for status in STATUSES if status not in by_name]:
+        raise TableError(f"{found['schema']}.{found['name']}.status has no label {', '.join(missing)}")
+    cast = f"::{found['status_enum']}" if found["status_enum"] else ""
+    return {status: f"{literal(by_name[status])}{cast}" for status in STATUSES}
+
+
+def quoted(*identifiers: str) -> str:
+    """A name, or names joined by dots, as SQL takes them."""
+    return ".".join('"' + identifier.replace('"', '""') + '"' for identifier in identifiers)
+
+
+def literal(words: str) -> str:
+    """A text as SQL takes it."""
+    return "'" + words.replace("'", "''") + "'"
 
 
 @cache
 def _statement(name: str) -> str:
     return files("reactor").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

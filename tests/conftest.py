@@ -1,15 +1,18 @@
 """One server for the run, a migrated template database cloned per test, the sandbox in the test's own loop."""
 
 import asyncio
+import contextlib
 import os
 import uuid
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 import asyncpg
 import pytest
 
 from reactor import migrations
 from reactor.embedded import EmbeddedPostgres
+from reactor.table import described, plain_query
 
 # Nothing that a test proves depends on surviving a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
@@ -117,3 +120,52 @@ def token_row(connection):
         return await connection.fetchrow("SELECT * FROM tokens_s0 WHERE token_id = $1", token_id)
 
     return read
+
+
+@pytest.fixture
+async def connect_to():
+    """Open clients of any database. One that a failed test left open would keep uvloop from closing."""
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def open_another(url):
+            another = await asyncpg.connect(url)
+            opened.push_async_callback(another.close)
+            return another
+
+        yield open_another
+
+
+@pytest.fixture
+def connect(connect_to, database):
+    """Open further clients of the test's database."""
+    return lambda: connect_to(database)
+
+
+@pytest.fixture
+async def table(connection):
+    """The mapping to the tokens table, as a worker finds it."""
+    found = await connection.fetchrow(plain_query("discover"), "tokens_s0")
+    return described(dict(found), "tokens_s0")
+
+
+@pytest.fixture
+def ask(connection, table):
+    """Run one of the worker's statements."""
+
+    async def fetch(name, *arguments, on=connection):
+        return await on.fetch(table.query(name), *arguments)
+
+    return fetch
+
+
+@pytest.fixture
+def until_blocked(connect):
+    """Wait until a client of the test waits for a lock."""
+
+    async def wait(blocked):
+        watch = await connect()
+        with anyio.fail_after(5):
+            while not await watch.fetchval("SELECT pg_blocking_pids($1)", blocked.get_server_pid()):
+                pass  # asked again at once: the database is what we wait for
+
+    return wait

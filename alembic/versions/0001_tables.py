@@ -1,136 +1,122 @@
-"""Create authors and tokens, or complete those that are there; add the intake and the indexes."""
+"""Create authors and tokens, or complete those that are there; add the intake and the indexes.
+
+Every step can be repeated: building an index beside running writers ends the transaction, so a migration that is
+interrupted afterwards begins again with the first half done.
+"""
+
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.schema import CreateColumn, CreateTable
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
-from reactor import schema
+from reactor import migrations, schema
+from reactor.table import labels, literal, quoted
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+# Building an index waits for older transactions, whatever they do; meanwhile it is in nobody's way.
+INDEX_LOCK_TIMEOUT = "60s"
+
 
 def upgrade():
     connection = op.get_bind()
+    wanted = context.config.attributes["table"]
+    found = migrations.found(connection, wanted)
+    home, name = migrations.place(connection, wanted)
     metadata = sa.MetaData(naming_convention=schema.NAMES)
     intake = schema.intake(metadata)
-    op.execute(CreateTable(intake))
-    op.execute(intake.insert())
-    home, name = _names(connection)
+    intake.create(connection, checkfirst=True)
+    op.execute(insert(intake).on_conflict_do_nothing())
     authors = schema.authors(metadata, home)
-    if not _exists(connection, home, "authors"):
-        op.execute(CreateTable(authors))
-        _mark(f"TABLE {_quoted(home, 'authors')}")
-    tokens = schema.tokens(metadata, name, home)
-    if _exists(connection, home, name):
-        _complete(connection, home, name)
+    if not _columns(connection, home, "authors"):
+        authors.create(connection, checkfirst=False)
+    _refuse_if_unfit(connection, home, "authors", needed=schema.NEEDED_OF_AUTHORS)
+    if found is None:
+        schema.tokens(metadata, name, home).create(connection, checkfirst=False)
     else:
-        _create(connection, tokens)
+        _complete(connection, home, name, labels(found))
 
 
 def downgrade():
     connection = op.get_bind()
-    home, name = _names(connection)
+    home, name = migrations.place(connection, context.config.attributes["table"])
     for table in (name, "authors"):
-        if _marked(connection, home, table):
-            op.execute(f"DROP TABLE {_quoted(home, table)}")
-    if _exists(connection, home, name):
-        with op.get_context().autocommit_block():
-            for index in schema.claim_indexes(name):
-                op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_quoted(home, index.name)}")
-        added = [column for column in _columns(connection, home, name) if _marked(connection, home, name, column)]
-        if added:
-            drops = ", ".join(f"DROP COLUMN {_quoted(column)}" for column in added)
-            op.execute(f"ALTER TABLE {_quoted(home, name)} {drops}")
+        if _comment(connection, home, table) == schema.MARK:
+            op.execute(f"DROP TABLE {quoted(home, table)}")
+    if _columns(connection, home, name):
+        _strip(connection, home, name)
     op.execute("DROP TABLE reactor.intake")
 
 
-def _create(connection, tokens):
-    op.execute(CreateTable(tokens))
-    table = _quoted(tokens.schema, tokens.name)
-    settings = ", ".join(f"{setting} = {value}" for setting, value in schema.STORAGE.items())
-    op.execute(f"ALTER TABLE {table} SET ({settings})")
-    for index in tokens.indexes:
-        index.create(connection)
-    _mark(f"TABLE {table}")
-
-
-def _complete(connection, home, name):
+def _complete(connection, home, name, status):
     """Add what is missing to the host application's table, in one short lock; its own columns are not touched."""
-    there = _columns(connection, home, name)
-    missing = [column for column in schema.generation_columns() if column.name not in there]
-    scratch = sa.Table(name, sa.MetaData(), *missing, schema=home)
+    _refuse_if_unfit(connection, home, name, needed=schema.NEEDED)
+    missing = [column for column in schema.generation_columns() if column.name not in _columns(connection, home, name)]
     if missing:
+        scratch = sa.Table(name, sa.MetaData(), *missing, schema=home)
         clauses = [f"ADD COLUMN {CreateColumn(column).compile(connection)}" for column in scratch.columns]
-        op.execute(f"ALTER TABLE {_quoted(home, name)} {', '.join(clauses)}")
+        op.execute(f"ALTER TABLE {quoted(home, name)} {', '.join(clauses)}")
     for column in missing:
-        _mark(f"COLUMN {_quoted(home, name, column.name)}")
-    labels = _labels(connection, home, name)
-    table = sa.Table(name, sa.MetaData(), autoload_with=connection, schema=home)
-    with op.get_context().autocommit_block():
-        for index in schema.claim_indexes(name, **labels):
-            _build(connection, table, index)
+        op.execute(f"COMMENT ON COLUMN {quoted(home, name, column.name)} IS {literal(schema.MARK)}")
+    keys = [sa.Column(column) for column in ("mint_timestamp", "id", "generation_due_at")]
+    indexes = schema.claim_indexes(name, status["detected"], status["generating"], concurrently=True)
+    sa.Table(name, sa.MetaData(), *keys, *indexes, schema=home)
+    with _beside_running_writers():
+        for index in indexes:
+            _build(connection, home, index)
 
 
-def _build(connection, table, index):
-    """Build an index beside running writers; one that an interrupted migration left invalid is dropped first."""
+def _build(connection, home, index):
+    """Build an index; one that an interrupted migration left invalid is dropped first."""
     valid = connection.scalar(
         sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"),
-        {"name": _quoted(table.schema, index.name)},
+        {"name": quoted(home, index.name)},
     )
     if valid is False:
-        op.execute(f"DROP INDEX CONCURRENTLY {_quoted(table.schema, index.name)}")
+        op.execute(f"DROP INDEX CONCURRENTLY {quoted(home, index.name)}")
     if not valid:
-        columns = ", ".join(_quoted(str(column)) for column in index._pending_colargs)  # noqa: SLF001
-        predicate = index.dialect_options["postgresql"]["where"]
-        op.execute(
-            f"CREATE INDEX CONCURRENTLY {_quoted(index.name)} "
-            f"ON {_quoted(table.schema, table.name)} ({columns}) WHERE {predicate}"
-        )
+        op.execute(CreateIndex(index))
 
 
-def _labels(connection, home, name):
-    """The status labels as SQL literals: an enum's are cast, whatever their case."""
-    rows = connection.execute(
-        sa.text(
-            "SELECT enumlabel, format_type(atttypid, NULL) FROM pg_attribute JOIN pg_enum ON enumtypid = atttypid"
-            " WHERE attrelid = to_regclass(:table) AND attname = 'status' AND lower(enumlabel) = ANY (:labels)"
-        ),
-        {"table": _quoted(home, name), "labels": ["detected", "generating"]},
-    )
-    return {label.lower(): f"'{label}'::{kind}" for label, kind in rows}
+def _strip(connection, home, name):
+    """Remove what was added to the host application's table."""
+    with _beside_running_writers():
+        for index in schema.claim_indexes(name):
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, index.name)}")
+    added = [column for column, comment in _columns(connection, home, name).items() if comment == schema.MARK]
+    if added:
+        drops = ", ".join(f"DROP COLUMN {quoted(column)}" for column in added)
+        op.execute(f"ALTER TABLE {quoted(home, name)} {drops}")
 
 
-def _names(connection):
-    table = context.config.attributes["table"]
-    home, _, name = table.rpartition(".")
-    return home or connection.scalar(sa.text("SELECT current_schema()")), name
+@contextmanager
+def _beside_running_writers():
+    """Commit what was done, and go on without a transaction, as CONCURRENTLY asks for."""
+    with op.get_context().autocommit_block():
+        op.execute(f"SET lock_timeout = {literal(INDEX_LOCK_TIMEOUT)}")
+        yield
+        op.execute(f"SET lock_timeout = {literal(migrations.LOCK_TIMEOUT)}")
 
 
-def _exists(connection, *names):
-    return connection.scalar(sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": _quoted(*names)})
+def _refuse_if_unfit(connection, home, table, *, needed):
+    if missing := [column for column in needed if column not in _columns(connection, home, table)]:
+        raise migrations.MigrationError(f"{home}.{table} has no column {', '.join(missing)}")
 
 
 def _columns(connection, home, name):
-    query = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-    return connection.scalars(sa.text(query), {"name": _quoted(home, name)}).all()
-
-
-def _mark(what):
-    op.execute(f"COMMENT ON {what} IS '{schema.MARK}'")
-
-
-def _marked(connection, home, name, column=None):
+    """The table's columns, each with its comment; none where there is no such table."""
     query = (
-        "SELECT coalesce((SELECT description = :mark FROM pg_description WHERE objoid = to_regclass(:name)"
-        " AND classoid = 'pg_class'::regclass AND objsubid = coalesce("
-        "(SELECT attnum FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column), 0)), false)"
+        "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     )
-    values = {"mark": schema.MARK, "name": _quoted(home, name), "column": column}
-    return connection.scalar(sa.text(query), values)
+    return dict(connection.execute(sa.text(query), {"name": quoted(home, name)}).all())
 
 
-def _quoted(*names):
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+def _comment(connection, home, name):
+    query = "SELECT obj_description(to_regclass(:name), 'pg_class')"
+    return connection.scalar(sa.text(query), {"name": quoted(home, name)})

@@ -1,10 +1,10 @@
 """Ring when tokens appear or change: two functions, two statement triggers."""
 
-import sqlalchemy as sa
 from alembic import context, op
 
 from reactor import migrations
 from reactor.channels import channel
+from reactor.table import literal, quoted
 
 revision = "0002"
 down_revision = "0001"
@@ -12,37 +12,26 @@ branch_labels = None
 depends_on = None
 
 TRIGGERS = {
-    "reactor_notify_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
-    "reactor_notify_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "notify_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
+    "notify_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
 }
 
 
 def upgrade():
-    home, name, table = _names()
-    channels = ", ".join(_literal(channel(home, name, what)) for what in ("wake", "status"))
-    for trigger, when in TRIGGERS.items():
-        function = trigger.removeprefix("reactor_")
-        op.get_bind().exec_driver_sql((migrations.home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
-        op.execute(
-            sa.text(
-                f"CREATE TRIGGER {trigger} {when.format(table=table)}"
-                f" FOR EACH STATEMENT EXECUTE FUNCTION reactor.{function}({channels})".replace(":", r"\:")
-            )
+    connection = op.get_bind()
+    home, name = migrations.place(connection, context.config.attributes["table"])
+    channels = ", ".join(literal(channel(home, name, what)) for what in ("wake", "status"))
+    for function, when in TRIGGERS.items():
+        connection.exec_driver_sql((migrations.home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER reactor_{function} {when.format(table=quoted(home, name))}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION reactor.{function}({channels})"
         )
 
 
 def downgrade():
-    _, _, table = _names()
-    for trigger in TRIGGERS:
-        op.execute(f"DROP TRIGGER IF EXISTS {trigger} ON {table}")
-        op.execute(f"DROP FUNCTION reactor.{trigger.removeprefix('reactor_')}()")
-
-
-def _names():
-    home, _, name = context.config.attributes["table"].rpartition(".")
-    home = home or op.get_bind().scalar(sa.text("SELECT current_schema()"))
-    return home, name, ".".join('"' + part.replace('"', '""') + '"' for part in (home, name))
-
-
-def _literal(words):
-    return "'" + words.replace("'", "''") + "'"
+    connection = op.get_bind()
+    table = quoted(*migrations.place(connection, context.config.attributes["table"]))
+    for function in TRIGGERS:
+        op.execute(f"DROP TRIGGER IF EXISTS reactor_{function} ON {table}")
+        op.execute(f"DROP FUNCTION reactor.{function}()")

@@ -1,33 +1,31 @@
 -- Claims tokens: due retries first, then fresh ones by mint order; never more than the gate lets through.
--- $1 slots             integer           tokens that can start now
--- $2 worker            bigint            the claimer's key
--- $3 lease             double precision  seconds
--- $4 create_interval   double precision  seconds between creates that the account's rate limit allows; 0: no limit
+-- $1 slots            integer           tokens that can start now
+-- $2 worker           bigint            the claimer's key
+-- $3 lease            double precision  seconds
+-- $4 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
 -- Returns one row per claimed token, in mint order: what an attempt needs.
--- Leans on the two partial indexes WHERE status = 'detected', retries and fresh.
+-- Leans on the two partial indexes WHERE status = 'detected'. Retries are compared with now(): by the
+-- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
 --
--- The gate's row is locked only where tokens were found and the gate has something to write: half-open it moves on by
--- pause_seconds, so that of all workers one gets one token per interval; a rate limit books the creates (GCRA, a
--- burst of ten seconds' worth). A claim that loses that race to a closing gate takes nothing.
+-- The gate's row is locked only where tokens were found and there is something to book: half-open it moves on by
+-- pause_seconds, so that of all workers one gets one token per interval; a rate limit counts the creates (GCRA, a burst
+-- of ten seconds' worth). The snapshot's gate only says whether to look for tokens. How many are admitted is computed
+-- under the lock, from the row as it then is: of workers that claim at once none spends what another has spent.
 WITH gate AS (
   SELECT
-    paused_until IS NOT NULL AS half_open,
-    CASE
-      WHEN paused_until IS NOT NULL THEN least($1::integer, 1)
-      WHEN $4::double precision <= 0 THEN $1::integer
-      ELSE least($1::integer, greatest(0, floor(
-        (greatest(10, $4::double precision) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))) / $4::double precision + 0.001
-      )))
-    END::integer AS room
+    $1::integer AS slots,
+    paused_until IS NOT NULL OR $4::double precision > 0 AS guarded
   FROM reactor.intake
-  WHERE paused_until IS NULL OR paused_until <= clock_timestamp()
+  WHERE (paused_until IS NULL OR paused_until <= clock_timestamp())
+    AND greatest(arrival_at, clock_timestamp()) + make_interval(secs => $4::double precision)
+      <= clock_timestamp() + make_interval(secs => greatest(10, $4::double precision))
 ),
 retries AS (
   SELECT {key} AS key
   FROM {table}
-  WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= clock_timestamp()
+  WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
   ORDER BY generation_due_at
-  LIMIT coalesce((SELECT room FROM gate), 0)
+  LIMIT coalesce((SELECT slots FROM gate), 0)
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 fresh AS (
@@ -35,7 +33,7 @@ fresh AS (
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
   ORDER BY {order}, {key}
-  LIMIT coalesce((SELECT room FROM gate), 0) - (SELECT count(*) FROM retries)
+  LIMIT coalesce((SELECT slots FROM gate), 0) - (SELECT count(*) FROM retries)
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 found AS (
@@ -44,14 +42,28 @@ found AS (
   SELECT key FROM fresh
 ),
 admitted AS (
+  SELECT
+    paused_until IS NOT NULL AS half_open,
+    CASE
+      WHEN paused_until IS NOT NULL THEN 1
+      -- Without a limit the division is null, and the least of the others counts.
+      ELSE greatest(0, least((SELECT count(*) FROM found), floor(0.001 + (
+        greatest(10, $4::double precision) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))
+      ) / nullif($4::double precision, 0))))
+    END::integer AS tokens
+  FROM reactor.intake
+  WHERE (SELECT guarded FROM gate)
+    AND EXISTS (SELECT FROM found)
+    AND (paused_until IS NULL OR paused_until <= clock_timestamp())
+  FOR NO KEY UPDATE
+),
+booked AS (
   UPDATE reactor.intake
   SET
-    paused_until = clock_timestamp() + make_interval(secs => CASE WHEN paused_until IS NULL THEN NULL ELSE pause_seconds END),
-    arrival_at = greatest(arrival_at, clock_timestamp()) + make_interval(secs => $4::double precision * (SELECT count(*) FROM found))
-  WHERE EXISTS (SELECT FROM found)
-    AND ($4::double precision > 0 OR (SELECT half_open FROM gate))
-    AND (paused_until IS NULL OR paused_until <= clock_timestamp())
-  RETURNING 1
+    paused_until = CASE WHEN paused_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => pause_seconds) END,
+    arrival_at = greatest(arrival_at, clock_timestamp())
+      + make_interval(secs => $4::double precision * (SELECT tokens FROM admitted))
+  WHERE (SELECT tokens FROM admitted) > 0
 ),
 claimed AS (
   UPDATE {table} AS token
@@ -77,7 +89,7 @@ claimed AS (
   WHERE {key} = ANY (ARRAY(
     SELECT key
     FROM found
-    WHERE EXISTS (SELECT FROM admitted) OR NOT ($4::double precision > 0 OR (SELECT half_open FROM gate))
+    LIMIT CASE WHEN (SELECT guarded FROM gate) THEN coalesce((SELECT tokens FROM admitted), 0) END
   ))
   RETURNING
     {key} AS id,
@@ -95,6 +107,6 @@ claimed AS (
 )
 SELECT
   id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
-  (SELECT half_open FROM gate) AS probe
+  coalesce((SELECT half_open FROM admitted), false) AS probe
 FROM claimed
 ORDER BY position, id;

@@ -1,6 +1,7 @@
 -- Removes those of the demo's tokens that got no image, and their authors: nobody is to buy images for them.
 -- $1 token_ids  bigint[]
 -- Returns nothing.
+-- Leans on the unique index of token_id and the primary key of the authors.
 WITH unfinished AS (
   DELETE FROM {table}
   WHERE token_id = ANY ($1::bigint[]) AND image_url IS NULL

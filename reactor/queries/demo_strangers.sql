@@ -1,5 +1,6 @@
 -- Tells whether the table holds a token that no sandbox on this machine made an image for: a real one, for all we know.
--- Returns strangers. Ends at the first one.
+-- Returns strangers.
+-- Leans on no index: it reads the table up to the first one.
 SELECT EXISTS (
   SELECT
   FROM {table}

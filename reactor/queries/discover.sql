@@ -1,7 +1,8 @@
 -- Tells how the tokens table really looks.
--- $1 tokens  text  as TOKENS_TABLE gives it: a name on the search path, or schema.name
--- Returns one row: schema, name, the status column's type (schema-qualified where it is not built in) and labels,
--- whether our columns, reactor.intake, authors and the triggers are there.
+-- $1 tokens  text  as TOKENS_TABLE gives it: a name on the search path, or schema.name; case counts
+-- Returns one row, none where there is no such table: schema, name, the status column's enum and its labels where it is
+-- one; whether our columns and the intake are there, whether both triggers are, and whether both are enabled.
+-- Leans on the catalogue's own indexes.
 SELECT
   namespace.nspname AS schema,
   class.relname AS name,
@@ -13,15 +14,22 @@ SELECT
     SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = class.oid AND attname = 'generation_epoch' AND NOT attisdropped
   ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
-  (
-    SELECT count(*) = 2 FROM pg_catalog.pg_trigger
-    JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
-    JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
-    WHERE tgrelid = class.oid AND tgenabled IN ('O', 'A')
-  ) AS triggers_enabled
+  triggers.there = 2 AS triggered,
+  triggers.enabled = 2 AS triggers_enabled
 FROM pg_catalog.pg_class AS class
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+CROSS JOIN LATERAL (
+  SELECT count(*) AS there, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS enabled
+  FROM pg_catalog.pg_trigger
+  JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+  JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
+  WHERE tgrelid = class.oid
+) AS triggers
 LEFT JOIN pg_catalog.pg_attribute AS status ON status.attrelid = class.oid AND status.attname = 'status'
 LEFT JOIN pg_catalog.pg_type AS type ON type.oid = status.atttypid
 LEFT JOIN pg_catalog.pg_namespace AS type_namespace ON type_namespace.oid = type.typnamespace
-WHERE class.oid = to_regclass($1);
+WHERE class.oid = to_regclass((
+  -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
+  SELECT string_agg(quote_ident(part), '.' ORDER BY position)
+  FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
+));

@@ -1,6 +1,7 @@
 -- Mints tokens, one author for each prompt: what a backend does, for demos and trials.
 -- $1 prompts  text[]
 -- Returns the token_ids, in the order of the prompts.
+-- Leans on no index.
 WITH given AS (
   SELECT gen_random_uuid() AS author_id, prompt, position
   FROM unnest($1::text[]) WITH ORDINALITY AS given (prompt, position)

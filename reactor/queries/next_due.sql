@@ -1,24 +1,33 @@
 -- Tells when a claim could find something next.
 -- $1 create_interval  double precision  seconds between creates that the rate limit allows; 0: no limit
 -- Returns seconds from now, 0 where it could already; no row where nothing waits for a known time.
--- Leans on the two partial indexes WHERE status = 'detected'.
-WITH waiting AS (
-  SELECT CASE
-    WHEN EXISTS (SELECT FROM {table} WHERE status = {detected} AND generation_due_at IS NULL) THEN 0
-    ELSE (
-      SELECT extract(epoch FROM generation_due_at - clock_timestamp())
-      FROM {table}
-      WHERE status = {detected} AND generation_due_at IS NOT NULL
-      ORDER BY generation_due_at
-      LIMIT 1
-    )
-  END AS seconds
+-- Leans on the two partial indexes WHERE status = 'detected', each in its order: EXISTS would read the table from its
+-- start where statistics say that most rows match, and all of it where they are old.
+WITH fresh AS (
+  SELECT 0 AS seconds
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NULL
+  ORDER BY {order}, {key}
+  LIMIT 1
+),
+retries AS (
+  SELECT extract(epoch FROM generation_due_at - clock_timestamp()) AS seconds
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NOT NULL
+  ORDER BY generation_due_at
+  LIMIT 1
+),
+waiting AS MATERIALIZED (
+  SELECT coalesce((SELECT seconds FROM fresh), (SELECT seconds FROM retries)) AS seconds
 )
 SELECT greatest(
   0,
   waiting.seconds,
   extract(epoch FROM paused_until - clock_timestamp()),
-  CASE WHEN $1::double precision > 0 THEN extract(epoch FROM arrival_at - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision) END
+  CASE
+    WHEN $1::double precision > 0 THEN
+      extract(epoch FROM arrival_at - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision)
+  END
 )::double precision AS due_in
 FROM waiting, reactor.intake
 WHERE waiting.seconds IS NOT NULL

@@ -2,11 +2,13 @@
 -- $1 seconds  double precision  from now; null: until somebody opens it
 -- $2 reason   text
 -- Returns whether it was open before; no row where it was closed for longer.
+-- The row is locked before it is read: of several that close it at once, one finds it open.
 WITH pause AS (
   SELECT
     paused_until IS NULL AS was_open,
     coalesce(clock_timestamp() + make_interval(secs => $1::double precision), 'infinity') AS until
   FROM reactor.intake
+  FOR NO KEY UPDATE
 )
 UPDATE reactor.intake
 SET

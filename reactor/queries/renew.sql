@@ -4,13 +4,20 @@
 -- $3 keys    bigint[]          the worker keys they were claimed under, in the order of $1
 -- $4 lease   double precision  seconds from now
 -- Returns the ids that are still held; the others were lost.
--- Leans on the primary key. No index mentions the lease: the update stays HOT.
-UPDATE {table} AS token
+-- Leans on the primary key. No index mentions the lease: the update stays HOT. Rows are locked in key order, as by a
+-- settle, so that the two cannot deadlock.
+WITH held AS (
+  SELECT token.{key} AS key
+  FROM {table} AS token
+  JOIN unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS claim (id, epoch, worker) ON claim.id = token.{key}
+  WHERE token.{key} = ANY ($1::uuid[])
+    AND token.status = {generating}
+    AND token.generation_epoch = claim.epoch
+    AND token.generation_worker = claim.worker
+  ORDER BY token.{key}
+  FOR NO KEY UPDATE OF token
+)
+UPDATE {table}
 SET generation_lease_ends_at = clock_timestamp() + make_interval(secs => $4::double precision)
-FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS held (id, epoch, worker)
-WHERE token.{key} = ANY ($1::uuid[])
-  AND token.{key} = held.id
-  AND token.status = {generating}
-  AND token.generation_epoch = held.epoch
-  AND token.generation_worker = held.worker
-RETURNING token.{key} AS id;
+WHERE {key} = ANY (ARRAY(SELECT key FROM held))
+RETURNING {key} AS id;

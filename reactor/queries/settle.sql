@@ -10,7 +10,8 @@
 -- $9 due_in          double precision[]  seconds; where detected
 -- $10 purchases_over boolean[]           forget seed and prediction id: the next attempt buys anew
 -- Returns id and answer: won; already (a repeat, after an outcome that never reached us); lost.
--- Leans on the primary key. Rows are locked in key order, so that two batches cannot deadlock.
+-- Leans on the primary key. Rows are locked in key order, so that two batches cannot deadlock, and answered for as they
+-- were once locked: the snapshot of a repeat may be older than the settle that it repeats.
 WITH outcomes AS (
   SELECT id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over
   FROM unnest(
@@ -19,7 +20,14 @@ WITH outcomes AS (
   ) AS given (id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over)
 ),
 held AS (
-  SELECT {key} AS key
+  SELECT
+    {key} AS key,
+    status,
+    generation_epoch AS epoch,
+    generation_worker AS worker,
+    generation_attempts AS attempts,
+    generation_error AS error,
+    image_url
   FROM {table}
   WHERE {key} = ANY ($1::uuid[])
   ORDER BY {key}
@@ -62,15 +70,14 @@ SELECT
   outcomes.id,
   CASE
     WHEN won.key IS NOT NULL THEN 'won'
-    WHEN token.generation_epoch = outcomes.epoch
-      AND token.generation_worker IS NULL
-      AND token.status <> {generating}
-      AND token.generation_attempts = outcomes.attempts
-      AND (outcomes.image_url IS NULL OR token.image_url = outcomes.image_url)
-      AND (outcomes.status <> 'failed' OR token.generation_error = outcomes.error)
+    WHEN held.epoch = outcomes.epoch
+      AND held.worker IS NULL
+      AND held.attempts = outcomes.attempts
+      AND (outcomes.image_url IS NULL OR held.image_url = outcomes.image_url)
+      AND (outcomes.status <> 'failed' OR held.error = outcomes.error)
       THEN 'already'
     ELSE 'lost'
   END AS answer
 FROM outcomes
 LEFT JOIN won ON won.key = outcomes.id
-LEFT JOIN {table} AS token ON token.{key} = outcomes.id AND token.{key} = ANY ($1::uuid[]);
+LEFT JOIN held ON held.key = outcomes.id;

@@ -1,6 +1,7 @@
 -- Shows one token.
 -- $1 token_id  bigint
 -- Returns one row; none where there is no such token.
+-- Leans on the unique index of token_id.
 SELECT
   token.token_id,
   token.{key} AS id,

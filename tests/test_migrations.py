@@ -1,0 +1,494 @@
+import os
+import sys
+import zipfile
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import asyncpg
+import pytest
+from alembic import command
+from alembic.util import CommandError
+from catalogue import snapshot
+from conftest import command as execute
+from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
+
+from reactor import migrations, schema
+from reactor.table import TableError, described, plain_query
+
+pytestmark = pytest.mark.anyio
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+async def with_connection(url, work):
+    connection = await asyncpg.connect(url)
+    try:
+        return await work(connection)
+    finally:
+        await connection.close()
+
+
+async def fetch(url, query, *arguments):
+    return await with_connection(url, lambda connection: connection.fetch(query, *arguments))
+
+
+async def discovered(url, name="tokens_s0"):
+    rows = await fetch(url, plain_query("discover"), name)
+    return described(dict(rows[0]) if rows else None, name)
+
+
+async def run_program(*arguments, cwd=CHECKOUT, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "TOKENS_"))}
+    with anyio.fail_after(30):
+        return await anyio.run_process(
+            [str(argument) for argument in arguments], cwd=cwd, env=inherited | environment, check=False
+        )
+
+
+def program(name):
+    return Path(sys.executable).parent / name
+
+
+async def check(url):
+    await migrations.patiently(url, lambda connection: command.check(migrations._config(connection, "tokens_s0")))
+
+
+# A database that has nothing yet.
+
+
+async def test_up_down_up_leaves_the_same_catalogue_and_down_leaves_nothing(empty_database):
+    before = await snapshot(empty_database)
+
+    await migrations.upgrade(empty_database)
+    migrated = await snapshot(empty_database)
+    await migrations.downgrade(empty_database)
+    removed = await snapshot(empty_database)
+    await migrations.upgrade(empty_database)
+
+    assert removed == before
+    assert await snapshot(empty_database) == migrated
+
+
+async def test_migrating_again_changes_nothing(database):
+    migrated = await snapshot(database)
+
+    await migrations.upgrade(database)
+
+    assert await snapshot(database) == migrated
+
+
+async def test_going_down_twice_is_harmless(empty_database):
+    before = await snapshot(empty_database)
+    await migrations.upgrade(empty_database)
+
+    await migrations.downgrade(empty_database)
+    await migrations.downgrade(empty_database)
+
+    assert await snapshot(empty_database) == before
+
+
+async def test_four_migrations_at_once_are_harmless(empty_database, database):
+    results = []
+
+    async def migrate():
+        results.append(await run_program(program("reactor"), "migrate", DATABASE_URL=empty_database))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(migrate)
+
+    assert [(result.returncode, result.stderr) for result in results] == [(0, b"")] * 4
+    assert await snapshot(empty_database) == await snapshot(database)
+
+
+async def test_schema_py_agrees_with_the_migrated_database(database, empty_database):
+    kinds = ("schema", "relation", "column", "constraint", "index")
+
+    await check(database)
+    await migrations.patiently(empty_database, schema.everything().create_all)
+
+    made = {item for item in await snapshot(empty_database, *kinds) if "alembic_version" not in str(item)}
+    migrated = {item for item in await snapshot(database, *kinds) if "alembic_version" not in str(item)}
+    assert made == migrated
+
+
+async def test_the_check_sees_a_difference(database):
+    await fetch(database, "ALTER TABLE tokens_s0 DROP COLUMN generation_rescues")
+
+    with pytest.raises(migrations.MigrationError, match=r"New upgrade operations detected"):
+        await check(database)
+
+
+async def test_functions_in_the_catalogue_are_the_files_in_sql(database):
+    rows = await fetch(
+        database,
+        "SELECT proname, prosrc, proconfig, prosecdef FROM pg_proc WHERE pronamespace = 'reactor'::regnamespace",
+    )
+
+    assert {row["proname"] for row in rows} == {file.stem for file in (CHECKOUT / "sql").glob("*.sql")}
+    for row in rows:
+        body = (CHECKOUT / "sql" / f"{row['proname']}.sql").read_text(encoding="utf-8").split("$$")[1]
+        assert (row["prosrc"], row["proconfig"]) == (body, ["search_path=pg_catalog, pg_temp"])
+        assert not row["prosecdef"]
+
+
+# A database of a host application, which has the table already.
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def shape(request):
+    return request.param
+
+
+async def test_a_table_that_is_there_is_completed_and_given_back_as_it_was(empty_database, shape):
+    await make_host(empty_database, **shape)
+    before, name = await snapshot(empty_database), name_of(shape)
+
+    await migrations.upgrade(empty_database, table=name)
+    migrated = await snapshot(empty_database)
+    await migrations.downgrade(empty_database, table=name)
+    removed = await snapshot(empty_database)
+    await migrations.upgrade(empty_database, table=name)
+
+    assert before < migrated
+    assert removed == before
+    assert await snapshot(empty_database) == migrated
+
+
+async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_database, shape):
+    await make_host(empty_database, **shape)
+    name = name_of(shape)
+    await migrations.upgrade(empty_database, table=name)
+
+    async def work(connection):
+        table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
+        claims = await connection.fetch(table.query("claim"), 10, 7, 60.0, 0.0)
+        ids = [row["id"] for row in claims]
+        settled = await connection.fetch(
+            table.query("settle"), ids, [1, 1], [7, 7], ["uploading", "failed"], ["https://x/1", None],
+            [None, "broken"], ["p", "p"], [0, 0], [None, None], [False, False],
+        )  # fmt: skip
+        counts = dict(await connection.fetch(table.query("count_statuses")))
+        return claims, settled, counts
+
+    claims, settled, counts = await with_connection(empty_database, work)
+    await migrations.downgrade(empty_database, table=name)
+
+    assert [row["prompt"] for row in claims] == ["a red kite"] * 2
+    assert [row["answer"] for row in settled] == ["won", "won"]
+    assert counts == {"uploading": 1, "failed": 1}
+    quoted = ".".join(f'"{part}"' for part in name.split("."))
+    rows = await fetch(empty_database, f"SELECT lower(status::text) AS status FROM {quoted} ORDER BY token_id")
+    assert {row["status"] for row in rows} == {"uploading", "failed"}
+
+
+async def test_what_the_replaced_system_left_keeps_working(empty_database):
+    await make_host(empty_database, more=OLD_SYSTEM)
+    await fetch(empty_database, "UPDATE tokens_s0 SET status = 'generating' WHERE token_id = 1")
+    await migrations.upgrade(empty_database)
+
+    async def rescue(connection):
+        table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+        return await connection.fetch(table.query("rescue"), 10, 7, 60.0, 3.0, [], [7, -7], 60.0, 5)
+
+    (taken,) = await with_connection(empty_database, rescue)
+    await migrations.downgrade(empty_database)
+
+    assert (taken["token_id"], taken["owner"], taken["attempts"]) == (1, "foreign", 0)
+    columns = await fetch(
+        empty_database, "SELECT attname FROM pg_attribute WHERE attrelid = 'tokens_s0'::regclass AND attnum > 6"
+        " AND NOT attisdropped"
+    )  # fmt: skip
+    assert [column["attname"] for column in columns] == ["image_url", "generation_attempts", "generation_error"]
+
+
+async def test_authors_that_are_missing_are_made_and_removed(empty_database):
+    await make_host(empty_database)
+    await fetch(empty_database, "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_author_id_fkey")
+    await fetch(empty_database, "DROP TABLE authors")
+    before = await snapshot(empty_database)
+
+    await migrations.upgrade(empty_database)
+    migrated = await snapshot(empty_database)
+    await migrations.downgrade(empty_database)
+
+    assert any(item[:3] == ("relation", "public", "authors") for item in migrated)
+    assert await snapshot(empty_database) == before
+
+
+async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_database):
+    await make_host(empty_database)
+    await migrations.upgrade(empty_database)
+    migrated = await snapshot(empty_database)
+    await migrations.downgrade(empty_database)
+    await fetch(empty_database, "CREATE TABLE tokens_s0_generation_held ()")
+    with pytest.raises(migrations.MigrationError, match=r"already exists"):
+        await migrations.upgrade(empty_database)
+    await fetch(empty_database, "DROP TABLE tokens_s0_generation_held")
+    await fetch(
+        empty_database,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tokens_s0_generation_fresh'::regclass",
+    )
+
+    await migrations.upgrade(empty_database)
+
+    assert await snapshot(empty_database) == migrated
+
+
+FEWER_LABELS = """
+    ALTER TABLE tokens_s0 ALTER status DROP DEFAULT, ALTER status TYPE text;
+    DROP TYPE "Status";
+    CREATE TYPE "Status" AS ENUM ('detected', 'failed');
+    ALTER TABLE tokens_s0 ALTER status TYPE "Status" USING status::"Status"
+"""
+UNFIT = {
+    "ALTER TABLE tokens_s0 DROP COLUMN mint_timestamp, DROP COLUMN created_at": (
+        "public.tokens_s0 has no column mint_timestamp, created_at"
+    ),
+    "ALTER TABLE authors DROP COLUMN prompt_text": "public.authors has no column prompt_text",
+    FEWER_LABELS: "public.tokens_s0.status has no label generating, uploading",
+}
+
+
+@pytest.mark.parametrize(("change", "told"), UNFIT.items(), ids=["columns", "prompt", "labels"])
+async def test_a_table_that_cannot_be_the_queue_is_refused_in_one_line_and_left_alone(empty_database, change, told):
+    await make_host(empty_database, labels=STATUSES)
+    await with_connection(empty_database, lambda connection: connection.execute(change))
+    before = await snapshot(empty_database, "relation", "column", "index", "trigger")
+
+    with pytest.raises(migrations.MigrationError) as refused:
+        await migrations.upgrade(empty_database)
+
+    assert str(refused.value) == told
+    after = await snapshot(empty_database, "relation", "column", "index", "trigger")
+    assert {item for item in after if item[1] != "reactor"} == before
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["Tokens", "tokens$0", "größe", "t" * 63, "ü" * 31, "app.order"])
+async def test_any_name_is_taken_as_it_is_written(empty_database, name):
+    await fetch(empty_database, "CREATE SCHEMA app")
+    before = await snapshot(empty_database)
+
+    await migrations.upgrade(empty_database, table=name)
+    table = await discovered(empty_database, name)
+    migrated = await snapshot(empty_database)
+    await migrations.downgrade(empty_database, table=name)
+
+    assert f"{table.schema}.{table.name}".removeprefix("public.") == name
+    assert table.triggers_enabled
+    assert any(item[:3] == ("relation", table.schema, table.name) for item in migrated)
+    assert await snapshot(empty_database) == before
+
+
+async def test_case_counts_in_a_name(empty_database):
+    await fetch(empty_database, 'CREATE TABLE "Tokens" (id uuid)')
+
+    rows = await fetch(empty_database, plain_query("discover"), "tokens")
+
+    assert rows == []
+    assert len(await fetch(empty_database, plain_query("discover"), "Tokens")) == 1
+
+
+async def test_a_table_further_down_the_search_path_is_found(empty_database):
+    await make_host(empty_database)
+    await fetch(empty_database, "CREATE SCHEMA app")
+    await fetch(
+        empty_database,
+        f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET search_path = app, public",
+    )
+    before = await snapshot(empty_database)
+
+    await migrations.upgrade(empty_database)
+    table = await discovered(empty_database)
+    await migrations.downgrade(empty_database)
+
+    assert table.relation == '"public"."tokens_s0"'
+    assert await snapshot(empty_database) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("t" * 64, f"{'t' * 64}: a name in PostgreSQL has at most 63 bytes"),
+        ("nowhere.tokens", 'schema "nowhere" does not exist'),
+    ],
+)
+async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name, told):
+    with pytest.raises(migrations.MigrationError) as refused:
+        await migrations.upgrade(empty_database, table=name)
+
+    assert str(refused.value) == told
+
+
+async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
+    with pytest.raises(migrations.MigrationError, match=r"run for another table.*--down"):
+        await migrations.upgrade(database, table="tokens_s1")
+
+    migrated = await snapshot(database)
+    with pytest.raises(migrations.MigrationError, match=r"cannot drop function"):
+        await migrations.downgrade(database, table="tokens_s1")
+    assert await snapshot(database) == migrated
+
+
+# A database that others use, or that does not let us in.
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrations, "TRIES", 3)
+
+
+async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database, connect_to, impatient, monkeypatch):
+    await make_host(empty_database)
+    once, again, tried = migrations._alone, anyio.Event(), []
+
+    async def alone(dsn, work):
+        tried.append(dsn)
+        if len(tried) == 2:
+            again.set()
+        await once(dsn, work)
+
+    monkeypatch.setattr(migrations, "_alone", alone)
+    reader = await connect_to(empty_database)
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(migrations.upgrade, empty_database)
+        await again.wait()
+        await transaction.rollback()
+
+    assert (await discovered(empty_database)).triggers_enabled
+
+
+async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database, connect_to, impatient):
+    await make_host(empty_database)
+    before = await snapshot(empty_database)
+    reader = await connect_to(empty_database)
+
+    async with reader.transaction():
+        await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
+        with pytest.raises(migrations.MigrationError) as given_up:
+            await migrations.upgrade(empty_database)
+
+    assert str(given_up.value) == "the tokens table is in use by a long transaction; try again later"
+    after = await snapshot(empty_database)
+    assert {item for item in after if "reactor" not in item[1:3]} == before
+
+
+async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty_database, connect_to, monkeypatch):
+    monkeypatch.setattr(migrations, "LOCK_WITHIN", 0.1)
+    other = await connect_to(empty_database)
+    await other.execute(f"SELECT pg_advisory_lock({migrations.LOCK})")
+
+    with pytest.raises(migrations.MigrationError, match=r"^another migration is running, and does not end$"):
+        await migrations.upgrade(empty_database)
+
+
+@pytest.fixture
+def as_nobody(server_url, empty_database):
+    """The database's URL for a role that may do nothing."""
+    role = f"{urlsplit(empty_database).path[1:]}_nobody"
+    execute(server_url, f"CREATE ROLE {role} LOGIN NOINHERIT PASSWORD 'x'")
+    parts = urlsplit(empty_database)
+    yield urlunsplit(parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}"))
+    execute(empty_database, f"DROP OWNED BY {role}")
+    execute(server_url, f"DROP ROLE {role}")
+
+
+async def test_a_role_that_may_not_create_is_told_in_one_line(as_nobody):
+    result = await run_program(program("reactor"), "migrate", DATABASE_URL=as_nobody)
+
+    assert result.returncode == 1
+    assert result.stdout == b""
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("Error: permission denied for database")
+
+
+async def test_a_schema_made_for_the_role_beforehand_is_enough(as_nobody, empty_database):
+    role = urlsplit(as_nobody).username
+    await fetch(empty_database, f"CREATE SCHEMA reactor AUTHORIZATION {role}")
+    await fetch(empty_database, f"CREATE SCHEMA app AUTHORIZATION {role}")
+
+    await migrations.upgrade(as_nobody, table="app.tokens_s0")
+
+    assert (await discovered(as_nobody, "app.tokens_s0")).triggers_enabled
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql://localhost:nonsense/x"])
+async def test_a_database_that_cannot_be_reached_is_told_in_one_line(url):
+    with pytest.raises(migrations.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
+        await migrations.upgrade(url)
+
+
+async def test_a_database_of_a_newer_reactor_is_told_in_one_line(database):
+    await fetch(database, "UPDATE reactor.alembic_version SET version_num = '9999'")
+
+    with pytest.raises(migrations.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
+        await migrations.upgrade(database)
+
+
+async def test_a_table_without_our_migrations_says_how_to_get_them(empty_database):
+    await make_host(empty_database)
+
+    with pytest.raises(TableError, match=r"is not migrated: tokens_s0; run: reactor migrate"):
+        await discovered(empty_database)
+    with pytest.raises(TableError, match=r"has no table nothing; run: reactor migrate"):
+        await discovered(empty_database, "nothing")
+
+
+# By hand, and without a checkout.
+
+
+async def test_alembic_by_hand_goes_up_checks_and_goes_down(empty_database, database):
+    alembic = [program("alembic"), "-c", CHECKOUT / "alembic.ini"]
+
+    for words in (["upgrade", "head"], ["check"]):
+        result = await run_program(*alembic, *words, DATABASE_URL=empty_database)
+        assert result.returncode == 0, result.stderr.decode()
+    assert await snapshot(empty_database) == await snapshot(database)
+    result = await run_program(*alembic, "downgrade", "base", DATABASE_URL=empty_database)
+
+    assert result.returncode == 0, result.stderr.decode()
+    left = {item[1:3] for item in await snapshot(empty_database, "relation")}
+    assert left == {("reactor", "alembic_version"), ("reactor", "alembic_version_pkc")}
+
+
+async def test_alembic_by_hand_says_what_is_missing(tmp_path):
+    result = await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "upgrade", "head", cwd=tmp_path)
+
+    assert result.returncode != 0
+    assert "DATABASE_URL: is required" in result.stdout.decode() + result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()
+
+
+def test_offline_mode_is_refused():
+    config = migrations._config(None, "tokens_s0")
+
+    with pytest.raises(CommandError, match=r"run them online"):
+        command.upgrade(config, "head", sql=True)
+
+
+async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, database):
+    built, unpacked = tmp_path / "built", tmp_path / "unpacked"
+    result = await run_program(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built)
+    assert result.returncode == 0, result.stderr.decode()
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+
+    migrate = "import asyncio, sys; from reactor import migrations; print(migrations.__file__); "
+    result = await run_program(
+        sys.executable, "-c", f"{migrate} asyncio.run(migrations.upgrade(sys.argv[1]))", empty_database,
+        cwd=tmp_path, PYTHONPATH=str(unpacked),
+    )  # fmt: skip
+
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode().startswith(str(unpacked))
+    assert await snapshot(empty_database) == await snapshot(database)

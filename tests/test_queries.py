@@ -1,0 +1,259 @@
+import itertools
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+from hosts import SHAPES, make_host, name_of
+
+from reactor import migrations
+from reactor.table import described, plain_query
+
+pytestmark = pytest.mark.anyio
+
+QUERIES = Path(__file__).parents[1] / "reactor" / "queries"
+NAMES = sorted(file.stem for file in QUERIES.glob("*.sql"))
+TYPES = {"float8": "double precision", "int4": "integer", "int8": "bigint", "bool": "boolean"}
+
+
+def split(name):
+    """The header's lines, without their dashes, and the statement."""
+    lines = (QUERIES / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    header = list(itertools.takewhile(lambda line: line.startswith("--"), lines))
+    return [line.removeprefix("--").strip() for line in header], "\n".join(lines[len(header) :])
+
+
+def declared(header):
+    """The parameters that a header declares: number → type."""
+    found = [re.fullmatch(r"\$(\d+) +\w+ +(double precision(?:\[\])?|[a-z]+(?:\[\])?)( .*)?", line) for line in header]
+    return {int(parameter[1]): parameter[2] for parameter in found if parameter}
+
+
+def told(type_):
+    """A parameter's type, as a header names it."""
+    name = type_.name.removesuffix("[]")
+    return TYPES.get(name, name) + ("[]" if type_.kind == "array" else "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_opens_with_what_it_does_takes_returns_and_leans_on(name):
+    header, statement = split(name)
+
+    assert header[0].endswith((".", ";", ",", ":"))
+    assert len([line for line in header if re.match(r"\$\d+ +\w+ ", line)]) == len(declared(header))
+    assert any(line.startswith("Returns ") for line in header)
+    assert "{table}" not in statement or any(line.startswith("Leans on ") for line in header)
+    assert not re.search(r"(?m)(SELECT|RETURNING|,)\s*(\w+\.)?\*", statement)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+async def test_every_query_can_be_prepared_and_takes_what_its_header_says(empty_database, connect_to, shape):
+    await make_host(empty_database, **shape)
+    await migrations.upgrade(empty_database, table=name_of(shape))
+    connection = await connect_to(empty_database)
+    found = await connection.fetchrow(plain_query("discover"), name_of(shape))
+    table = described(dict(found), name_of(shape))
+    for name in NAMES:
+        parameters = (await connection.prepare(table.query(name))).get_parameters()
+        header, statement = split(name)
+        assert {number: told(type_) for number, type_ in enumerate(parameters, 1)} == declared(header), name
+        assert set(map(int, re.findall(r"\$(\d+)", statement))) == set(declared(header)), name
+
+
+async def test_minted_tokens_come_in_the_order_of_their_prompts(connection, ask):
+    prompts = [f"prompt {number % 7}" for number in range(50)]
+
+    ids = [row["token_id"] for row in await ask("mint", prompts)]
+
+    rows = await connection.fetch(
+        "SELECT prompt_text, wallet_address, status FROM tokens_s0 JOIN authors ON authors.id = author_id"
+        " WHERE token_id = ANY ($1) ORDER BY array_position($1, token_id)",
+        ids,
+    )
+    assert [row["prompt_text"] for row in rows] == prompts
+    assert {row["status"] for row in rows} == {"detected"}
+    assert all(re.fullmatch("0x[0-9a-f]{40}", row["wallet_address"]) for row in rows)
+    assert len({row["wallet_address"] for row in rows}) == 50
+
+
+async def test_minting_nothing_mints_nothing(ask):
+    assert await ask("mint", []) == []
+
+
+async def test_show_tells_all_but_the_prompt(ask, make_token):
+    token_id = await make_token(prompt="a secret", status="failed", generation_error="no", generation_attempts=2)
+
+    (row,) = await ask("show", token_id)
+
+    assert (row["token_id"], row["status"], row["error"], row["attempts"]) == (token_id, "failed", "no", 2)
+    assert row["prompt_characters"] == 8
+    assert "a secret" not in map(str, row.values())
+    assert await ask("show", token_id + 1) == []
+
+
+async def test_retry_sets_back_what_failed_and_nothing_else(ask, make_token, token_row):
+    first, second, third = [await make_token(status="failed", generation_error="x") for _ in range(3)]
+    done = await make_token(status="uploading", image_url="https://x")
+
+    named = await ask("retry", [first, done, 10**6])
+    again = await ask("retry", [first])
+    rest = await ask("retry", None)
+
+    assert ([row["token_id"] for row in named], again) == ([first], [])
+    assert {row["token_id"] for row in rest} == {second, third}
+    assert (await token_row(done))["status"] == "uploading"
+    assert (await token_row(first))["generation_due_at"] is None
+
+
+async def test_retry_forgets_an_old_due_time(connection, ask, make_token, token_row):
+    later = await connection.fetchval("SELECT now() + interval '1 hour'")
+    token_id = await make_token(status="failed", generation_due_at=later)
+
+    await ask("retry", None)
+
+    assert (await token_row(token_id))["generation_due_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "unfinished"),
+    [
+        ({"status": "detected"}, True),
+        ({"status": "generating"}, True),
+        ({"status": "failed"}, False),
+        ({"status": "ready"}, False),
+        ({"status": "uploading", "image_url": "x"}, False),
+    ],
+)
+async def test_unfinished_is_what_is_on_its_way(ask, make_token, columns, unfinished):
+    await make_token(**columns)
+
+    ((answer,),) = await ask("unfinished")
+
+    assert answer is unfinished
+
+
+async def test_a_token_that_waits_for_its_retry_is_unfinished(connection, ask, make_token):
+    await make_token(generation_due_at=await connection.fetchval("SELECT now() + interval '1 hour'"))
+
+    ((answer,),) = await ask("unfinished")
+
+    assert answer is True
+
+
+async def test_tokens_are_counted_by_status(ask, make_token):
+    for status in ("detected", "failed", "failed"):
+        await make_token(status=status)
+
+    assert dict(await ask("count_statuses")) == {"detected": 1, "failed": 2}
+
+
+async def test_workers_are_counted_by_their_listeners(ask, connect):
+    listener = await connect()
+    await listener.execute("SET application_name = 'a listener'")
+
+    ((workers,),) = await ask("count_workers", "a listener")
+
+    assert workers == 1
+
+
+async def test_a_liveness_lock_is_one_workers(ask, connect):
+    other = await connect()
+
+    ((taken,),) = await ask("liveness", 2**63 - 1)
+    ((refused,),) = await ask("liveness", 2**63 - 1, on=other)
+
+    assert (taken, refused) == (True, False)
+
+
+async def test_a_channel_is_rung(connection, ask, connect):
+    heard = anyio.Event()
+    await connection.add_listener("a channel", lambda *_: heard.set())
+
+    await ask("ring", "a channel", on=await connect())
+
+    with anyio.fail_after(5):
+        await heard.wait()
+
+
+# The gate.
+
+
+async def test_an_open_gate_is_told(ask):
+    ((paused, reason, resumes_in),) = await ask("intake")
+
+    assert (paused, reason, resumes_in) == (False, None, None)
+
+
+async def test_a_closed_gate_is_told_with_its_reason_and_rest(ask):
+    ((was_open,),) = await ask("pause_intake", 30.0, "429")
+
+    ((paused, reason, resumes_in),) = await ask("intake")
+
+    assert was_open is True
+    assert (paused, reason, resumes_in) == (True, "429", pytest.approx(30, abs=1))
+
+
+async def test_a_half_open_gate_is_told_as_closed(connection, ask):
+    await connection.execute("UPDATE reactor.intake SET paused_until = now() - interval '1 second', reason = 'x'")
+
+    ((paused, reason, resumes_in),) = await ask("intake")
+
+    assert (paused, reason, resumes_in) == (True, "x", 0)
+
+
+async def test_a_gate_closed_without_end_has_no_rest(ask):
+    await ask("pause_intake", None, "operator")
+
+    ((paused, reason, resumes_in),) = await ask("intake")
+
+    assert (paused, reason, resumes_in) == (True, "operator", None)
+
+
+async def test_the_gate_is_never_closed_for_less_than_it_is(ask):
+    await ask("pause_intake", 60.0, "long")
+
+    shorter = await ask("pause_intake", 10.0, "short")
+    ((_, reason, _),) = await ask("intake")
+    ((was_open,),) = await ask("pause_intake", 120.0, "longer")
+
+    assert (shorter, reason, was_open) == ([], "long", False)
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (30.0, 30), (300.0, 60), (None, 1)])
+async def test_a_pause_is_kept_between_one_second_and_a_minute_for_probes(connection, ask, seconds, kept):
+    await ask("pause_intake", seconds, "x")
+
+    assert await connection.fetchval("SELECT pause_seconds FROM reactor.intake") == kept
+
+
+async def test_of_several_that_close_the_gate_at_once_one_finds_it_open(connection, ask, connect, until_blocked):
+    clients, answers = [await connect() for _ in range(3)], []
+
+    async def pause(client, seconds):
+        answers.extend(await ask("pause_intake", seconds, "429", on=client))
+
+    async with anyio.create_task_group() as group, connection.transaction():
+        await connection.execute("SELECT FROM reactor.intake FOR UPDATE")
+        for number, client in enumerate(clients, 1):
+            group.start_soon(pause, client, 10.0 * number)
+            await until_blocked(client)
+
+    assert [row["was_open"] for row in answers].count(True) == 1
+
+
+async def test_opening_tells_why_it_was_closed_and_only_once(ask):
+    await ask("pause_intake", 30.0, "429")
+
+    opened, again = await ask("open_intake", None), await ask("open_intake", None)
+
+    assert ([row["reason"] for row in opened], again) == (["429"], [])
+
+
+async def test_a_gate_closed_without_end_opens_only_for_its_reason(ask):
+    await ask("pause_intake", None, "operator")
+
+    unasked, other = await ask("open_intake", None), await ask("open_intake", "Invalid API token")
+    its_own = await ask("open_intake", "operator")
+
+    assert (unasked, other) == ([], [])
+    assert [row["reason"] for row in its_own] == ["operator"]
