@@ -55,43 +55,44 @@ class Dispatcher:
         while True:
             await checkpoint()  # the claim is shielded: whoever was cancelled before it does not begin one
             self._wake.clear()
-            free = self._keeper.free
-            if free and await self._claim(free) == free:
+            if await self._claim():
                 continue
-            await self._rest(free)
+            await self._rest(self._keeper.free)
 
     async def drain(self) -> None:
         """Claim and start until no token is detected or generating anywhere."""
         while True:
             await checkpoint()
             self._wake.clear()
-            free = self._keeper.free
-            if free and await self._claim(free) == free:
+            if await self._claim():
                 continue
             if not self._keeper.held and not await self._unfinished():
                 return
-            await self._rest(free)
+            await self._rest(self._keeper.free)
 
-    async def _claim(self, free: int) -> int:
-        """Claim up to `free` tokens and start them; return how many.
+    async def _claim(self) -> bool:
+        """Claim as many tokens as there are free slots, and start them; return whether it was that many.
 
         Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens.
         """
         with anyio.move_on_after(CLAIM_WITHIN, shield=True):
             async with self._claiming:
+                free = self._keeper.free  # under the lock: a rescue may just have taken slots
+                if free <= 0:
+                    return False
                 try:
                     claims = await self._store.claim(free, self._worker())
                 except DatabaseError as error:
                     self._trouble.met(error)
                     self._failures += 1
-                    return 0
+                    return False
                 for claim in claims:
                     self._start(claim)
             self._trouble.passed()
             self._failures = 0
             self._empty = 0 if claims else self._empty + 1
-            return len(claims)
-        return 0
+            return len(claims) == free
+        return False
 
     async def _rest(self, free: int) -> None:
         """Sleep to the earliest of a wake, a freed slot (which wakes too), the next due time and the sweep."""

@@ -134,7 +134,7 @@ class Keeper:
         started_at = time.monotonic()
         while True:
             async with claiming:
-                if self.free:
+                if self.free > 0:
                     await self._rescue_some(worker(), start, uptime=time.monotonic() - started_at)
             await anyio.sleep(jittered(RESCUE_EVERY))
 
