@@ -3,7 +3,7 @@
 A worker has a connection per role, not one pool: a claim must not queue behind a renewal. A statement whose
 connection broke or whose await was cancelled has an unknown outcome (45 % of cancelled autocommit UPDATEs had
 committed when we measured), so such a connection is terminated, never used again, and the caller is told which of
-the two happened: ConnectionLostError (unknown) or RolledBackError (certainly nothing).
+the two happened: ConnectionLostError (unknown) or, certainly nothing, RolledBackError and RowRefusedError.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ class RolledBackError(DatabaseError):
     """The server refused it or rolled it back: deadlock, timeout, disk full, read-only, a missing privilege."""
 
 
+class RowRefusedError(DatabaseError):
+    """A row's data or a constraint is at fault: nothing was written, and the same again would be refused again.
+
+    `kind` is the name of the driver's error.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Connection[Any]:
     """Open one connection, with our settings where the other end takes them.
 
@@ -59,7 +70,7 @@ async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Conne
     try:
         connection = await _open(dsn, name, pooled=pooled)
     except (*_LOST, asyncpg.PostgresError, ValueError) as error:
-        raise ConnectionLostError(f"{type(error).__name__}: {error}") from error
+        raise ConnectionLostError(_told(error)) from error
     _keep_alive(connection)
     return connection
 
@@ -109,7 +120,7 @@ class Session:
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.
 
-        Raises ConnectionLostError or RolledBackError; asyncpg.PostgresError or ValueError where a row is at fault.
+        Raises ConnectionLostError, RolledBackError or RowRefusedError.
         """
         async with self._turn:
             connection = await self._connected()
@@ -126,12 +137,12 @@ class Session:
             self._connection = await connect(self._dsn, name=self._name, pooled=self._pooled)
         return self._connection
 
-    def _judged(self, error: Exception) -> Exception:
+    def _judged(self, error: Exception) -> DatabaseError:
         state = getattr(error, "sqlstate", None) or ""
         # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
+        told = _told(error)
         if isinstance(error, ValueError) or state.startswith(_ROW_AT_FAULT):
-            return error
-        told = f"{type(error).__name__}: {error}"
+            return RowRefusedError(told, kind=type(error).__name__)
         if state and state not in _LOST_STATES and not state.startswith("08"):
             return RolledBackError(told)
         self.drop()
@@ -149,3 +160,11 @@ class Session:
             with suppress(*_LOST, asyncpg.PostgresError):
                 await self._connection.close(timeout=1.0)
             self._connection = None
+
+
+def _told(error: Exception) -> str:
+    """The error's kind and message; not its detail, which repeats the row, nor an argument that it cannot encode."""
+    said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)
+    if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
+        said = "a value that PostgreSQL cannot take"
+    return f"{type(error).__name__}: {said}"

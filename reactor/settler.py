@@ -13,10 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import asyncpg
 
 from reactor.backoff import reconnect_delay
-from reactor.database import DatabaseError
+from reactor.database import DatabaseError, RowRefusedError
 from reactor.tokens import Failed
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Settler:
         bought, self._bought = list(self._bought.values()), {}
         batch, self._outcomes = self._outcomes[:LARGEST_BATCH], self._outcomes[LARGEST_BATCH:]
         if bought:
-            with suppress(asyncpg.PostgresError, ValueError):  # settling carries the id again, and answers for it
+            with suppress(RowRefusedError):  # settling carries the id again, and answers for it
                 await self._written(lambda: self._store.record(bought))
         if batch:
             await self._settle(batch)
@@ -111,13 +110,13 @@ class Settler:
     async def _settle(self, batch: Sequence[_Pending]) -> None:
         try:
             answers = await self._written(lambda: self._store.settle([pending.outcome for pending in batch]))
-        except (asyncpg.PostgresError, ValueError) as error:
+        except RowRefusedError as error:
             await self._settle_refused(batch, error)
             return
         for pending, answer in zip(batch, answers, strict=True):
             pending.tell(answer)
 
-    async def _settle_refused(self, batch: Sequence[_Pending], error: Exception) -> None:
+    async def _settle_refused(self, batch: Sequence[_Pending], error: RowRefusedError) -> None:
         """Settle one by one what was refused together; fail the token whose own row is at fault."""
         if len(batch) > 1:
             for pending in batch:
@@ -126,7 +125,7 @@ class Settler:
         (pending,) = batch
         self._trouble.met(error)
         outcome = pending.outcome
-        reason = f"The database refused the result ({type(error).__name__})"
+        reason = f"The database refused the result ({error.kind})"
         refused = Failed(outcome.claim, reason, "PermanentError", outcome.claim.attempts, None)
         if isinstance(outcome, Failed) and outcome.error == reason:
             pending.tell("lost")  # nothing can be written about this token: its lease will run out
@@ -139,6 +138,8 @@ class Settler:
         while True:
             try:
                 result = await write()
+            except RowRefusedError:
+                raise
             except DatabaseError as error:
                 self._trouble.met(error)
                 await anyio.sleep(reconnect_delay(failures))

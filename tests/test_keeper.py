@@ -2,10 +2,10 @@ import anyio
 import pytest
 from doubles import DirectedProvider, running
 
-from reactor.database import ConnectionLostError
+from reactor.database import ConnectionLostError, RowRefusedError
 from reactor.errors import TransientError
 from reactor.keeper import renewal_interval
-from reactor.store import Store
+from reactor.store import Rescued, Store
 
 pytestmark = pytest.mark.anyio
 
@@ -166,3 +166,59 @@ async def test_the_sixth_rescue_fails_the_token(database, provider, connection, 
     row = await token_row(token_id)
     assert (row["status"], row["generation_error"]) == ("failed", "worker died 5 times")
     assert provider.calls == []
+
+
+async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
+    database, provider, connection, make_token, monkeypatch
+):
+    async def rescues_all_slots(store, slots, worker, **_):
+        return Rescued(claims=await store.claim(slots, worker), failed=[], recovered=0)
+
+    provider.script["wait"] = [hold] * 20
+    monkeypatch.setattr(Store, "rescue", rescues_all_slots)
+    for _ in range(20):
+        await make_token()
+    async with running(database, provider, worker_batch_size=5) as (_, log):
+        await log.wait("token.generation.started", times=5)
+        await anyio.wait_all_tasks_blocked()
+        held = await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'generating'")
+
+    assert held == 5
+    assert not log.of("worker.error")
+
+
+@pytest.mark.parametrize("name", ["claim", "rescue", "renew"])
+async def test_a_row_that_the_database_refuses_does_not_end_the_worker(
+    database, provider, connection, make_token, monkeypatch, name
+):
+    original, refused = getattr(Store, name), anyio.Event()
+
+    async def refuses_once(store, *arguments, **named):
+        monkeypatch.setattr(Store, name, original)
+        refused.set()
+        raise RowRefusedError("CheckViolationError: no", kind="CheckViolationError")
+
+    monkeypatch.setattr(Store, name, refuses_once)
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        held = anyio.Event()
+        provider.script["wait"] = [lambda _: held.wait()]
+        await make_token()
+        with anyio.fail_after(10):
+            await refused.wait()
+        held.set()
+        await log.wait("token.generation.succeeded")
+
+
+async def test_a_claim_that_a_check_of_the_hosts_refuses_is_told_once_without_the_row(
+    database, provider, connection, make_token
+):
+    await connection.execute("ALTER TABLE tokens_s0 ADD CONSTRAINT hosts CHECK (status <> 'generating')")
+    async with running(database, provider) as (_, log):
+        await make_token(image_url="https://private.example/")
+        told = await log.wait("worker.error", role="dispatcher")
+        await connection.execute("ALTER TABLE tokens_s0 DROP CONSTRAINT hosts")
+        await log.wait("token.generation.succeeded")
+
+    assert "hosts" in told["error_message"]
+    assert "private" not in log.text
+    assert len(log.of("worker.error", role="dispatcher")) == 1
