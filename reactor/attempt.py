@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
-from reactor.prompts import validate_prompt
+from reactor.prompts import fingerprint, validate_prompt
 from reactor.purchase import Purchase
 from reactor.tokens import Released, Succeeded
 from reactor.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from asyncpg import Record
 
     from reactor.intake import Intake
     from reactor.providers import Provider
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim, Outcome
 
 CANCEL_WITHIN = 5.0  # seconds
+CENSOR_WITHIN = 5.0  # seconds that a stop waits for the fallback's intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Attempt:
                 return None
         except GenerationError as error:
             return await self._judged(error)
+        await checkpoint()  # a stop that came meanwhile buys nothing more
         return await self.run()  # once: the claim is censored now
 
     async def _within_deadline(self) -> Outcome:
@@ -117,12 +122,23 @@ class Attempt:
     async def _fall_back(self, error: ContentPolicyError) -> bool:
         """Make a new intent to buy, with the fallback prompt; return whether the token is still ours."""
         attempts = self.claim.attempts + 1
-        intent = await self._settler.censor(self.claim, attempts, str(error))
+        intent = await self._censored(attempts, str(error))
         if intent is None:
             return False
+        self._telemetry.emit("token.censored", token_id=self.claim.token_id, **fingerprint(self.claim.prompt))
         new = {"seed": intent["seed"], "seeded_at": intent["seeded_at"], "seed_was_set": False, "prediction_id": None}
         self._begin(replace(self.claim, attempts=attempts, censored=True, rescued=False, age=None, **new))
         return True
+
+    async def _censored(self, attempts: int, error: str) -> Record | None:
+        """The new intent, once it is certain.
+
+        Shielded: cut short after the commit, the release would put the rejected prediction back in its place.
+        """
+        while True:
+            with anyio.move_on_after(CENSOR_WITHIN, shield=True):
+                return await self._settler.censor(self.claim, attempts, error)
+            await checkpoint()  # unknown: asked again, unless the attempt is being cut short
 
     async def _timed_out(self) -> Outcome:
         """Stop what was bought, as long as it is ours to stop; a success that comes just then is taken."""

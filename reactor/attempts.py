@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
@@ -67,7 +68,6 @@ class Attempts:
             self._keeper.let_go(holding)
 
     async def _outcome(self, attempt: Attempt, holding: Holding) -> Outcome | None:
-        censored = attempt.claim.censored
         try:
             outcome = await attempt.run()
         except LeaseOverError:
@@ -77,15 +77,16 @@ class Attempts:
                 await self._release(attempt)
             raise
         except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
+            # Where it was, not what it said: that may repeat the prompt.
+            reason, place = f"Internal error: {type(error).__name__}", traceback.extract_tb(error.__traceback__)[-1]
             self._telemetry.emit(
-                "worker.error", role="attempt", error_type=type(error).__name__, error_message=str(error)
+                "worker.error",
+                role="attempt",
+                token_id=attempt.claim.token_id,
+                error_type=type(error).__name__,
+                error_message=f"in {place.name}, {Path(place.filename).name}:{place.lineno}",
             )
-            reason = f"Internal error: {type(error).__name__}"
             outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
-        if attempt.claim.censored and not censored:
-            self._telemetry.emit(
-                "token.censored", token_id=attempt.claim.token_id, **_fingerprint(attempt.claim.prompt)
-            )
         if outcome is None:
             self._tell_end(attempt.claim, None, 0.0)
         return outcome
@@ -132,9 +133,3 @@ class Attempts:
             "prediction_id": outcome.prediction_id,
         }
         return {name: value for name, value in fields.items() if value is not None}
-
-
-def _fingerprint(prompt: str | None) -> dict[str, Any]:
-    """What may be told of a prompt: enough to find it again, nothing to read."""
-    text = (prompt or "").encode("utf-8", "replace")
-    return {"prompt_sha256": hashlib.sha256(text).hexdigest()[:16], "prompt_characters": len(prompt or "")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from unicodedata import category
 
@@ -35,6 +36,12 @@ def validate_prompt(prompt: str | None) -> str:
     if "\x00" in prompt or any("\ud800" <= character <= "\udfff" for character in prompt):
         raise PermanentError("Prompt validation failed: it has characters that are no text")
     return prompt
+
+
+def fingerprint(prompt: str | None) -> dict[str, str | int]:
+    """What may be told of a prompt: enough to find it again, nothing to read."""
+    text = (prompt or "").encode("utf-8", "replace")
+    return {"prompt_sha256": hashlib.sha256(text).hexdigest()[:16], "prompt_characters": len(prompt or "")}
 
 
 def sample_prompts(count: int) -> list[str]:

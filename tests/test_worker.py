@@ -14,6 +14,7 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.providers import Prediction
+from reactor.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -260,6 +261,33 @@ async def test_a_rejected_prompt_falls_back_once_and_is_told_nowhere(database, p
     assert "unspeakable" not in log.text
 
 
+async def test_a_stop_while_the_fallback_is_written_down_keeps_the_new_intent(
+    database, provider, make_token, token_row, monkeypatch
+):
+    censor, committed, answered = Store.censor, anyio.Event(), anyio.Event()
+
+    async def answered_late(store, *arguments):
+        intent = await censor(store, *arguments)
+        committed.set()
+        await answered.wait()
+        return intent
+
+    monkeypatch.setattr(Store, "censor", answered_late)
+    provider.script["wait"] = [ContentPolicyError("NSFW")]
+    async with running(database, provider) as (worker, log):
+        token_id = await make_token()
+        with anyio.fail_after(10):
+            await committed.wait()
+        worker.stop_now()
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+        await log.wait("token.generation.released")
+
+    row = await token_row(token_id)
+    assert (row["generation_censored"], row["generation_attempts"], row["generation_prediction_id"]) == (True, 1, None)
+    assert log.of("token.censored", token_id=token_id)
+
+
 async def test_a_rejected_fallback_fails(database, provider, make_token, token_row):
     provider.script["wait"] = [ContentPolicyError("NSFW"), ContentPolicyError("NSFW again")]
     async with running(database, provider) as (_, log):
@@ -470,7 +498,7 @@ async def test_a_dead_workers_token_is_taken_over_and_its_prediction_resumed(
 
 
 async def test_a_bug_in_the_adapter_fails_its_token_and_no_other(database, provider, make_token, token_row):
-    provider.script["create"] = [ZeroDivisionError("oops")]
+    provider.script["create"] = [ZeroDivisionError("cannot send 'something unspeakable'")]
     async with running(database, provider) as (_, log):
         broken = await make_token()
         await log.wait("token.generation.failed")
@@ -478,6 +506,9 @@ async def test_a_bug_in_the_adapter_fails_its_token_and_no_other(database, provi
         await log.wait("token.generation.succeeded")
 
     assert (await token_row(broken))["generation_error"] == "Internal error: ZeroDivisionError"
+    (told,) = log.of("worker.error", token_id=broken, error_type="ZeroDivisionError")
+    assert "doubles.py" in told["error_message"]
+    assert "unspeakable" not in log.text
 
 
 async def test_secrets_are_stored_nowhere(database, provider, make_token, token_row):
