@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,15 +20,13 @@ _LEVELS = {
     "worker.error": logging.ERROR,
     "listener.lost": logging.WARNING,
     "listener.degraded": logging.WARNING,
-    "database.lost": logging.WARNING,
     "intake.paused": logging.WARNING,
     "token.generation.retry": logging.WARNING,
     "token.generation.exhausted": logging.ERROR,
     "token.generation.failed": logging.ERROR,
     "token.lease_lost": logging.WARNING,
     "token.censored": logging.WARNING,
-    "dispatcher.claimed": logging.DEBUG,
-    "dispatcher.waiting": logging.DEBUG,
+    "token.create_sent": logging.DEBUG,
 }
 
 
@@ -48,7 +47,8 @@ class StructuredLog:
         )
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        self._logger.log(_LEVELS.get(event, logging.INFO), event, **fields)
+        with suppress(OSError):  # a full disk or a reader that went away stops no generation
+            self._logger.log(_LEVELS.get(event, logging.INFO), event, **fields)
 
 
 class HostLog:

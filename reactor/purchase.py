@@ -94,7 +94,9 @@ class Purchase:
             raise LeaseOverError
         self._sure_at = float("inf")
         waited = time.monotonic() - self._claim.asked_at
-        self._telemetry.emit("token.create_sent", age=self._claim.age, waited=waited)
+        self._telemetry.emit(
+            "token.create_sent", token_id=self._claim.token_id, age_seconds=self._claim.age, waited_seconds=waited
+        )
         try:
             prediction = await self._provider.create(prompt, self._claim.seed)
         except AmbiguousCreateError as error:

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.anyio
 TOKEN = "r8_end_to_end_secret"
 
 
-def reactor(*arguments, **environment):
+def reactor(*arguments, stdout=subprocess.PIPE, **environment):
     """Start the command, with nothing in its environment but what it needs."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}}
     return subprocess.Popen(
         [Path(sys.executable).with_name("reactor"), *arguments],
         env=kept | environment,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         cwd="/",
@@ -183,6 +183,29 @@ async def test_a_second_signal_hands_back_at_once(database, sandbox, make_token,
         stop(process, lines)
 
     assert (await token_row(token_id))["status"] == "detected"
+
+
+@pytest.fixture
+def full_disk():
+    with Path("/dev/full").open("w") as file:
+        yield file
+
+
+async def test_a_log_that_cannot_be_written_stops_no_generation(database, sandbox, make_token, token_row, full_disk):
+    token_id = await make_token()
+    process = reactor(
+        "run",
+        "--drain",
+        stdout=full_disk,
+        DATABASE_URL=database,
+        REPLICATE_API_TOKEN=TOKEN,
+        REPLICATE_BASE_URL=sandbox,
+        FALLBACK_CENSORED_PROMPT="a calm sea",
+    )
+    _, err = process.communicate(timeout=30)
+
+    assert "Traceback" not in err
+    assert (await token_row(token_id))["status"] == "uploading"
 
 
 async def test_drain_ends_by_itself(database, sandbox, make_token, connection):
