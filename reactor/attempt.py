@@ -23,11 +23,10 @@ from reactor.verdict import verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncpg import Record
-
     from reactor.intake import Intake
     from reactor.providers import Provider
     from reactor.settler import Settler
+    from reactor.store import Intent
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Outcome
 
@@ -126,11 +125,11 @@ class Attempt:
         if intent is None:
             return False
         self._telemetry.emit("token.censored", token_id=self.claim.token_id, **fingerprint(self.claim.prompt))
-        new = {"seed": intent["seed"], "seeded_at": intent["seeded_at"], "seed_was_set": False, "prediction_id": None}
-        self._begin(replace(self.claim, attempts=attempts, censored=True, rescued=False, age=None, **new))
+        new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
+        self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
         return True
 
-    async def _censored(self, attempts: int, error: str) -> Record | None:
+    async def _censored(self, attempts: int, error: str) -> Intent | None:
         """The new intent, once it is certain.
 
         Shielded: cut short after the commit, the release would put the rejected prediction back in its place.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
+from reactor.database import RowRefusedError
 from reactor.purchase import LeaseOverError
 from reactor.tokens import Failed, Released, Retry, Succeeded
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from reactor.settler import Settler
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Outcome
-
-RELEASE_WITHIN = 5.0  # seconds; what is not released by then is rescued from its dead holder
 
 
 class Attempts:
@@ -59,9 +58,7 @@ class Attempts:
                 self._tell_begin(holding.claim)
                 outcome = await self._outcome(attempt, holding)
                 if outcome is not None:
-                    holding.settling = True
-                    written = await self._settler.settle(outcome)
-                    self._tell_end(attempt.claim, written, time.monotonic() - started_at)
+                    await self._settle(holding, outcome, started_at)
             if holding.scope.cancelled_caught:
                 self._tell_end(attempt.claim, None, time.monotonic() - started_at)
         finally:
@@ -73,8 +70,8 @@ class Attempts:
         except LeaseOverError:
             outcome = None
         except anyio.get_cancelled_exc_class():
-            if not holding.lost:
-                await self._release(attempt)
+            if not holding.lost:  # hand back what shutdown cut short
+                await self._settle(holding, attempt.released(), time.monotonic())
             raise
         except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
             # Where it was, not what it said: that may repeat the prompt.
@@ -91,11 +88,14 @@ class Attempts:
             self._tell_end(attempt.claim, None, 0.0)
         return outcome
 
-    async def _release(self, attempt: Attempt) -> None:
-        """Hand back what shutdown cut short. Shielded, or the release would be cut short too; and bounded."""
-        with anyio.move_on_after(RELEASE_WITHIN, shield=True):
-            if (written := await self._settler.settle(attempt.released())) is not None:
-                self._tell_end(attempt.claim, written, 0.0)
+    async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
+        holding.settling = True
+        try:
+            written = await self._settler.settle(outcome)
+        except RowRefusedError:
+            self._keeper.leave(holding.claim.id)
+        else:
+            self._tell_end(outcome.claim, written, time.monotonic() - started_at)
 
     def _tell_begin(self, claim: Claim) -> None:
         event = "token.generation.resumed" if claim.prediction_id else "token.generation.started"
@@ -115,7 +115,7 @@ class Attempts:
                 self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)
             case Retry():
                 event, told["retry_in_seconds"] = "token.generation.retry", round(outcome.due_in, 3)
-                self._telemetry.emit(event, **told, **self._error(outcome), attempt=max(1, outcome.attempts))
+                self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
             case Failed():
                 event = "token.generation.exhausted" if outcome.exhausted else "token.generation.failed"
                 self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)

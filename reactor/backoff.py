@@ -19,6 +19,11 @@ def reconnect_delay(failures: int) -> float:
     return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)  # noqa: S311  (jitter)
 
 
+def locked_delay(failures: int) -> float:
+    """Seconds before a row that somebody else has locked is asked for again: up to 0.01, 0.02 … 1, jittered."""
+    return random.uniform(0.5, 1.0) * min(0.01 * 2.0 ** min(failures, 16), 1.0)  # noqa: S311  (jitter)
+
+
 def jittered(seconds: float, share: float = 0.2) -> float:
     """`seconds` ± `share`, so that a fleet does not beat in step."""
     return seconds * random.uniform(1.0 - share, 1.0 + share)  # noqa: S311  (jitter)

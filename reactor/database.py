@@ -35,7 +35,9 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("T
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
 _LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}  # shutdown, starting up, full, timeouts
-_ROW_AT_FAULT = ("22", "23")  # data exceptions, violated constraints: repeating the statement would not help
+# Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
+# else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
+_NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
 
 
 class DatabaseError(Exception):
@@ -51,7 +53,7 @@ class RolledBackError(DatabaseError):
 
 
 class RowRefusedError(DatabaseError):
-    """A row's data or a constraint is at fault: nothing was written, and the same again would be refused again.
+    """A row's data, a constraint or a trigger of the host's is at fault: nothing was written, nor would be next time.
 
     `kind` is the name of the driver's error.
     """
@@ -141,12 +143,12 @@ class Session:
         state = getattr(error, "sqlstate", None) or ""
         # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
         told = _told(error)
-        if isinstance(error, ValueError) or state.startswith(_ROW_AT_FAULT):
-            return RowRefusedError(told, kind=type(error).__name__)
-        if state and state not in _LOST_STATES and not state.startswith("08"):
+        if not isinstance(error, ValueError) and (not state or state in _LOST_STATES or state.startswith("08")):
+            self.drop()
+            return ConnectionLostError(told)
+        if state.startswith(_NOT_A_ROW):
             return RolledBackError(told)
-        self.drop()
-        return ConnectionLostError(told)
+        return RowRefusedError(told, kind=type(error).__name__)
 
     def drop(self) -> None:
         """Terminate the connection, without a word to the other side, which may not be there to hear it."""

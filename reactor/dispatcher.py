@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from reactor.backoff import jittered, reconnect_delay
+from reactor.backoff import reconnect_delay
+from reactor.claimer import Claimer
 from reactor.database import DatabaseError
+from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reactor.keeper import Keeper
     from reactor.store import Store
-    from reactor.telemetry import Trouble
+    from reactor.sweep import Sweep
+    from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
     from reactor.wake import Wake
 
 CLAIM_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end a claim first
 AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
-LONGEST_AFTER_EMPTY = 1.0  # seconds; what is due but stays locked by somebody else is not asked for in a spin
 
 
 class Dispatcher:
@@ -32,21 +34,23 @@ class Dispatcher:
         store: Store,
         keeper: Keeper,
         wake: Wake,
-        trouble: Trouble,
+        sweep: Sweep,
+        telemetry: Telemetry,
         *,
         worker: Callable[[], int],
         start: Callable[[Claim], None],
         claiming: anyio.Lock,
-        sweep: float,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._wake = wake
-        self._trouble = trouble
+        self._sweep = sweep
+        self._telemetry = telemetry
+        self._trouble = Trouble(telemetry, "dispatcher")
+        self._claimer = Claimer(store, telemetry)
         self._worker = worker
         self._start = start
         self._claiming = claiming
-        self._sweep = sweep
         self._failures = 0
         self._empty = 0
 
@@ -57,7 +61,7 @@ class Dispatcher:
             self._wake.clear()
             if await self._claim():
                 continue
-            await self._rest(self._keeper.free)
+            await self._rest()
 
     async def drain(self) -> None:
         """Claim and start until no token is detected or generating anywhere."""
@@ -68,10 +72,10 @@ class Dispatcher:
                 continue
             if not self._keeper.held and not await self._unfinished():
                 return
-            await self._rest(self._keeper.free)
+            await self._rest()
 
     async def _claim(self) -> bool:
-        """Claim as many tokens as there are free slots, and start them; return whether it was that many.
+        """Claim as many tokens as there are free slots, and start them; return whether there may be more.
 
         Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens.
         """
@@ -81,7 +85,7 @@ class Dispatcher:
                 if free <= 0:
                     return False
                 try:
-                    claims = await self._store.claim(free, self._worker())
+                    claims = await self._claimer.claim(free, self._worker())
                 except DatabaseError as error:
                     self._trouble.met(error)
                     self._failures += 1
@@ -91,31 +95,20 @@ class Dispatcher:
             self._trouble.passed()
             self._failures = 0
             self._empty = 0 if claims else self._empty + 1
+            self._telemetry.emit("tokens.claimed", count=len(claims), slots=free)
             return len(claims) == free
         return False
 
-    async def _rest(self, free: int) -> None:
-        """Sleep to the earliest of a wake, a freed slot (which wakes too), the next due time and the sweep."""
+    async def _rest(self) -> None:
+        """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
         if self._failures:
             await anyio.sleep(reconnect_delay(self._failures))
             return
-        if free and self._empty:
-            await anyio.sleep(AFTER_EMPTY)
-        with anyio.move_on_after(await self._until_due() if free else None):
-            await self._wake.wait()
-
-    async def _until_due(self) -> float:
-        try:
-            due_in = await self._store.next_due()
-        except DatabaseError as error:
-            self._trouble.met(error)
-            self._failures += 1
-            return reconnect_delay(self._failures)
-        sweep = jittered(self._sweep)
-        if due_in is None:
-            return sweep
-        spin = min(AFTER_EMPTY * 2 ** min(self._empty, 10), LONGEST_AFTER_EMPTY) if self._empty else 0.0
-        return min(max(due_in, spin), sweep)
+        if self._keeper.free > 0:
+            self._sweep.ask(empty=self._empty)
+            if self._empty:
+                await anyio.sleep(AFTER_EMPTY)
+        await self._wake.wait()
 
     async def _unfinished(self) -> bool:
         try:

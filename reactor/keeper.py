@@ -18,21 +18,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.backoff import jittered, reconnect_delay
-from reactor.database import DatabaseError
+from reactor.backoff import reconnect_delay
+from reactor.database import DatabaseError, RowRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from uuid import UUID
 
     from reactor.store import Store
-    from reactor.telemetry import Telemetry, Trouble
+    from reactor.telemetry import Trouble
     from reactor.tokens import Claim
     from reactor.wake import Wake
-
-RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
-RESCUE_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end it first
-MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
 
 
 def renewal_interval(lease: float) -> float:
@@ -68,13 +64,13 @@ class Holding:
 class Keeper:
     """The slots, and the leases of what is in them."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, wake: Wake, *, slots: int, lease: float) -> None:
+    def __init__(self, store: Store, wake: Wake, *, slots: int, lease: float) -> None:
         self._store = store
-        self._telemetry = telemetry
         self._wake = wake
         self._slots = slots
         self._lease = lease
         self._held: dict[UUID, Holding] = {}
+        self._left: dict[UUID, float] = {}  # until when, in monotonic seconds
 
     @property
     def free(self) -> int:
@@ -82,9 +78,16 @@ class Keeper:
         return self._slots - len(self._held)
 
     @property
-    def held(self) -> list[UUID]:
-        """Ids of the tokens in the slots."""
-        return list(self._held)
+    def held(self) -> int:
+        """Slots that are taken."""
+        return len(self._held)
+
+    @property
+    def known(self) -> set[UUID]:
+        """The tokens in the slots, and those that were left to their lease: a rescue is to touch neither."""
+        now = time.monotonic()
+        self._left = {id_: until for id_, until in self._left.items() if until > now}
+        return self._held.keys() | self._left.keys()
 
     def hold(self, claim: Claim) -> Holding:
         """Occupy a slot with a claim. A claim of a token that is still held here replaces a lost one."""
@@ -100,13 +103,18 @@ class Keeper:
             del self._held[holding.claim.id]
             self._wake.ring()
 
+    def leave(self, token: UUID) -> None:
+        """Leave a token alone whose row cannot be written, for as long as a lease lasts. Then it is tried again."""
+        self._left[token] = time.monotonic() + self._lease
+
     async def renew(self, trouble: Trouble) -> None:
         """Renew all leases at the renewal interval, until cancelled."""
         failures = 0
         while True:
             await anyio.sleep(reconnect_delay(failures) if failures else renewal_interval(self._lease))
             try:
-                await self._renew_all()
+                if self._held:
+                    await self._renew(list(self._held.values()))
             except DatabaseError as error:
                 failures += 1
                 trouble.met(error)
@@ -114,49 +122,29 @@ class Keeper:
                 failures = 0
                 trouble.passed()
 
-    async def _renew_all(self) -> None:
-        holdings = list(self._held.values())
-        if not holdings:
-            return
+    async def _renew(self, holdings: Sequence[Holding]) -> None:
         sent_at = time.monotonic()
-        still_held = await self._store.renew([holding.claim for holding in holdings])
+        try:
+            held = await self._store.renew([holding.claim for holding in holdings])
+        except RowRefusedError:
+            if len(holdings) == 1:
+                raise
+            await self._renew_apart(holdings)
+            return
         for holding in holdings:
-            if holding.claim.id in still_held:
+            renewed = held.get(holding.claim.id)
+            if renewed:
                 holding.lease_ends_at = sent_at + self._lease
-            else:
+            elif renewed is None:
                 holding.lose()
 
-    async def rescue(self, worker: Callable[[], int], start: Callable[[Claim], None], claiming: anyio.Lock) -> None:
-        """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
-
-        Not while a claim is on its way: its tokens would look like ones whose answer was lost.
-        """
-        started_at = time.monotonic()
-        while True:
-            async with claiming:
-                if self.free > 0:
-                    await self._rescue_some(worker(), start, uptime=time.monotonic() - started_at)
-            await anyio.sleep(jittered(RESCUE_EVERY))
-
-    async def _rescue_some(self, worker: int, start: Callable[[Claim], None], *, uptime: float) -> None:
-        try:
-            with anyio.fail_after(RESCUE_WITHIN, shield=True):
-                rescued = await self._store.rescue(
-                    self.free,
-                    worker,
-                    renewed_every=renewal_interval(self._lease),
-                    held=self.held,
-                    uptime=uptime,
-                    most_rescues=MOST_RESCUES,
-                )
-        except (DatabaseError, TimeoutError):
-            return  # the claims, on the same connection, say that it is away
-        for claim in rescued.claims:
-            self._telemetry.emit("token.generation.rescued", token_id=claim.token_id, prediction_id=claim.prediction_id)
-            start(claim)
-        for token_id, reason in rescued.failed:
-            self._telemetry.emit(
-                "token.generation.failed", token_id=token_id, error_type="PermanentError", error_message=reason
-            )
-        if rescued.recovered:
-            self._telemetry.emit("worker.recovery", count=rescued.recovered)
+    async def _renew_apart(self, holdings: Sequence[Holding]) -> None:
+        """Renew by halves what was refused together: one row that cannot be renewed costs no other its lease."""
+        refused, middle = None, len(holdings) // 2
+        for half in (holdings[:middle], holdings[middle:]):
+            try:
+                await self._renew(half)
+            except RowRefusedError as error:
+                refused = error
+        if refused is not None:
+            raise refused

@@ -33,6 +33,7 @@ import anyio
 from reactor.backoff import jittered
 from reactor.errors import AmbiguousCreateError, GenerationError, TransientError
 from reactor.providers import Prediction
+from reactor.tokens import Bought
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ class Purchase:
         self._sure_at = 0.0
         self.prediction = prediction
         if prediction is not None:
-            self._settler.record(self._claim, prediction.id)
+            self._settler.record(Bought(self._claim, prediction.id))
 
     async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
         """Find what an unanswered create bought.

@@ -4,146 +4,153 @@ Natural batching: one flush is under way at a time, and what arrives meanwhile g
 alone never waits, and a thousand at once cost a few round trips.
 
 A write whose answer was lost is repeated: the statements are fenced by the epoch, and tell a repeat (*already*) from a
-loss. Whatever is handed in is kept until the database has answered *won*, *already* or *lost*.
+loss. Whatever is handed in is kept until the database has answered *won*, *already* or *lost*. A row that somebody else
+has locked is asked for again a little later; what was refused together is tried one by one. Neither holds up another.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
-from reactor.backoff import reconnect_delay
-from reactor.database import DatabaseError, RowRefusedError
-from reactor.tokens import Failed
+from reactor.backoff import locked_delay, reconnect_delay
+from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
+from reactor.outbox import Outbox
+from reactor.telemetry import Trouble
+from reactor.tokens import Bought, Failed, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from uuid import UUID
 
-    from asyncpg import Record
+    from reactor.outbox import Entry
+    from reactor.store import Answer, Intent, Store
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
 
-    from reactor.store import Answer, Store
-    from reactor.telemetry import Trouble
-    from reactor.tokens import Claim, Outcome
+ANSWER_WITHIN = 5.0  # seconds that a stop waits for the answer to an outcome
 
-T = TypeVar("T")
-LARGEST_BATCH = 200  # outcomes a statement; keeps any one row lock short
-
-
-class _Pending:
-    """An outcome and, once the database has spoken, its answer."""
-
-    __slots__ = ("answer", "answered", "outcome")
-
-    def __init__(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.answered = anyio.Event()
-        self.answer: Answer = "lost"
-
-    def tell(self, answer: Answer) -> None:
-        self.answer = answer
-        self.answered.set()
+T = TypeVar("T", Outcome, Bought)
 
 
 class Settler:
     """One writer for everything that this worker tells the tokens table about its tokens."""
 
-    def __init__(self, store: Store, trouble: Trouble) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry) -> None:
         self._store = store
-        self._trouble = trouble
-        self._outcomes: list[_Pending] = []
-        self._bought: dict[UUID, tuple[Claim, str]] = {}
+        self._telemetry = telemetry
+        self._trouble = Trouble(telemetry, "settler")
+        self._failures = 0
+        self._outcomes: Outbox[Outcome] = Outbox()
+        self._bought: Outbox[Bought] = Outbox()
         self._arrived = anyio.Event()
         self._idle = anyio.Event()
-        self._writing = False
 
     async def settle(self, outcome: Outcome) -> Outcome | None:
         """Return what was written, however long the database is away; None where the token was lost.
 
-        That is the outcome, or the failure to store it. Cancelled, it is still written later.
+        That is the outcome, or the failure to store it. Raises RowRefusedError where not even that could be written.
+        Cancelled, it still waits for an answer that is on its way; where none comes, it is written later.
         """
-        pending = _Pending(outcome)
-        self._outcomes.append(pending)
-        self._bought.pop(outcome.claim.id, None)  # settling carries the prediction id too
-        self._arrived.set()
-        await pending.answered.wait()
-        return None if pending.answer == "lost" else pending.outcome
+        try:
+            return await self._answered(outcome)
+        except RowRefusedError as error:
+            told = {"error_type": error.kind, "error_message": str(error)}
+            self._telemetry.emit("worker.error", role="settler", token_id=outcome.claim.token_id, **told)
+            reason = f"The database refused the result ({error.kind})"
+            return await self._answered(Failed(outcome.claim, reason, "PermanentError", outcome.claim.attempts, None))
 
-    def record(self, claim: Claim, prediction_id: str) -> None:
+    async def _answered(self, outcome: Outcome) -> Outcome | None:
+        entry = self._outcomes.add(outcome)
+        self._bought.forget(outcome.claim)  # settling carries the prediction id too
+        self._arrived.set()
+        while not entry.answered.is_set():
+            with anyio.move_on_after(ANSWER_WITHIN, shield=True):
+                await entry.answered.wait()
+            if not entry.answered.is_set():
+                await checkpoint()
+        if isinstance(entry.answer, RowRefusedError):
+            raise entry.answer
+        return None if entry.answer == "lost" else outcome
+
+    def record(self, bought: Bought) -> None:
         """Write down soon what was bought; delays nothing."""
-        self._bought[claim.id] = claim, prediction_id
+        self._bought.add(bought)
         self._arrived.set()
 
-    async def censor(self, claim: Claim, attempts: int, error: str) -> Record | None:
-        """Turn to the fallback prompt, repeating until the database has spoken; None where the token was lost."""
-        self._bought.pop(claim.id, None)  # what was bought for the rejected prompt is over
-        return await self._written(lambda: self._store.censor(claim, attempts, error))
+    async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | None:
+        """Turn to the fallback prompt, repeating until the database has spoken; None where the token was lost.
+
+        Raises RowRefusedError.
+        """
+        self._bought.forget(claim)  # what was bought for the rejected prompt is over
+        failures = 0
+        while True:
+            try:
+                intent = await self._store.censor(claim, attempts, error)
+            except RowRefusedError:
+                raise
+            except DatabaseError as trouble:
+                self._trouble.met(trouble)
+                await anyio.sleep(reconnect_delay(failures))
+            else:
+                if intent != "locked":
+                    return intent
+                await anyio.sleep(locked_delay(failures))
+            failures += 1
 
     async def run(self) -> None:
-        """Flush whatever arrives, until cancelled."""
+        """Flush whatever is due, until cancelled."""
         while True:
-            await self._arrived.wait()
+            due_at = min(self._outcomes.due_at, self._bought.due_at)
+            with anyio.move_on_after(due_at - time.monotonic()):
+                await self._arrived.wait()
             self._arrived = anyio.Event()
-            self._writing = True
-            while self._outcomes or self._bought:
-                await self._flush()
-            self._writing = False
+            for bought in self._bought.batches():
+                await self._flush(self._bought, bought, self._store.record)
+            for outcomes in self._outcomes.batches():
+                await self._flush(self._outcomes, outcomes, self._store.settle)
             self._idle.set()
 
     async def drained(self) -> None:
         """Return once nothing is left to write. `run` must be running."""
-        while self._outcomes or self._bought or self._writing:
+        while self._outcomes or self._bought:
             self._idle = anyio.Event()
             await self._idle.wait()
 
-    async def _flush(self) -> None:
-        bought, self._bought = list(self._bought.values()), {}
-        batch, self._outcomes = self._outcomes[:LARGEST_BATCH], self._outcomes[LARGEST_BATCH:]
-        if bought:
-            with suppress(RowRefusedError):  # settling carries the id again, and answers for it
-                await self._written(lambda: self._store.record(bought))
-        if batch:
-            await self._settle(batch)
-
-    async def _settle(self, batch: Sequence[_Pending]) -> None:
+    async def _flush(
+        self, outbox: Outbox[T], batch: Sequence[Entry[T]], write: Callable[[list[T]], Awaitable[list[Answer]]]
+    ) -> None:
         try:
-            answers = await self._written(lambda: self._store.settle([pending.outcome for pending in batch]))
-        except RowRefusedError as error:
-            await self._settle_refused(batch, error)
+            answers = await write([entry.item for entry in batch])
+        except ConnectionLostError as error:
+            self._trouble.met(error)
+            await anyio.sleep(reconnect_delay(self._failures))
+            self._failures += 1
             return
-        for pending, answer in zip(batch, answers, strict=True):
-            pending.tell(answer)
-
-    async def _settle_refused(self, batch: Sequence[_Pending], error: RowRefusedError) -> None:
-        """Settle one by one what was refused together; fail the token whose own row is at fault."""
-        if len(batch) > 1:
-            for pending in batch:
-                await self._settle([pending])
+        except DatabaseError as error:  # certainly nothing was written
+            self._refused(outbox, batch, error)
             return
-        (pending,) = batch
-        self._trouble.met(error)
-        outcome = pending.outcome
-        reason = f"The database refused the result ({error.kind})"
-        refused = Failed(outcome.claim, reason, "PermanentError", outcome.claim.attempts, None)
-        if isinstance(outcome, Failed) and outcome.error == reason:
-            pending.tell("lost")  # nothing can be written about this token: its lease will run out
-            return
-        pending.outcome = refused
-        await self._settle([pending])
-
-    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
-        failures = 0
-        while True:
-            try:
-                result = await write()
-            except RowRefusedError:
-                raise
-            except DatabaseError as error:
-                self._trouble.met(error)
-                await anyio.sleep(reconnect_delay(failures))
-                failures += 1
+        self._failures = 0
+        self._trouble.passed()
+        for entry, answer in zip(batch, answers, strict=True):
+            if answer == "locked":
+                entry.put_off(locked_delay(entry.failures))
             else:
-                self._trouble.passed()
-                return result
+                outbox.answer(entry, answer)
+
+    def _refused(self, outbox: Outbox[T], batch: Sequence[Entry[T]], error: DatabaseError) -> None:
+        """Try one by one what was refused together; of one that is refused for itself, tell whoever handed it in."""
+        if len(batch) > 1:
+            for entry in batch:
+                entry.alone = True
+            return
+        (entry,) = batch
+        if isinstance(error, RowRefusedError):
+            outbox.answer(entry, error)
+            return
+        if not entry.failures:
+            self._trouble.met(error)
+        entry.put_off(reconnect_delay(entry.failures))

@@ -10,25 +10,44 @@ from reactor.table import TokensTable, described, plain_query
 from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     import asyncpg
 
     from reactor.database import Session
     from reactor.redaction import Redactor
-    from reactor.tokens import Outcome
+    from reactor.tokens import Bought, Outcome
 
-Answer = Literal["won", "already", "lost"]
+Answer = Literal["won", "already", "lost", "locked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """To buy with the fallback prompt."""
+
+    seed: int
+    seeded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A token that its holder cannot finish, as it was seen."""
+
+    id: UUID
+    epoch: int
+    lease_ends_at: datetime | None
+    owner: Literal["own", "foreign", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """What a rescue took over: tokens to go on with, and those that died too often."""
+    """A token that was taken over, and failed where it had died too often."""
 
-    claims: list[Claim]
-    failed: list[tuple[int, str]]  # token_id, reason
-    recovered: int  # those that a dead worker or another program had left
+    claim: Claim
+    owner: Literal["own", "foreign", "dead"]
+    failed: str | None  # the reason
 
 
 async def discover(session: Session, tokens_table: str) -> TokensTable:
@@ -57,63 +76,83 @@ class Store:
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
         self._lease = lease
         self._create_interval = create_interval
-        self._claim, self._rescue, self._next_due = map(table.query, ("claim", "rescue", "next_due"))
+        self._claim, self._next_due = map(table.query, ("claim", "next_due"))
+        self._abandoned, self._rescue = map(table.query, ("abandoned", "rescue"))
         self._renew, self._record, self._censor, self._settle = map(
             table.query, ("renew", "record", "censor", "settle")
         )
 
-    async def claim(self, slots: int, worker: int) -> list[Claim]:
-        """Claim up to `slots` tokens under the key `worker`, in mint order."""
+    async def claim(self, slots: int, worker: int, passed_over: Collection[UUID] = ()) -> list[Claim]:
+        """Claim up to `slots` tokens under the key `worker`, in mint order, but none of those passed over."""
         asked_at = time.monotonic()
-        rows = await self._claims.fetch(self._claim, slots, worker, self._lease, self._create_interval)
+        rows = await self._claims.fetch(
+            self._claim, slots, worker, self._lease, self._create_interval, list(passed_over)
+        )
         return [_claim(row, worker, asked_at, age=row["age"], probe=row["probe"]) for row in rows]
 
-    async def rescue(  # noqa: PLR0913  (what decides whose tokens may be taken)
-        self, slots: int, worker: int, *, renewed_every: float, held: Iterable[UUID], uptime: float, most_rescues: int
-    ) -> Rescued:
-        """Take over up to `slots` tokens that nobody can finish, our own lost claims included."""
-        asked_at = time.monotonic()
-        keys = [worker, -worker]
+    async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int] | None:
+        """Return id and token_id of what a claim would take first."""
+        rows = await self._claims.fetch(self.table.query("first"), list(passed_over))
+        return (rows[0]["id"], rows[0]["token_id"]) if rows else None
+
+    async def abandoned(
+        self, slots: int, worker: int, *, renewed_every: float, known: Collection[UUID], uptime: float
+    ) -> list[Abandoned]:
+        """Find up to `slots` tokens that nobody can finish, our own lost claims included."""
         rows = await self._claims.fetch(
-            self._rescue, slots, worker, self._lease, renewed_every, list(held), keys, uptime, most_rescues
+            self._abandoned, slots, self._lease, renewed_every, list(known), [worker, -worker], uptime
         )
-        return Rescued(
-            claims=[_claim(row, worker, asked_at, rescued=row["owner"] != "own") for row in rows if not row["failed"]],
-            failed=[(row["token_id"], row["error"]) for row in rows if row["failed"]],
-            recovered=sum(row["owner"] != "own" for row in rows),
-        )
+        return [Abandoned(row["id"], row["epoch"], row["lease_ends_at"], row["owner"]) for row in rows]
+
+    async def rescue(self, abandoned: Sequence[Abandoned], worker: int, *, most_rescues: int) -> list[Rescued]:
+        """Take over what is still as it was seen."""
+        asked_at = time.monotonic()
+        seen = zip(*((token.id, token.epoch, token.lease_ends_at, token.owner) for token in abandoned), strict=True)
+        rows = await self._claims.fetch(self._rescue, *map(list, seen), worker, self._lease, most_rescues)
+        return [
+            Rescued(
+                _claim(row, worker, asked_at, rescued=row["owner"] != "own"),
+                row["owner"],
+                row["error"] if row["failed"] else None,
+            )
+            for row in rows
+        ]
 
     async def next_due(self) -> float | None:
         """Seconds until a claim could find something; None where nothing waits for a known time."""
         rows = await self._rest.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
-    async def renew(self, claims: Sequence[Claim]) -> set[UUID]:
-        """Renew the leases; return the ids still held."""
+    async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
+        """Renew the leases; return which tokens are still held, and whether each was renewed or is locked for now."""
         rows = await self._renewals.fetch(self._renew, *_fences(claims), self._lease)
-        return {row["id"] for row in rows}
+        return {row["id"]: row["renewed"] for row in rows}
 
-    async def record(self, bought: Sequence[tuple[Claim, str]]) -> set[UUID]:
-        """Write prediction ids down; return the ids of the tokens still held."""
-        claims = [claim for claim, _ in bought]
-        rows = await self._writes.fetch(self._record, *_fences(claims), [prediction for _, prediction in bought])
-        return {row["id"] for row in rows}
+    async def record(self, bought: Sequence[Bought]) -> list[Answer]:
+        """Write prediction ids down; return the answers in their order."""
+        claims = [each.claim for each in bought]
+        rows = await self._writes.fetch(
+            self._record, *_fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
+        )
+        answers: dict[UUID, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
+        return [answers.get(claim.id, "lost") for claim in claims]
 
-    async def censor(self, claim: Claim, attempts: int, error: str) -> asyncpg.Record | None:
-        """Turn to the fallback prompt; return the new seed and seeded_at, None where the token was lost."""
+    async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
+        """Turn to the fallback prompt; return the new intent, None where the token was lost."""
         rows = await self._writes.fetch(
             self._censor, claim.id, claim.epoch, claim.worker, attempts, self._redact(error)
         )
-        return rows[0] if rows else None
+        if not rows:
+            return None
+        return "locked" if rows[0]["seed"] is None else Intent(rows[0]["seed"], rows[0]["seeded_at"])
 
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Let tokens go, in one statement; return the answers in the order of the outcomes."""
+        claims = [outcome.claim for outcome in outcomes]
         rows = [_row(outcome, self._redact) for outcome in outcomes]
-        answers = await self._writes.fetch(
-            self._settle, *_fences([outcome.claim for outcome in outcomes]), *map(list, zip(*rows, strict=True))
-        )
-        by_id = {answer["id"]: cast("Answer", answer["answer"]) for answer in answers}
-        return [by_id[outcome.claim.id] for outcome in outcomes]
+        answers = await self._writes.fetch(self._settle, *_fences(claims), *map(list, zip(*rows, strict=True)))
+        by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
+        return [by_fence[claim.fence] for claim in claims]
 
     async def unfinished(self) -> bool:
         """Whether any token is detected or generating."""
@@ -164,22 +203,28 @@ def _fences(claims: Sequence[Claim]) -> tuple[list[UUID], list[int], list[int]]:
 
 
 def _row(outcome: Outcome, redact: Redactor) -> tuple[Any, ...]:
-    """status, image_url, error, prediction_id, attempts, due_in, purchase_over: as settle.sql takes them."""
+    """status, image_url, error, prediction_id, attempts, due_in, purchase_over, seed: as settle.sql takes them."""
+    claim = outcome.claim
     match outcome:
         case Succeeded():
-            return ("uploading", outcome.image_url, None, outcome.prediction_id, outcome.claim.attempts, None, False)
+            return "uploading", outcome.image_url, None, outcome.prediction_id, claim.attempts, None, False, claim.seed
         case Retry():
-            return (
-                "detected", None, redact(outcome.error), outcome.prediction_id,
-                outcome.attempts, outcome.due_in, outcome.purchase_over,
-            )  # fmt: skip
+            wait = (outcome.attempts, outcome.due_in, outcome.purchase_over)
+            return "detected", None, redact(outcome.error), outcome.prediction_id, *wait, claim.seed
         case Failed():
-            return ("failed", None, redact(outcome.error), outcome.prediction_id, outcome.attempts, None, False)
+            return (
+                "failed",
+                None,
+                redact(outcome.error),
+                outcome.prediction_id,
+                outcome.attempts,
+                None,
+                False,
+                claim.seed,
+            )
         case Released():
             reason = redact(outcome.reason) if outcome.reason is not None else None
-            return (
-                "detected", None, reason, outcome.prediction_id,
-                outcome.claim.attempts, outcome.due_in, outcome.purchase_over,
-            )  # fmt: skip
+            wait = (claim.attempts, outcome.due_in, outcome.purchase_over)
+            return "detected", None, reason, outcome.prediction_id, *wait, claim.seed
         case _:
             assert_never(outcome)

@@ -36,6 +36,19 @@ class Claim:
     age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
     asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
 
+    @property
+    def fence(self) -> tuple[UUID, int]:
+        """What no two claims share."""
+        return self.id, self.epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """A prediction that was created for a claim, with its seed."""
+
+    claim: Claim
+    prediction_id: str
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:

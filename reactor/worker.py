@@ -2,7 +2,7 @@
 
     upkeep ─────────── listener, settler, renewals, intake's checks
       └─ attempts ──── one task per token held
-           └─ intake ─ dispatcher, rescue
+           └─ intake ─ dispatcher, rescuer, sweep
 
 Stopping goes from the inside out. The first signal cancels intake: nothing more is claimed. Attempts get the grace,
 then are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep ends last: leases are
@@ -27,8 +27,10 @@ from reactor.dispatcher import Dispatcher
 from reactor.intake import Intake
 from reactor.keeper import Keeper
 from reactor.listener import Listener
+from reactor.rescuer import Rescuer
 from reactor.settler import Settler
 from reactor.store import Store, discover
+from reactor.sweep import Sweep
 from reactor.telemetry import Trouble
 from reactor.wake import Wake
 
@@ -116,8 +118,8 @@ class Worker:
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
         settings, telemetry, wake = self._settings, self._telemetry, self._wake
-        keeper = Keeper(store, telemetry, wake, slots=settings.worker_batch_size, lease=settings.lease_seconds)
-        settler = Settler(store, Trouble(telemetry, "settler"))
+        keeper = Keeper(store, wake, slots=settings.worker_batch_size, lease=settings.lease_seconds)
+        settler = Settler(store, telemetry)
         intake = Intake(store, self._provider, telemetry, wake)
         listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=self._key)
         upkeep.start_soon(settler.run)
@@ -144,19 +146,30 @@ class Worker:
         self, store: Store, keeper: Keeper, attempts: Attempts, *, worker: Callable[[], int], drain: bool
     ) -> None:
         claiming = anyio.Lock()
+        sweep = Sweep(store, self._wake, Trouble(self._telemetry, "sweep"), every=self._settings.poll_interval_seconds)
+        rescuer = Rescuer(
+            store,
+            keeper,
+            self._telemetry,
+            worker=worker,
+            start=attempts.start,
+            claiming=claiming,
+            lease=self._settings.lease_seconds,
+        )
         dispatcher = Dispatcher(
             store,
             keeper,
             self._wake,
-            Trouble(self._telemetry, "dispatcher"),
+            sweep,
+            self._telemetry,
             worker=worker,
             start=attempts.start,
             claiming=claiming,
-            sweep=self._settings.poll_interval_seconds,
         )
         with self._until_stopped():
             async with anyio.create_task_group() as intake:
-                intake.start_soon(keeper.rescue, worker, attempts.start, claiming)
+                intake.start_soon(rescuer.run)
+                intake.start_soon(sweep.run)
                 await (dispatcher.drain() if drain else dispatcher.run())
                 intake.cancel_scope.cancel()
 

@@ -37,6 +37,12 @@ class Log:
                 await self._news.wait()
         return self.of(event, **fields)[times - 1]
 
+    async def idle(self):
+        """Wait until a claim has found less than it could have started: from now on only a wake begins another."""
+        with anyio.fail_after(20):
+            while not any(told["count"] < told["slots"] for told in self.of("tokens.claimed")):
+                await self._news.wait()
+
     @property
     def text(self):
         return json.dumps(self.events, default=str)
@@ -102,9 +108,20 @@ def settings(database, **overrides):
     return Settings.load(_env_file=None, **values)
 
 
+async def refuse(connection, when):
+    """Have a trigger of the host's refuse such updates."""
+    await connection.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN IF {when} THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION refuse();
+        """
+    )
+
+
 @asynccontextmanager
-async def running(database, provider, **overrides):
-    """A worker that listens; stopped, and its tokens handed back, at the end."""
+async def running(database, provider, *, idle=True, **overrides):
+    """A worker that listens and has claimed what there was; stopped, and its tokens handed back, at the end."""
     log = Log()
     given = settings(database, **overrides)
     redact = Redactor(given.secrets())
@@ -112,6 +129,8 @@ async def running(database, provider, **overrides):
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         await log.wait("listener.connected")
+        if idle:
+            await log.idle()
         try:
             yield worker, log
         finally:

@@ -1,6 +1,6 @@
 import anyio
 import pytest
-from doubles import DirectedProvider, running
+from doubles import DirectedProvider, refuse, running
 
 from reactor.database import ConnectionLostError, RowRefusedError
 from reactor.errors import TransientError
@@ -124,10 +124,10 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
     database, provider, make_token, token_row, monkeypatch
 ):
     claim = Store.claim
-    monkeypatch.setattr("reactor.keeper.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
 
-    async def answer_lost(store, slots, worker):
-        if await claim(store, slots, worker):
+    async def answer_lost(store, *arguments):
+        if await claim(store, *arguments):
             monkeypatch.setattr(Store, "claim", claim)
             raise ConnectionLostError("reset by peer")
         return []
@@ -145,7 +145,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
 async def test_a_token_left_by_another_program_is_taken_over_once_a_lease_has_passed(
     database, provider, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.keeper.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
     token_id = await make_token(status="generating")
     async with running(database, provider, lease_seconds=1) as (_, log):
         with anyio.move_on_after(0.5):
@@ -171,14 +171,18 @@ async def test_the_sixth_rescue_fails_the_token(database, provider, connection, 
 async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
     database, provider, connection, make_token, monkeypatch
 ):
-    async def rescues_all_slots(store, slots, worker, **_):
-        return Rescued(claims=await store.claim(slots, worker), failed=[], recovered=0)
+    async def all_slots(_store, slots, _worker, **_):
+        return [None] * slots
+
+    async def rescues(store, abandoned, worker, **_):
+        return [Rescued(claim, "dead", None) for claim in await store.claim(len(abandoned), worker)]
 
     provider.script["wait"] = [hold] * 20
-    monkeypatch.setattr(Store, "rescue", rescues_all_slots)
+    monkeypatch.setattr(Store, "abandoned", all_slots)
+    monkeypatch.setattr(Store, "rescue", rescues)
     for _ in range(20):
         await make_token()
-    async with running(database, provider, worker_batch_size=5) as (_, log):
+    async with running(database, provider, idle=False, worker_batch_size=5) as (_, log):
         await log.wait("token.generation.started", times=5)
         await anyio.wait_all_tasks_blocked()
         held = await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'generating'")
@@ -187,7 +191,7 @@ async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
     assert not log.of("worker.error")
 
 
-@pytest.mark.parametrize("name", ["claim", "rescue", "renew"])
+@pytest.mark.parametrize("name", ["claim", "abandoned", "renew"])
 async def test_a_row_that_the_database_refuses_does_not_end_the_worker(
     database, provider, connection, make_token, monkeypatch, name
 ):
@@ -209,16 +213,86 @@ async def test_a_row_that_the_database_refuses_does_not_end_the_worker(
         await log.wait("token.generation.succeeded")
 
 
-async def test_a_claim_that_a_check_of_the_hosts_refuses_is_told_once_without_the_row(
+async def test_a_locked_row_costs_no_other_its_lease(database, provider, connection, make_token, connect, monkeypatch):
+    provider.script["wait"] = [hold] * 2
+    async with running(database, provider, lease_seconds=3) as (_, log):
+        locked, other = await make_token(), await make_token()
+        await log.wait("token.generation.started", times=2)
+        host = await connect()
+        async with host.transaction():
+            await host.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
+            before = await lease_of(connection, other)
+            renewed = Signal(monkeypatch, "renew")
+            with anyio.fail_after(5):
+                await renewed.returned.wait()
+            after = await lease_of(connection, other)
+
+    assert after > before
+    assert not log.of("token.lease_lost")
+
+
+async def test_a_row_that_cannot_be_renewed_costs_no_other_its_lease(
+    database, provider, connection, make_token, monkeypatch
+):
+    provider.script["wait"] = [hold] * 5
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        tokens = [await make_token() for _ in range(5)]
+        await log.wait("token.generation.started", times=5)
+        await refuse(connection, "NEW.token_id = 3 AND NEW.generation_lease_ends_at > OLD.generation_lease_ends_at")
+        before = [await lease_of(connection, token_id) for token_id in tokens]
+        await log.wait("worker.error", role="keeper")
+        after = [await lease_of(connection, token_id) for token_id in tokens]
+
+    assert [new > old for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]
+    assert not log.of("token.lease_lost")
+
+
+async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_it(
     database, provider, connection, make_token
 ):
-    await connection.execute("ALTER TABLE tokens_s0 ADD CONSTRAINT hosts CHECK (status <> 'generating')")
+    for number in range(3):
+        await make_token(status="generating", generation_epoch=1, generation_worker=7, generation_seed=number)
+    await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 minute'")
+    await refuse(connection, "NEW.token_id = 2")
     async with running(database, provider) as (_, log):
-        await make_token(image_url="https://private.example/")
-        told = await log.wait("worker.error", role="dispatcher")
-        await connection.execute("ALTER TABLE tokens_s0 DROP CONSTRAINT hosts")
-        await log.wait("token.generation.succeeded")
+        await log.wait("token.generation.succeeded", times=2)
 
-    assert "hosts" in told["error_message"]
-    assert "private" not in log.text
-    assert len(log.of("worker.error", role="dispatcher")) == 1
+    assert {told["token_id"] for told in log.of("token.generation.succeeded")} == {1, 3}
+    assert len(log.of("worker.error", role="rescuer", error_type="RaiseError")) == 1
+
+
+async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
+    database, provider, connection, make_token, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    await refuse(connection, "NEW.status <> 'generating'")
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("worker.error", role="settler")
+        looked = Signal(monkeypatch, "abandoned")
+        for _ in range(3):
+            looked.returned = anyio.Event()
+            with anyio.fail_after(5):
+                await looked.returned.wait()
+
+    assert len(provider.asked("wait")) == 1
+    assert not log.of("token.generation.rescued")
+
+
+async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
+    database, provider, connection, make_token, token_row, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    await refuse(connection, "NEW.status <> 'generating'")
+    async with running(database, provider, lease_seconds=1) as (_, log):
+        token_id = await make_token()
+        await log.wait("worker.error", role="settler")
+        await connection.execute("DROP TRIGGER refuse ON tokens_s0")
+        await log.wait("token.generation.succeeded", token_id=token_id)
+
+    assert len(provider.asked("create")) == 1
+    assert (await token_row(token_id))["generation_rescues"] == 0
+
+
+async def lease_of(connection, token_id):
+    return await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0 WHERE token_id = $1", token_id)

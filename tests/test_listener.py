@@ -98,7 +98,7 @@ async def test_a_worker_stops_while_its_listener_is_still_being_proven(database,
     monkeypatch.setattr(Store, "ring", hangs)
     await make_token()
     with anyio.fail_after(5):
-        async with running(database, provider) as (worker, log):
+        async with running(database, provider, idle=False) as (worker, log):
             worker.stop()
             await log.wait("worker.stopped")
 

@@ -163,11 +163,11 @@ async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_dat
 
     async def work(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
-        claims = await connection.fetch(table.query("claim"), 10, 7, 60.0, 0.0)
+        claims = await connection.fetch(table.query("claim"), 10, 7, 60.0, 0.0, [])
         ids = [row["id"] for row in claims]
         settled = await connection.fetch(
             table.query("settle"), ids, [1, 1], [7, 7], ["uploading", "failed"], ["https://x/1", None],
-            [None, "broken"], ["p", "p"], [0, 0], [None, None], [False, False],
+            [None, "broken"], ["p", "p"], [0, 0], [None, None], [False, False], [row["seed"] for row in claims],
         )  # fmt: skip
         counts = dict(await connection.fetch(table.query("count_statuses")))
         return claims, settled, counts
@@ -190,7 +190,10 @@ async def test_what_the_replaced_system_left_keeps_working(empty_database):
 
     async def rescue(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
-        return await connection.fetch(table.query("rescue"), 10, 7, 60.0, 3.0, [], [7, -7], 60.0, 5)
+        seen = await connection.fetch(table.query("abandoned"), 10, 60.0, 3.0, [], [7, -7], 60.0)
+        names = ("id", "epoch", "lease_ends_at", "owner")
+        found = ([row[name] for row in seen] for name in names)
+        return await connection.fetch(table.query("rescue"), *found, 7, 60.0, 5)
 
     (taken,) = await with_connection(empty_database, rescue)
     await migrations.downgrade(empty_database)

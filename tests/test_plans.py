@@ -117,8 +117,8 @@ def sequential(scans):
     return [node for node in scans if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "tokens_s0"]
 
 
-CLAIM = ("claim", BATCH, 7, 60.0, 0.001)
-RESCUE = ("rescue", BATCH, 8, 60.0, 3.0, [], [8, -8], 0.0, 5)
+CLAIM = ("claim", BATCH, 7, 60.0, 0.001, [])
+ABANDONED = ("abandoned", BATCH, 60.0, 3.0, [], [8, -8], 0.0)
 
 
 @pytest.mark.parametrize(
@@ -153,22 +153,26 @@ async def test_a_claim_reads_no_token_where_the_gate_lets_none_through(full, gat
 
 @pytest.mark.parametrize("shape", ["fresh", "unknown", "retries", "done"])
 async def test_a_rescue_reads_nothing_where_nothing_is_held(full, shape):
-    scans = await explained(await full(shape), *RESCUE)
+    scans = await explained(await full(shape), *ABANDONED)
 
     assert not sequential(scans)
     assert HELD in indexes(scans)
     assert touched(scans) == 0
 
 
-async def test_a_rescue_reads_up_to_the_tokens_that_fill_its_slots(full):
-    connection = await full("held")
-    await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 second'")
+@pytest.mark.parametrize("shape", ["fresh", "unknown", "retries", "done"])
+async def test_a_rescue_reads_what_is_held_and_no_more(full, shape):
+    connection = await full(shape)
+    await connection.execute(
+        "UPDATE tokens_s0 SET status = 'generating', generation_worker = 1, generation_due_at = NULL,"
+        " generation_lease_ends_at = now() - interval '1 second' WHERE token_id <= 300"
+    )
 
-    scans = await explained(connection, *RESCUE)
+    scans = await explained(connection, *ABANDONED)
 
     assert not sequential(scans)
     assert HELD in indexes(scans)
-    assert touched(scans) <= 3 * BATCH
+    assert touched(scans) <= 2 * 300
 
 
 @pytest.mark.parametrize(
@@ -192,11 +196,12 @@ async def test_whether_anything_is_unfinished_costs_one_row(full, shape):
 
 
 REST = {
-    "renew": [60.0],
-    "record": [["p"] * BATCH],
+    "renew": [[7] * BATCH, 60.0],
+    "record": [[7] * BATCH, ["p"] * BATCH, [5] * BATCH],
+    "rescue": [[None] * BATCH, ["dead"] * BATCH, 8, 60.0, 5],
     "settle": [
-        ["uploading"] * BATCH, ["https://x"] * BATCH, [None] * BATCH, ["p"] * BATCH, [0] * BATCH, [None] * BATCH,
-        [False] * BATCH,
+        [7] * BATCH, ["uploading"] * BATCH, ["https://x"] * BATCH, [None] * BATCH, ["p"] * BATCH, [0] * BATCH,
+        [None] * BATCH, [False] * BATCH, [5] * BATCH,
     ],
 }  # fmt: skip
 
@@ -211,7 +216,7 @@ async def test_a_write_reads_its_own_rows(full, name, statistics):
         row["id"] for row in await connection.fetch(f"SELECT id FROM tokens_s0 WHERE token_id % 1000 = 0 LIMIT {BATCH}")
     ]
 
-    scans = await explained(connection, name, ids, [1] * BATCH, [7] * BATCH, *REST[name])
+    scans = await explained(connection, name, ids, [1] * BATCH, *REST[name])
 
     assert not sequential(scans)
     assert indexes(scans) <= {KEY, HELD}
@@ -224,7 +229,7 @@ async def test_renewals_are_hot_updates(connection, ask):
         "INSERT INTO tokens_s0 (status) SELECT 'ready' FROM generate_series(1, 2000);"
         "INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 50)"
     )
-    claims = await ask("claim", 50, 7, 60.0, 0.0)
+    claims = await ask("claim", 50, 7, 60.0, 0.0, [])
     fences = [row["id"] for row in claims], [row["epoch"] for row in claims], [7] * 50
 
     async def updates():

@@ -11,8 +11,8 @@ UNLIMITED = 0.0
 
 @pytest.fixture
 def claim(ask):
-    async def claim(slots=100, *, worker=WORKER, lease=60.0, create_interval=UNLIMITED, **on):
-        return await ask("claim", slots, worker, lease, create_interval, **on)
+    async def claim(slots=100, *, worker=WORKER, lease=60.0, create_interval=UNLIMITED, passed_over=(), **on):
+        return await ask("claim", slots, worker, lease, create_interval, list(passed_over), **on)
 
     return claim
 
@@ -428,3 +428,31 @@ async def test_after_a_claim_that_spent_the_rate_limit_the_next_is_due_an_interv
     await claim(create_interval=create_interval)
 
     assert await next_due(create_interval) == pytest.approx(create_interval, abs=0.3)
+
+
+@pytest.mark.parametrize("due", [False, True])
+async def test_tokens_that_are_passed_over_are_not_claimed(connection, ask, claim, make_token, token_row, due):
+    when = {"generation_due_at": await connection.fetchval("SELECT now()")} if due else {}
+    tokens = [await token_row(await make_token(**when)) for _ in range(3)]
+    refused = [tokens[0]["id"]]
+
+    first = await ask("first", []), await ask("first", refused)
+    rows = await claim(passed_over=refused)
+
+    assert [row["token_id"] for (row,) in first] == [1, 2]
+    assert sorted(row["token_id"] for row in rows) == [2, 3]
+
+
+async def test_what_a_claim_would_take_first_is_a_due_retry(connection, ask, make_token):
+    now = await connection.fetchval("SELECT now()")
+    await make_token()
+    await make_token(generation_due_at=now.replace(year=now.year + 1))
+    due = await make_token(generation_due_at=now)
+
+    (row,) = await ask("first", [])
+
+    assert row["token_id"] == due
+
+
+async def test_where_nothing_is_due_nothing_comes_first(ask):
+    assert await ask("first", []) == []

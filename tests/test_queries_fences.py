@@ -1,6 +1,5 @@
 import uuid
 
-import anyio
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -15,7 +14,7 @@ def claim(ask, make_token):
     async def claim(count=1, **columns):
         for _ in range(count):
             await make_token(**columns)
-        rows = await ask("claim", count, WORKER, 60.0, 0.0)
+        rows = await ask("claim", count, WORKER, 60.0, 0.0, [])
         return sorted(rows, key=lambda row: row["id"])
 
     return claim
@@ -40,8 +39,9 @@ def detected(due_in=2.0, *, error="boom", prediction_id=None, attempts=1, over=F
 @pytest.fixture
 def settle(ask):
     async def settle(claims, *outcomes, **on):
-        rows = await ask("settle", *fences(claims), *map(list, zip(*outcomes, strict=True)), **on)
-        answers = dict(rows)
+        told = map(list, zip(*outcomes, strict=True))
+        rows = await ask("settle", *fences(claims), *told, [row["seed"] for row in claims], **on)
+        answers = {row["id"]: row["answer"] for row in rows}
         return [answers[row["id"]] for row in claims]
 
     return settle
@@ -58,15 +58,21 @@ def all_tokens(connection):
 # The fence: id, status, epoch and worker. What was lost is left as it is.
 
 CALLS = {
-    "renew": lambda fence: ("renew", *fence, 3600.0),
-    "record": lambda fence: ("record", *fence, ["another"]),
-    "settle": lambda fence: ("settle", *fence, *([value] for value in uploading("https://z"))),
-    "censor": lambda fence: ("censor", *(value for (value,) in fence), 1, "rejected"),
+    "renew": lambda fence, _: ("renew", *fence, 3600.0),
+    "record": lambda fence, seed: ("record", *fence, ["another"], [seed]),
+    "settle": lambda fence, seed: ("settle", *fence, *([value] for value in uploading("https://z")), [seed]),
+    "censor": lambda fence, _: ("censor", *(value for (value,) in fence), 1, "rejected"),
 }
 
 
-def won(name, rows):
-    return rows[0]["answer"] == "won" if name == "settle" else bool(rows)
+def answer(name, rows):
+    """What a statement says of its only token: won, locked, lost or already."""
+    if name == "settle":
+        return rows[0]["answer"]
+    if not rows:
+        return "lost"
+    taken = {"renew": "renewed", "record": "recorded", "censor": "seed"}[name]
+    return "won" if rows[0][taken] not in {None, False} else "locked"
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -74,10 +80,10 @@ async def test_a_holder_writes_its_own_row_and_no_other(ask, claim, all_tokens, 
     mine, other = await claim(2)
     before = {row["id"]: row for row in await all_tokens()}
 
-    rows = await ask(*CALLS[name](fences([mine])))
+    rows = await ask(*CALLS[name](fences([mine]), mine["seed"]))
 
     after = {row["id"]: row for row in await all_tokens()}
-    assert won(name, rows)
+    assert answer(name, rows) == "won"
     assert after[mine["id"]] != before[mine["id"]]
     assert after[other["id"]] == before[other["id"]]
 
@@ -101,22 +107,22 @@ async def test_a_holder_that_lost_its_token_writes_nothing(connection, ask, clai
     await connection.execute(f"UPDATE tokens_s0 SET {change}")
     before = await all_tokens()
 
-    rows = await ask(*CALLS[name](fences(claims)))
+    rows = await ask(*CALLS[name](fences(claims), claims[0]["seed"]))
 
-    assert not won(name, rows)
+    assert answer(name, rows) == "lost"
     assert await all_tokens() == before
 
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_token_that_is_gone_is_lost(ask, all_tokens, name):
-    rows = await ask(*CALLS[name](([uuid.uuid4()], [1], [WORKER])))
+    rows = await ask(*CALLS[name](([uuid.uuid4()], [1], [WORKER]), 5))
 
-    assert rows == [] or rows[0]["answer"] == "lost"
+    assert answer(name, rows) == "lost"
 
 
 @pytest.mark.parametrize("name", ["renew", "record", "settle"])
 async def test_nothing_to_write_is_nothing_written(ask, name):
-    empty = {"renew": ([], [], [], 1.0), "record": ([],) * 4, "settle": ([],) * 10}[name]
+    empty = {"renew": ([], [], [], 1.0), "record": ([],) * 5, "settle": ([],) * 11}[name]
 
     assert await ask(name, *empty) == []
 
@@ -142,10 +148,12 @@ async def test_each_prediction_is_recorded_with_its_token_and_again(connection, 
     claims = await claim(3)
     bought = [f"prediction {row['token_id']}" for row in claims]
 
-    first = await ask("record", *fences(claims), bought)
-    again = await ask("record", *fences(claims), bought)
+    seeds = [row["seed"] for row in claims]
 
-    assert {row["id"] for row in first} == {row["id"] for row in again} == {row["id"] for row in claims}
+    first = await ask("record", *fences(claims), bought, seeds)
+    again = await ask("record", *fences(claims), bought, seeds)
+
+    assert dict(first) == dict(again) == {row["id"]: True for row in claims}
     rows = await connection.fetch("SELECT token_id, generation_prediction_id FROM tokens_s0")
     assert all(row["generation_prediction_id"] == f"prediction {row['token_id']}" for row in rows)
 
@@ -155,7 +163,7 @@ async def test_each_prediction_is_recorded_with_its_token_and_again(connection, 
 
 async def test_turning_to_the_fallback_prompt_makes_a_new_intent_once(ask, claim, token_row):
     (held,) = await claim()
-    await ask("record", *fences([held]), ["rejected"])
+    await ask("record", *fences([held]), ["rejected"], [held["seed"]])
     call = ("censor", held["id"], held["epoch"], WORKER, 1, "NSFW")
 
     (first,) = await ask(*call)
@@ -172,12 +180,39 @@ async def test_turning_to_the_fallback_prompt_makes_a_new_intent_once(ask, claim
 async def test_a_repeat_keeps_what_was_bought_with_the_fallback_prompt(ask, claim, token_row):
     (held,) = await claim()
     call = ("censor", held["id"], held["epoch"], WORKER, 1, "NSFW")
-    await ask(*call)
-    await ask("record", *fences([held]), ["censored"])
+    (intent,) = await ask(*call)
+    await ask("record", *fences([held]), ["censored"], [intent["seed"]])
 
     await ask(*call)
 
     assert (await token_row(held["token_id"]))["generation_prediction_id"] == "censored"
+
+
+async def test_what_the_rejected_prompt_bought_is_not_recorded_over_the_new_intent(ask, claim, token_row):
+    (held,) = await claim()
+    await ask("censor", held["id"], held["epoch"], WORKER, 1, "NSFW")
+
+    rows = await ask("record", *fences([held]), ["rejected"], [held["seed"]])
+
+    assert answer("record", rows) == "lost"
+    assert (await token_row(held["token_id"]))["generation_prediction_id"] is None
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_release_that_does_not_know_of_the_fallback_leaves_its_intent_alone(
+    ask, claim, settle, token_row, over
+):
+    (held,) = await claim()
+    (intent,) = await ask("censor", held["id"], held["epoch"], WORKER, 1, "NSFW")
+    release = detected(0.0, error=None, prediction_id="rejected", attempts=0, over=over)
+
+    first, again = await settle([held], release), await settle([held], release)
+
+    row = await token_row(held["token_id"])
+    assert (first, again) == (["won"], ["already"])
+    assert (row["status"], row["generation_censored"], row["generation_attempts"]) == ("detected", True, 1)
+    assert (row["generation_seed"], row["generation_seeded_at"]) == tuple(intent)
+    assert row["generation_prediction_id"] is None
 
 
 # Settle.
@@ -211,7 +246,7 @@ async def test_failure_leaves_its_reason_and_the_old_image(claim, settle, token_
 
 async def test_a_retry_is_due_in_time_and_keeps_its_purchase(connection, ask, claim, settle, token_row):
     (held,) = await claim()
-    await ask("record", *fences([held]), ["bought"])
+    await ask("record", *fences([held]), ["bought"], [held["seed"]])
 
     await settle([held], detected(30.0, error="boom", attempts=1))
 
@@ -291,7 +326,7 @@ async def test_another_outcome_for_a_settled_token_is_lost(claim, settle, first,
 async def test_a_repeat_for_a_token_that_was_claimed_again_is_lost(ask, claim, settle):
     claims = await claim()
     await settle(claims, detected(0.0))
-    await ask("claim", 1, WORKER, 60.0, 0.0)
+    await ask("claim", 1, WORKER, 60.0, 0.0, [])
 
     assert await settle(claims, detected(0.0)) == ["lost"]
 
@@ -299,8 +334,8 @@ async def test_a_repeat_for_a_token_that_was_claimed_again_is_lost(ask, claim, s
 async def test_a_repeat_for_a_token_that_another_worker_has_ended_since_is_lost(connection, ask, claim, settle):
     claims = await claim()
     await settle(claims, detected(0.0, attempts=0))
-    (row,) = await ask("claim", 1, 8, 60.0, 0.0)
-    await ask("settle", [row["id"]], [row["epoch"]], [8], *([value] for value in uploading()))
+    (row,) = await ask("claim", 1, 8, 60.0, 0.0, [])
+    await ask("settle", [row["id"]], [row["epoch"]], [8], *([value] for value in uploading()), [row["seed"]])
 
     assert await settle(claims, detected(0.0, attempts=0)) == ["lost"]
 
@@ -313,40 +348,75 @@ async def test_a_settle_after_an_operator_has_intervened_is_lost(connection, cla
     assert await settle(claims, detected(0.0, attempts=0)) == ["lost"]
 
 
-async def test_a_repeat_that_overtakes_a_settle_in_flight_is_told_as_such(
-    connection, claim, settle, connect, until_blocked
-):
-    claims = await claim(2)
-    other, answers = await connect(), []
+async def test_two_outcomes_of_one_token_are_each_held_against_their_own_claim(ask, claim, settle):
+    (first,) = await claim()
+    await settle([first], detected(0.0))
+    (second,) = await ask("claim", 1, WORKER, 60.0, 0.0, [])
+    told = map(list, zip(uploading("https://x/stale"), detected(), strict=True))
 
-    async def repeat():
-        answers.extend(await settle(claims, uploading("https://x/1"), failed(), on=other))
+    rows = await ask("settle", *fences([first, second]), *told, [first["seed"], second["seed"]])
 
-    async with anyio.create_task_group() as group, connection.transaction():
-        await settle(claims, uploading("https://x/1"), failed())
-        group.start_soon(repeat)
-        await until_blocked(other)
-
-    assert answers == ["already", "already"]
+    assert {row["epoch"]: row["answer"] for row in rows} == {1: "lost", 2: "won"}
 
 
-# Rows are locked in the order of their keys, whatever the order of the arguments.
+# A row that somebody else has locked is passed over, told as such, and holds up no other.
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_locked_row_is_told_as_such_and_not_written(connection, ask, claim, connect, all_tokens, name):
+    (held,) = await claim()
+    before, other = await all_tokens(), await connect()
+    call = CALLS[name](fences([held]), held["seed"])
+
+    async with connection.transaction():
+        await connection.execute("SELECT FROM tokens_s0 FOR UPDATE")
+        while_locked = await ask(*call, on=other)
+    unchanged = await all_tokens() == before
+
+    assert answer(name, while_locked) == "locked"
+    assert unchanged
+    assert answer(name, await ask(*call, on=other)) == "won"
 
 
 @pytest.mark.parametrize("name", ["renew", "record", "settle"])
-async def test_a_batch_that_waits_for_a_row_holds_none_behind_it(connection, ask, claim, connect, until_blocked, name):
-    claims = (await claim(5))[::-1]
+async def test_a_locked_row_holds_up_no_other_of_its_batch(connection, ask, claim, connect, name):
+    claims, other = await claim(3), await connect()
+    seeds = [row["seed"] for row in claims]
     rest = {
         "renew": [60.0],
-        "record": [["p"] * 5],
-        "settle": list(map(list, zip(*[failed()] * 5, strict=True))),
+        "record": [["p"] * 3, seeds],
+        "settle": [*map(list, zip(*[uploading()] * 3, strict=True)), seeds],
     }[name]
-    other, watch = await connect(), await connect()
 
-    async with anyio.create_task_group() as group, connection.transaction():
-        await connection.execute("SELECT FROM tokens_s0 WHERE id = $1 FOR UPDATE", claims[-1]["id"])
-        group.start_soon(lambda: ask(name, *fences(claims), *rest, on=other))
-        await until_blocked(other)
-        free = await watch.fetch("SELECT id FROM tokens_s0 ORDER BY id FOR UPDATE SKIP LOCKED")
+    async with connection.transaction():
+        await connection.execute("SELECT FROM tokens_s0 WHERE id = $1 FOR UPDATE", claims[1]["id"])
+        rows = await ask(name, *fences(claims), *rest, on=other)
 
-    assert [row["id"] for row in free] == [row["id"] for row in claims[-2::-1]]
+    told = {row["id"]: answer(name, [row]) for row in rows}
+    assert [told[row["id"]] for row in claims] == ["won", "locked", "won"]
+
+
+async def test_a_repeat_that_overtakes_a_settle_in_flight_waits_for_what_becomes_of_it(
+    connection, claim, settle, connect
+):
+    claims, other = await claim(2), await connect()
+    outcomes = uploading("https://x/1"), failed()
+
+    async with connection.transaction():
+        await settle(claims, *outcomes)
+        meanwhile = await settle(claims, *outcomes, on=other)
+
+    assert meanwhile == ["locked", "locked"]
+    assert await settle(claims, *outcomes, on=other) == ["already", "already"]
+
+
+async def test_a_token_that_was_lost_is_told_as_lost_even_where_it_is_locked(connection, ask, claim, connect):
+    (held,) = await claim()
+    other = await connect()
+    await connection.execute("UPDATE tokens_s0 SET generation_epoch = 9")
+
+    async with connection.transaction():
+        await connection.execute("SELECT FROM tokens_s0 FOR UPDATE")
+        told = [answer(name, await ask(*call(fences([held]), held["seed"]), on=other)) for name, call in CALLS.items()]
+
+    assert told == ["lost"] * 4

@@ -8,14 +8,35 @@ STARTED = "pg_postmaster_start_time()"
 
 
 @pytest.fixture
-def rescue(connection, table):
-    """Take tokens over; as if the server had been running for so long."""
+def abandoned(connection, table):
+    """Look for abandoned tokens; as if the server had been running for so long."""
 
-    async def rescue(slots=100, *, held=(), own=(US, -US), uptime=0.0, most=5, server_up="1 hour", on=connection):
-        text = table.query("rescue")
+    async def abandoned(slots=100, *, held=(), own=(US, -US), uptime=0.0, server_up="1 hour", on=connection):
+        text = table.query("abandoned")
         assert text.count(STARTED) == 1
         text = text.replace(STARTED, f"(clock_timestamp() - interval '{server_up}')")
-        return await on.fetch(text, slots, US, LEASE, RENEWED_EVERY, list(held), list(own), uptime, most)
+        return await on.fetch(text, slots, LEASE, RENEWED_EVERY, list(held), list(own), uptime)
+
+    return abandoned
+
+
+@pytest.fixture
+def take(ask):
+    """Take over what was seen."""
+
+    async def take(seen, *, most=5, **on):
+        names = ("id", "epoch", "lease_ends_at", "owner")
+        return await ask("rescue", *([row[name] for row in seen] for name in names), US, LEASE, most, **on)
+
+    return take
+
+
+@pytest.fixture
+def rescue(abandoned, take):
+    """Look, and take over what was found."""
+
+    async def rescue(slots=100, *, most=5, **how):
+        return await take(await abandoned(slots, **how), most=most)
 
     return rescue
 
@@ -148,7 +169,7 @@ async def test_after_a_restart_nobody_is_rescued_for_ten_seconds(rescue, make_he
 
 
 async def test_the_restart_is_the_servers_own(connection, table):
-    assert STARTED in table.query("rescue")
+    assert STARTED in table.query("abandoned")
     assert await connection.fetchval(f"SELECT {STARTED} <= now()")
 
 
@@ -224,15 +245,54 @@ async def test_no_more_than_the_slots_are_taken(rescue, make_held):
     assert taken == [2, 2, 1, 0]
 
 
-async def test_locked_tokens_are_skipped(connection, rescue, make_held, connect):
+async def test_locked_tokens_are_skipped(connection, abandoned, take, make_held, connect):
     locked, free = await make_held(), await make_held()
     other = await connect()
 
     async with connection.transaction():
         await connection.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
-        rows = await rescue(on=other)
+        rows = await take(await abandoned(), on=other)
 
     assert [row["token_id"] for row in rows] == [free]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "generation_lease_ends_at = generation_lease_ends_at + interval '1 minute'",
+        "generation_lease_ends_at = NULL",
+        "generation_epoch = generation_epoch + 1",
+        "status = 'uploading', image_url = 'https://x'",
+    ],
+)
+async def test_a_holder_that_shows_itself_after_the_look_is_not_dead(
+    connection, abandoned, take, make_held, token_row, change
+):
+    token_id = await make_held()
+    seen = await abandoned()
+    await connection.execute(f"UPDATE tokens_s0 SET {change}")
+    before = await token_row(token_id)
+
+    assert await take(seen) == []
+    assert await token_row(token_id) == before
+
+
+async def test_two_that_look_at_once_take_a_token_once(abandoned, take, make_held):
+    await make_held()
+    first, second = await abandoned(), await abandoned()
+
+    taken = [len(await take(seen)) for seen in (first, second)]
+
+    assert taken == [1, 0]
+
+
+async def test_workers_that_look_at_once_do_not_all_go_for_the_same_tokens(abandoned, make_held):
+    for _ in range(20):
+        await make_held()
+
+    looks = {frozenset(row["id"] for row in await abandoned(5)) for _ in range(8)}
+
+    assert len(looks) > 1
 
 
 async def test_a_rescue_is_not_repeated(rescue, make_held):

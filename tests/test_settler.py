@@ -1,8 +1,9 @@
 import anyio
 import pytest
-from doubles import DirectedProvider, running
+from doubles import DirectedProvider, refuse, running
 
 from reactor.database import ConnectionLostError, RolledBackError
+from reactor.errors import ContentPolicyError
 from reactor.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -11,6 +12,17 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def provider():
     return DirectedProvider()
+
+
+def hold(provider, times=1):
+    """Hold that many generations until the gate is opened."""
+    gate = anyio.Event()
+
+    async def held(_argument):
+        await gate.wait()
+
+    provider.script["wait"] += [held] * times
+    return gate
 
 
 def failing_once(monkeypatch, name, error, *, after):
@@ -81,16 +93,15 @@ async def test_what_ends_during_a_flush_is_written_together_in_the_next(database
     assert batches == [1, 20]
 
 
+@pytest.mark.parametrize("how", ["check", "trigger"])
 async def test_one_row_that_refuses_its_result_does_not_hold_up_the_others(
-    database, provider, connection, make_token, token_row
+    database, provider, connection, make_token, token_row, how
 ):
-    await connection.execute("ALTER TABLE tokens_s0 ADD CHECK (token_id <> 3 OR image_url IS NULL)")
-    gate = anyio.Event()
-
-    async def together(_argument):
-        await gate.wait()
-
-    provider.script["wait"] = [together] * 5
+    if how == "check":
+        await connection.execute("ALTER TABLE tokens_s0 ADD CHECK (token_id <> 3 OR image_url IS NULL)")
+    else:
+        await refuse(connection, "NEW.token_id = 3 AND NEW.status = 'uploading'")
+    gate = hold(provider, 5)
     async with running(database, provider) as (_, log):
         for _ in range(5):
             await make_token()
@@ -99,32 +110,129 @@ async def test_one_row_that_refuses_its_result_does_not_hold_up_the_others(
         await log.wait("token.generation.succeeded", times=4)
         await log.wait("token.generation.failed", token_id=3)
 
-    row = await token_row(3)
-    assert row["generation_error"] == "The database refused the result (CheckViolationError)"
+    kind = {"check": "CheckViolationError", "trigger": "RaiseError"}[how]
+    assert (await token_row(3))["generation_error"] == f"The database refused the result ({kind})"
+    assert len(log.of("worker.error", role="settler", token_id=3)) == 1
 
 
 async def test_a_write_is_abandoned_where_the_database_refuses_even_the_failure(
     database, provider, connection, make_token, token_row
 ):
     await connection.execute("ALTER TABLE tokens_s0 ADD CHECK (token_id <> 1 OR status IN ('detected', 'generating'))")
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, worker_batch_size=1) as (_, log):
         await make_token()
         await make_token()
+        await log.wait("worker.error", role="settler", token_id=1)
         await log.wait("token.generation.succeeded", token_id=2)
-        await log.wait("token.lease_lost", token_id=1)
 
     assert (await token_row(1))["status"] == "generating"
+
+
+async def test_a_locked_row_holds_up_no_other_and_is_written_once_it_is_free(
+    database, provider, make_token, connect, token_row
+):
+    gate = hold(provider, 2)
+    async with running(database, provider) as (_, log):
+        locked, other = await make_token(), await make_token()
+        await log.wait("token.generation.started", times=2)
+        host = await connect()
+        async with host.transaction():
+            await host.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
+            gate.set()
+            with anyio.fail_after(1.5):  # a lock is waited for up to 2 s
+                await log.wait("token.generation.succeeded", token_id=other)
+            assert not log.of("token.generation.succeeded", token_id=locked)
+        await log.wait("token.generation.succeeded", token_id=locked)
+
+    assert not log.of("worker.error")
+
+
+async def test_a_fallback_waits_for_a_locked_row_and_holds_up_no_other(
+    database, provider, make_token, connect, token_row
+):
+    gate, locked = anyio.Event(), 1
+
+    async def rejected(_argument):
+        await gate.wait()
+        raise ContentPolicyError("NSFW")
+
+    provider.script["wait"] = [rejected]
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.create_sent")
+        host = await connect()
+        async with host.transaction():
+            await host.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
+            gate.set()
+            await make_token()
+            with anyio.fail_after(1.5):
+                await log.wait("token.generation.succeeded", token_id=2)
+        await log.wait("token.generation.succeeded", token_id=locked)
+
+    assert (await token_row(locked))["generation_censored"]
+
+
+async def test_the_rejected_prediction_is_not_recorded_again_once_the_fallback_is_in_use(
+    database, provider, make_token, token_row, monkeypatch
+):
+    record, asked, censored, recorded = Store.record, anyio.Event(), anyio.Event(), []
+
+    async def recorded_later(store, bought):
+        recorded.extend(each.prediction_id for each in bought)
+        return await record(store, bought)
+
+    async def reset(_store, _bought):
+        monkeypatch.setattr(Store, "record", recorded_later)
+        asked.set()
+        await censored.wait()
+        raise ConnectionLostError("reset by peer")
+
+    async def rejected(_argument):
+        await asked.wait()
+        raise ContentPolicyError("NSFW")
+
+    async def second(_argument):
+        censored.set()
+
+    monkeypatch.setattr(Store, "record", reset)
+    provider.script["wait"] = [rejected]
+    provider.script["create"] = [None, second]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert "prediction1" not in recorded
+    assert (await token_row(token_id))["generation_prediction_id"] == "prediction2"
+
+
+async def test_a_settle_under_way_when_the_grace_ends_is_still_told(
+    database, provider, make_token, token_row, monkeypatch
+):
+    settle, asked, stopped = Store.settle, anyio.Event(), anyio.Event()
+
+    async def slow(store, outcomes):
+        asked.set()
+        await stopped.wait()
+        return await settle(store, outcomes)
+
+    monkeypatch.setattr(Store, "settle", slow)
+    async with running(database, provider) as (worker, log):
+        token_id = await make_token()
+        with anyio.fail_after(5):
+            await asked.wait()
+        worker.stop_now()
+        await anyio.wait_all_tasks_blocked()
+        stopped.set()
+        await log.wait("worker.stopped")
+
+    assert (await token_row(token_id))["status"] == "uploading"
+    assert log.of("token.generation.succeeded", token_id=token_id)
 
 
 async def test_a_token_set_by_hand_while_it_is_generated_keeps_what_the_hand_wrote(
     database, provider, connection, make_token, token_row
 ):
-    gate = anyio.Event()
-
-    async def hold(_argument):
-        await gate.wait()
-
-    provider.script["wait"] = [hold]
+    gate = hold(provider)
     async with running(database, provider) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.started")
@@ -137,12 +245,7 @@ async def test_a_token_set_by_hand_while_it_is_generated_keeps_what_the_hand_wro
 
 
 async def test_a_token_deleted_while_it_is_generated_is_dropped(database, provider, connection, make_token):
-    gate = anyio.Event()
-
-    async def hold(_argument):
-        await gate.wait()
-
-    provider.script["wait"] = [hold]
+    gate = hold(provider)
     async with running(database, provider) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.started")

@@ -205,15 +205,15 @@ async def test_above_two_hundred_tokens_a_number_stands_for_their_ids(connection
 async def test_claims_renewals_and_records_are_silent_and_settling_tells(rung, ask, make_tokens):
     await make_tokens(3, status="detected")
 
-    claims = sorted(await ask("claim", 10, 7, 60.0, 0.1), key=lambda row: row["token_id"])
+    claims = sorted(await ask("claim", 10, 7, 60.0, 0.1, []), key=lambda row: row["token_id"])
     fences = [[row["id"] for row in claims], [1, 1, 1], [7, 7, 7]]
     await ask("renew", *fences, 60.0)
-    await ask("record", *fences, ["a", "b", "c"])
+    await ask("record", *fences, ["a", "b", "c"], [row["seed"] for row in claims])
     await ask("censor", fences[0][0], 1, 7, 1, "rejected")
     silent = await rung()
     await ask(
         "settle", *fences, ["uploading", "uploading", "failed"], ["https://x", "https://y", None],
-        [None, None, "no"], [None] * 3, [0] * 3, [None] * 3, [False] * 3,
+        [None, None, "no"], [None] * 3, [0] * 3, [None] * 3, [False] * 3, [row["seed"] for row in claims],
     )  # fmt: skip
 
     assert silent == []
@@ -222,12 +222,11 @@ async def test_claims_renewals_and_records_are_silent_and_settling_tells(rung, a
 
 async def test_a_retry_is_silent_and_a_release_wakes(rung, ask, make_tokens):
     await make_tokens(2, status="detected")
-    first, second = [row["id"] for row in await ask("claim", 10, 7, 60.0, 0.0)]
+    first, second = await ask("claim", 10, 7, 60.0, 0.0, [])
 
-    async def back(key, due_in):
-        await ask(
-            "settle", [key], [1], [7], ["detected"], [None], ["boom"], [None], [1], [due_in], [False],
-        )  # fmt: skip
+    async def back(row, due_in):
+        outcome = ["detected"], [None], ["boom"], [None], [1], [due_in], [False]
+        await ask("settle", [row["id"]], [1], [7], *outcome, [row["seed"]])
         return await rung()
 
     assert await back(first, 2.0) == []

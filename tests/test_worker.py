@@ -179,10 +179,8 @@ async def test_a_gate_closed_for_a_refused_api_token_opens_once_it_is_accepted(
 async def test_a_gate_that_an_operator_closed_stays_closed(database, provider, connection, make_token):
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity', reason = 'maintenance'")
     await make_token()
-    async with running(database, provider, poll_interval_seconds=0.1):
-        await anyio.wait_all_tasks_blocked()
-        for _ in range(3):
-            await anyio.sleep(0.1)
+    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+        await log.wait("tokens.claimed", times=4, count=0)
 
     assert provider.calls == []
 
@@ -210,6 +208,16 @@ async def test_a_rate_limit_waits_as_long_as_the_provider_says_and_counts_nothin
         await log.wait("token.generation.succeeded")
 
     assert (await token_row(token_id))["generation_attempts"] == 0
+
+
+async def test_a_rate_limit_in_the_second_attempt_is_told_as_that_of_the_second(database, provider, make_token):
+    provider.script["create"] = [TransientError("x", retry_after=0.0), RateLimitedError("y", retry_after=0.05)]
+    async with running(database, provider) as (_, log):
+        await make_token()
+        first = await log.wait("token.generation.retry", error_type="TransientError")
+        second = await log.wait("token.generation.retry", error_type="RateLimitedError")
+
+    assert (first["attempt"], second["attempt"]) == (1, 2)
 
 
 async def test_a_permanent_error_fails_at_once(database, provider, make_token, token_row):

@@ -3,6 +3,7 @@
 -- $2 worker           bigint            the claimer's key
 -- $3 lease            double precision  seconds
 -- $4 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
+-- $5 passed_over      uuid[]            tokens that the table refuses to let us claim
 -- Returns one row per claimed token, in mint order: what an attempt needs.
 -- Leans on the two partial indexes WHERE status = 'detected'. Retries are compared with now(): by the
 -- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
@@ -24,6 +25,7 @@ retries AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
+    AND {key} <> ALL ($5::uuid[])
   ORDER BY generation_due_at
   LIMIT coalesce((SELECT slots FROM gate), 0)
   FOR NO KEY UPDATE SKIP LOCKED
@@ -32,6 +34,7 @@ fresh AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND {key} <> ALL ($5::uuid[])
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - (SELECT count(*) FROM retries)
   FOR NO KEY UPDATE SKIP LOCKED

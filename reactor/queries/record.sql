@@ -3,11 +3,14 @@
 -- $2 epochs          bigint[]  in the order of $1
 -- $3 keys            bigint[]  worker keys, in the order of $1
 -- $4 prediction_ids  text[]    in the order of $1
--- Returns the ids that took it; the others were lost. Run again it does the same.
--- Leans on the primary key. Rows are locked in key order, as by a settle and a renewal, so that they cannot deadlock.
+-- $5 seeds           integer[] that it was bought with, in the order of $1
+-- Returns id and recorded; false: locked by somebody else for now. The others were lost, or have turned to the fallback
+-- prompt. Run again it does the same.
+-- Leans on the primary key.
 WITH bought AS (
-  SELECT id, epoch, worker, prediction_id
-  FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[]) AS given (id, epoch, worker, prediction_id)
+  SELECT id, epoch, worker, prediction_id, seed
+  FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[])
+    AS given (id, epoch, worker, prediction_id, seed)
 ),
 held AS (
   SELECT token.{key} AS key
@@ -17,11 +20,27 @@ held AS (
     AND token.status = {generating}
     AND token.generation_epoch = bought.epoch
     AND token.generation_worker = bought.worker
+    AND token.generation_seed = bought.seed
   ORDER BY token.{key}
-  FOR NO KEY UPDATE OF token
+  FOR NO KEY UPDATE OF token SKIP LOCKED
+),
+recorded AS (
+  UPDATE {table} AS token
+  SET generation_prediction_id = bought.prediction_id
+  FROM bought
+  WHERE token.{key} = ANY (ARRAY(SELECT key FROM held)) AND token.{key} = bought.id
+  RETURNING token.{key} AS key
 )
-UPDATE {table} AS token
-SET generation_prediction_id = bought.prediction_id
+SELECT bought.id, recorded.key IS NOT NULL AS recorded
 FROM bought
-WHERE token.{key} = ANY (ARRAY(SELECT key FROM held)) AND token.{key} = bought.id
-RETURNING token.{key} AS id;
+LEFT JOIN recorded ON recorded.key = bought.id
+WHERE recorded.key IS NOT NULL
+  OR (
+    SELECT
+      status = {generating}
+      AND generation_epoch = bought.epoch
+      AND generation_worker = bought.worker
+      AND generation_seed = bought.seed
+    FROM {table}
+    WHERE {key} = bought.id
+  );

@@ -9,15 +9,18 @@
 -- $8 attempts        integer[]           counted so far
 -- $9 due_in          double precision[]  seconds; where detected
 -- $10 purchases_over boolean[]           forget seed and prediction id: the next attempt buys anew
--- Returns id and answer: won; already (a repeat, after an outcome that never reached us); lost.
--- Leans on the primary key. Rows are locked in key order, so that two batches cannot deadlock, and answered for as they
--- were once locked: the snapshot of a repeat may be older than the settle that it repeats.
+-- $11 seeds          integer[]           that the outcome was reached with
+-- Returns id, epoch and answer: won; already (a repeat, after an outcome that never reached us); lost; locked (by
+-- somebody else, for now).
+-- Leans on the primary key. A row that is locked holds up no other: it is passed over, and answered for by the snapshot.
+-- Where the seed is another by now (a fallback prompt's, whose answer never reached us), attempts and purchase are that
+-- intent's, and stay.
 WITH outcomes AS (
-  SELECT id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over
+  SELECT id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over, seed
   FROM unnest(
     $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::integer[], $9::double precision[], $10::boolean[]
-  ) AS given (id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over)
+    $8::integer[], $9::double precision[], $10::boolean[], $11::integer[]
+  ) AS given (id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over, seed)
 ),
 held AS (
   SELECT
@@ -25,13 +28,14 @@ held AS (
     status,
     generation_epoch AS epoch,
     generation_worker AS worker,
+    generation_seed AS seed,
     generation_attempts AS attempts,
     generation_error AS error,
     image_url
   FROM {table}
   WHERE {key} = ANY ($1::uuid[])
   ORDER BY {key}
-  FOR NO KEY UPDATE
+  FOR NO KEY UPDATE SKIP LOCKED
 ),
 won AS (
   UPDATE {table} AS token
@@ -42,7 +46,10 @@ won AS (
       ELSE {detected}
     END,
     image_url = coalesce(outcomes.image_url, token.image_url),
-    generation_attempts = outcomes.attempts,
+    generation_attempts = CASE
+      WHEN token.generation_seed = outcomes.seed THEN outcomes.attempts
+      ELSE token.generation_attempts
+    END,
     generation_error = CASE
       WHEN outcomes.status = 'uploading' THEN NULL
       ELSE coalesce(outcomes.error, token.generation_error)
@@ -52,11 +59,17 @@ won AS (
     END,
     generation_lease_ends_at = NULL,
     generation_worker = NULL,
-    generation_seed = CASE WHEN outcomes.purchase_over THEN NULL ELSE token.generation_seed END,
-    generation_seeded_at = CASE WHEN outcomes.purchase_over THEN NULL ELSE token.generation_seeded_at END,
+    generation_seed = CASE
+      WHEN token.generation_seed = outcomes.seed AND outcomes.purchase_over THEN NULL
+      ELSE token.generation_seed
+    END,
+    generation_seeded_at = CASE
+      WHEN token.generation_seed = outcomes.seed AND outcomes.purchase_over THEN NULL
+      ELSE token.generation_seeded_at
+    END,
     generation_prediction_id = CASE
-      WHEN outcomes.purchase_over THEN NULL
-      ELSE coalesce(outcomes.prediction_id, token.generation_prediction_id)
+      WHEN token.generation_seed <> outcomes.seed THEN token.generation_prediction_id
+      WHEN NOT outcomes.purchase_over THEN coalesce(outcomes.prediction_id, token.generation_prediction_id)
     END
   FROM outcomes
   WHERE token.{key} = ANY (ARRAY(SELECT key FROM held))
@@ -64,20 +77,24 @@ won AS (
     AND token.status = {generating}
     AND token.generation_epoch = outcomes.epoch
     AND token.generation_worker = outcomes.worker
-  RETURNING token.{key} AS key
+  RETURNING token.{key} AS key, token.generation_epoch AS epoch
 )
 SELECT
   outcomes.id,
+  outcomes.epoch,
   CASE
     WHEN won.key IS NOT NULL THEN 'won'
+    WHEN held.key IS NULL
+      AND outcomes.epoch = (SELECT generation_epoch FROM {table} WHERE {key} = outcomes.id)
+      THEN 'locked'
     WHEN held.epoch = outcomes.epoch
       AND held.worker IS NULL
-      AND held.attempts = outcomes.attempts
+      AND (held.attempts = outcomes.attempts OR held.seed <> outcomes.seed)
       AND (outcomes.image_url IS NULL OR held.image_url = outcomes.image_url)
       AND (outcomes.status <> 'failed' OR held.error = outcomes.error)
       THEN 'already'
     ELSE 'lost'
   END AS answer
 FROM outcomes
-LEFT JOIN won ON won.key = outcomes.id
+LEFT JOIN won ON won.key = outcomes.id AND won.epoch = outcomes.epoch
 LEFT JOIN held ON held.key = outcomes.id;

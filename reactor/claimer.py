@@ -1,0 +1,71 @@
+"""Claims tokens, and goes around those that the table will not let us have.
+
+A host's CHECK or trigger can refuse that a row becomes `generating`, and with it the whole claim. Its token would stand
+at the head of the queue for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from reactor.database import RowRefusedError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from reactor.store import Store
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+PASS_OVER = 5.0  # seconds until a refused token is asked for again
+MOST_REMEMBERED = 1000  # refused tokens
+
+
+class Claimer:
+    """One claim statement; after a refusal, one per token."""
+
+    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._refused: dict[UUID, float] = {}  # passed over until then, in monotonic seconds
+
+    async def claim(self, slots: int, worker: int) -> list[Claim]:
+        """Return up to `slots` tokens, in mint order. Raises DatabaseError."""
+        try:
+            return await self._store.claim(slots, worker, self._passed_over())
+        except RowRefusedError:
+            return await self._one_by_one(slots, worker)
+
+    async def _one_by_one(self, slots: int, worker: int) -> list[Claim]:
+        claims: list[Claim] = []
+        refused = None
+        for _ in range(slots):
+            try:
+                one = await self._store.claim(1, worker, self._passed_over())
+            except RowRefusedError as error:
+                refused = error
+                await self._pass_over(error)
+            else:
+                claims += one
+                if not one:
+                    break
+        if refused is not None and not claims:
+            raise refused
+        return claims
+
+    async def _pass_over(self, error: RowRefusedError) -> None:
+        first = await self._store.first(self._passed_over())
+        if first is None:
+            return
+        id_, token_id = first
+        if id_ not in self._refused:
+            told = {"error_type": error.kind, "error_message": str(error)}
+            self._telemetry.emit("worker.error", role="claimer", token_id=token_id, **told)
+        if len(self._refused) >= MOST_REMEMBERED:
+            self._refused.clear()
+        self._refused[id_] = time.monotonic() + PASS_OVER
+
+    def _passed_over(self) -> list[UUID]:
+        now = time.monotonic()
+        return [id_ for id_, until in self._refused.items() if until > now]

@@ -1,0 +1,51 @@
+-- Finds tokens that their holder cannot finish.
+-- $1 slots          integer           tokens that can start now
+-- $2 lease          double precision  seconds; one value for a fleet
+-- $3 renewed_every  double precision  seconds between renewals; two more without one, and a holder is overdue
+-- $4 known          uuid[]            what this worker holds, or has to leave alone
+-- $5 own_keys       bigint[]          keys that this worker claimed under
+-- $6 uptime         double precision  seconds that this worker has been running
+-- Returns id, epoch, lease_ends_at as seen (rescue.sql takes what still is so), and owner: 'own' (a claim whose answer we
+-- never got), 'foreign' (left without a lease by another program), 'dead'. In any order: workers that look at once do not
+-- all go for the same.
+-- Leans on the partial index WHERE status = 'generating'. Lease times are read from the heap, to keep renewals HOT.
+--
+-- The lease decides, the liveness lock only accelerates: a lock is lost with its connection while its holder lives, so
+-- it counts only where the renewal is overdue too, and not within 10 s of a restart, when nobody has a lock.
+WITH alive AS MATERIALIZED (
+  SELECT (classid::bigint << 32) | objid::bigint AS worker
+  FROM pg_catalog.pg_locks
+  WHERE locktype = 'advisory'
+    AND objsubid = 1
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+)
+SELECT
+  {key} AS id,
+  generation_epoch AS epoch,
+  generation_lease_ends_at AS lease_ends_at,
+  CASE
+    WHEN generation_worker = ANY ($5::bigint[]) THEN 'own'
+    WHEN generation_lease_ends_at IS NULL THEN 'foreign'
+    ELSE 'dead'
+  END AS owner
+FROM {table}
+WHERE status = {generating}
+  AND {key} <> ALL ($4::uuid[])
+  AND (
+    generation_worker = ANY ($5::bigint[])
+    OR (generation_lease_ends_at IS NULL AND $6::double precision >= $2::double precision)
+    OR (
+      clock_timestamp() > pg_postmaster_start_time() + interval '10 seconds'
+      AND (
+        generation_lease_ends_at < clock_timestamp()
+        OR (
+          generation_worker > 0
+          AND generation_lease_ends_at < clock_timestamp()
+            + make_interval(secs => $2::double precision - $3::double precision - 2)
+          AND generation_worker NOT IN (SELECT worker FROM alive)
+        )
+      )
+    )
+  )
+ORDER BY random()
+LIMIT $1::integer;

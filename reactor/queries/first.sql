@@ -1,0 +1,22 @@
+-- Tells which token a claim would take first.
+-- $1 passed_over  uuid[]  tokens that the table refuses to let us claim
+-- Returns its id and token_id; no row where nothing is due.
+-- Leans on the two partial indexes WHERE status = 'detected', as claim.sql does.
+(
+  SELECT {key} AS id, token_id
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
+    AND {key} <> ALL ($1::uuid[])
+  ORDER BY generation_due_at
+  LIMIT 1
+)
+UNION ALL
+(
+  SELECT {key} AS id, token_id
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NULL
+    AND {key} <> ALL ($1::uuid[])
+  ORDER BY {order}, {key}
+  LIMIT 1
+)
+LIMIT 1;

@@ -1,0 +1,101 @@
+"""Takes over tokens whose holder cannot finish them: dead workers', other programs', and our own lost claims."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import jittered
+from reactor.database import DatabaseError, RowRefusedError
+from reactor.keeper import renewal_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from reactor.keeper import Keeper
+    from reactor.store import Abandoned, Rescued, Store
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
+RESCUE_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end it first
+MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
+
+
+class Rescuer:
+    """Looks for abandoned tokens, and starts them again in this worker's free slots."""
+
+    def __init__(  # noqa: PLR0913  (the roles between which it goes)
+        self,
+        store: Store,
+        keeper: Keeper,
+        telemetry: Telemetry,
+        *,
+        worker: Callable[[], int],
+        start: Callable[[Claim], None],
+        claiming: anyio.Lock,
+        lease: float,
+    ) -> None:
+        self._store = store
+        self._keeper = keeper
+        self._telemetry = telemetry
+        self._worker = worker
+        self._start = start
+        self._claiming = claiming
+        self._renewed_every = renewal_interval(lease)
+        self._started_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
+
+        Not while a claim is on its way: its tokens would look like ones whose answer was lost.
+        """
+        while True:
+            async with self._claiming:
+                found = await self._pass() if self._keeper.free > 0 else False
+            if not found:
+                await anyio.sleep(jittered(RESCUE_EVERY))
+
+    async def _pass(self) -> bool:
+        """Take over what fits into the free slots; return whether there may be more."""
+        worker, slots = self._worker(), self._keeper.free
+        try:
+            with anyio.fail_after(RESCUE_WITHIN, shield=True):
+                abandoned = await self._store.abandoned(
+                    slots,
+                    worker,
+                    renewed_every=self._renewed_every,
+                    known=self._keeper.known,
+                    uptime=time.monotonic() - self._started_at,
+                )
+                rescued = await self._taken(abandoned, worker) if abandoned else []
+        except (DatabaseError, TimeoutError):
+            return False  # the claims, on the same connection, say that it is away
+        for token in rescued:
+            self._begin(token)
+        if recovered := sum(token.owner != "own" for token in rescued):
+            self._telemetry.emit("worker.recovery", count=recovered)
+        return bool(rescued)
+
+    async def _taken(self, abandoned: Sequence[Abandoned], worker: int) -> list[Rescued]:
+        """Take them over together, or one by one where the table refuses one of them."""
+        try:
+            return await self._store.rescue(abandoned, worker, most_rescues=MOST_RESCUES)
+        except RowRefusedError as error:
+            if len(abandoned) > 1:
+                return [rescued for token in abandoned for rescued in await self._taken([token], worker)]
+            told = {"error_type": error.kind, "error_message": str(error)}
+            self._telemetry.emit("worker.error", role="rescuer", **told)
+            self._keeper.leave(abandoned[0].id)
+            return []
+
+    def _begin(self, token: Rescued) -> None:
+        claim = token.claim
+        if token.failed is not None:
+            told = {"error_type": "PermanentError", "error_message": token.failed}
+            self._telemetry.emit("token.generation.failed", token_id=claim.token_id, **told)
+            return
+        self._telemetry.emit("token.generation.rescued", token_id=claim.token_id, prediction_id=claim.prediction_id)
+        self._start(claim)

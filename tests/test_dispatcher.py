@@ -1,0 +1,70 @@
+import anyio
+import pytest
+from doubles import DirectedProvider, refuse, running
+
+from reactor.database import ConnectionLostError
+from reactor.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+async def test_a_wake_does_not_wait_for_the_next_due_time(database, provider, make_token, monkeypatch):
+    async def hangs(_store):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Store, "next_due", hangs)
+    async with running(database, provider) as (_, log):
+        await make_token()
+        with anyio.fail_after(5):
+            await log.wait("token.generation.succeeded")
+
+
+async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_go_on(
+    database, provider, connection, make_token, monkeypatch
+):
+    async def away(_store):
+        raise ConnectionLostError("too many connections")
+
+    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+    monkeypatch.setattr(Store, "next_due", away)
+    monkeypatch.setattr("reactor.sweep.reconnect_delay", lambda _: 0.02)
+    async with running(database, provider) as (_, log):
+        await log.wait("tokens.claimed", times=5)
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert len(log.of("worker.error")) == 1
+
+
+@pytest.mark.parametrize("how", ["fresh", "due"])
+async def test_a_token_that_may_not_be_claimed_does_not_block_the_queue(
+    database, provider, connection, make_token, how
+):
+    due = {"generation_due_at": await connection.fetchval("SELECT now()")} if how == "due" else {}
+    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+    tokens = [await make_token(**due) for _ in range(8)]
+    await refuse(connection, "NEW.token_id IN (1, 4) AND NEW.status = 'generating'")
+    async with running(database, provider, worker_batch_size=3) as (_, log):
+        await log.wait("token.generation.succeeded", times=6)
+
+    assert {told["token_id"] for told in log.of("token.generation.succeeded")} == {*tokens} - {1, 4}
+    assert [told["token_id"] for told in log.of("worker.error", role="claimer")] == [1, 4]
+
+
+async def test_a_token_that_could_not_be_claimed_is_asked_for_again(
+    database, provider, connection, make_token, monkeypatch
+):
+    monkeypatch.setattr("reactor.claimer.PASS_OVER", 0.2)
+    await refuse(connection, "NEW.status = 'generating'")
+    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+        await make_token()
+        await log.wait("worker.error", role="claimer")
+        await connection.execute("DROP TRIGGER refuse ON tokens_s0")
+        await log.wait("token.generation.succeeded")
+
+    assert len(log.of("worker.error", role="claimer")) == 1
