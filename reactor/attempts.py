@@ -92,8 +92,10 @@ class Attempts:
         holding.settling = True
         try:
             written = await self._settler.settle(outcome)
-        except RowRefusedError:
+        except RowRefusedError as error:
             self._keeper.leave(holding.claim.id)
+            told = {"error_type": error.kind, "error_message": f"cannot be ended, left to its lease: {error}"}
+            self._telemetry.emit("worker.error", role="attempt", token_id=outcome.claim.token_id, **told)
         else:
             self._tell_end(outcome.claim, written, time.monotonic() - started_at)
 

@@ -60,7 +60,8 @@ class Settler:
             told = {"error_type": error.kind, "error_message": str(error)}
             self._telemetry.emit("worker.error", role="settler", token_id=outcome.claim.token_id, **told)
             reason = f"The database refused the result ({error.kind})"
-            return await self._answered(Failed(outcome.claim, reason, "PermanentError", outcome.claim.attempts, None))
+            claim, bought = outcome.claim, outcome.prediction_id
+            return await self._answered(Failed(claim, reason, "PermanentError", claim.attempts, bought))
 
     async def _answered(self, outcome: Outcome) -> Outcome | None:
         entry = self._outcomes.add(outcome)

@@ -68,3 +68,39 @@ async def test_a_token_that_could_not_be_claimed_is_asked_for_again(
         await log.wait("token.generation.succeeded")
 
     assert len(log.of("worker.error", role="claimer")) == 1
+
+
+async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
+    database, provider, make_token, token_row, monkeypatch
+):
+    claim, committed, stopped = Store.claim, anyio.Event(), anyio.Event()
+
+    async def answered_late(store, *arguments):
+        claims = await claim(store, *arguments)
+        if claims:
+            committed.set()
+            await stopped.wait()
+        return claims
+
+    monkeypatch.setattr(Store, "claim", answered_late)
+    async with running(database, provider) as (worker, log):
+        token_id = await make_token()
+        with anyio.fail_after(5):
+            await committed.wait()
+        worker.stop_now()
+        await anyio.wait_all_tasks_blocked()
+        stopped.set()
+        await log.wait("worker.stopped")
+
+    assert (await token_row(token_id))["status"] != "generating"
+
+
+async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider, connection, monkeypatch):
+    monkeypatch.setattr("reactor.dispatcher.AFTER_EMPTY", 3600.0)
+    async with running(database, provider) as (_, log):
+        for _ in range(5):
+            await connection.execute("NOTIFY public_tokens_s0_wake")
+        with anyio.move_on_after(0.5):
+            await log.wait("tokens.claimed", times=2)
+
+    assert len(log.of("tokens.claimed")) == 1

@@ -268,7 +268,7 @@ async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
     await refuse(connection, "NEW.status <> 'generating'")
     async with running(database, provider) as (_, log):
         await make_token()
-        await log.wait("worker.error", role="settler")
+        await log.wait("worker.error", role="attempt")
         looked = Signal(monkeypatch, "abandoned")
         for _ in range(3):
             looked.returned = anyio.Event()
@@ -286,7 +286,7 @@ async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
     await refuse(connection, "NEW.status <> 'generating'")
     async with running(database, provider, lease_seconds=1) as (_, log):
         token_id = await make_token()
-        await log.wait("worker.error", role="settler")
+        await log.wait("worker.error", role="attempt")
         await connection.execute("DROP TRIGGER refuse ON tokens_s0")
         await log.wait("token.generation.succeeded", token_id=token_id)
 

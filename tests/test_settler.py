@@ -111,7 +111,9 @@ async def test_one_row_that_refuses_its_result_does_not_hold_up_the_others(
         await log.wait("token.generation.failed", token_id=3)
 
     kind = {"check": "CheckViolationError", "trigger": "RaiseError"}[how]
-    assert (await token_row(3))["generation_error"] == f"The database refused the result ({kind})"
+    row = await token_row(3)
+    assert row["generation_error"] == f"The database refused the result ({kind})"
+    assert row["generation_prediction_id"] is not None
     assert len(log.of("worker.error", role="settler", token_id=3)) == 1
 
 
