@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import jittered
-from reactor.errors import AmbiguousCreateError, GenerationError, TransientError
+from reactor.errors import AmbiguousCreateError, GenerationError, PermanentError, TransientError
 from reactor.providers import Prediction
 from reactor.tokens import Bought
 
@@ -115,17 +115,26 @@ class Purchase:
             self._settler.record(Bought(self._claim, prediction.id))
 
     async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
-        """Find what an unanswered create bought.
-
-        A model without a seed input leaves nothing to look for: there the next attempt buys again, and is counted.
-        """
+        """Find what an unanswered create bought."""
         self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=str(error))
+        if not self._provider.seedable:
+            self._sure_at = 0.0
+            raise self._sent_blindly(error) from error
         self._sure_at = time.monotonic() + SURE_AFTER
-        found = await self._look() if self._provider.seedable else None
+        found = await self._look()
         if found is None:
             self._sure_at = 0.0
             raise TransientError(str(error), retry_after=0.0) from error
         return found
+
+    def _sent_blindly(self, error: AmbiguousCreateError) -> GenerationError:
+        """A model without a seed input leaves nothing to look for: its create is sent once more, and then no more.
+
+        The seed stays on the token, to tell that it was sent before.
+        """
+        if self._claim.seed_was_set:
+            return PermanentError(f"{error}; sent before, and a model without a seed cannot be looked for")
+        return TransientError(str(error), retry_after=0.0, purchase_over=False)
 
     async def _look(self) -> Prediction | None:
         """Return our prediction, or None once a complete listing without it is believed."""

@@ -370,6 +370,23 @@ async def test_an_ambiguous_create_that_bought_nothing_is_believed_only_later(
     assert (await token_row(token_id))["generation_attempts"] == 1
 
 
+async def test_a_model_without_a_seed_is_asked_once_more_after_an_ambiguous_create_and_then_no_more(
+    database, provider, make_token, token_row
+):
+    provider.seedable = False
+    provider.script["create"] = [AmbiguousCreateError("the answer never came") for _ in range(3)]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.retry", error_type="TransientError", retry_in_seconds=0)
+        await log.wait("token.generation.failed", error_type="PermanentError")
+
+    row = await token_row(token_id)
+    assert len(provider.asked("create")) == 2
+    assert (row["status"], row["generation_attempts"]) == ("failed", 1)
+    assert "sent before" in row["generation_error"]
+    assert provider.asked("find") == []
+
+
 async def test_a_create_that_failed_without_a_purchase_is_looked_for_once_before_the_next(
     database, provider, make_token
 ):
