@@ -18,7 +18,11 @@ from reactor.table import described, plain_query
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
-@pytest.fixture(params=[pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+
+
+@pytest.fixture(params=[UVLOOP])
 def anyio_backend(request):
     return request.param
 

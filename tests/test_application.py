@@ -3,13 +3,14 @@ import signal
 
 import anyio
 import pytest
+from conftest import ASYNCIO, UVLOOP
 from doubles import Log, settings
 from starlette.applications import Starlette
 
 from reactor import Settings, TableError, lifespan, run
 from reactor.sandbox import Sandbox, Timing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
 
 @pytest.fixture

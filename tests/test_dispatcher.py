@@ -1,11 +1,12 @@
 import anyio
 import pytest
+from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, refuse, running
 
 from reactor.database import ConnectionLostError
 from reactor.store import Store
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
 
 @pytest.fixture

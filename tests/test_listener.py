@@ -3,6 +3,7 @@ import pytest
 from doubles import DirectedProvider, running
 
 from reactor.database import ConnectionLostError
+from reactor.listener import PROBE_EVERY, PROBE_WITHIN
 from reactor.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -103,3 +104,7 @@ async def test_a_worker_stops_while_its_listener_is_still_being_proven(database,
             await log.wait("worker.stopped")
 
     assert provider.calls == []
+
+
+def test_a_deaf_connection_is_known_within_15_seconds():
+    assert 1.1 * PROBE_EVERY + PROBE_WITHIN <= 15
