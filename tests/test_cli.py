@@ -31,7 +31,7 @@ def test_help_and_version_need_no_environment(reactor, monkeypatch):
 
     code, out, _ = reactor("--help")
     assert code == 0
-    for name in ("run", "migrate", "demo", "sandbox", "mint", "status", "show", "retry"):
+    for name in ("run", "migrate", "demo", "sandbox", "mint", "status", "show", "retry", "pause", "resume"):
         assert re.search(rf"^  {name} ", out, re.MULTILINE)
     assert reactor("--version") == (0, f"reactor, version {version('mint-reactor')}\n", "")
 
@@ -166,3 +166,32 @@ def test_migrate_is_harmless_again_and_down_removes_what_it_added(reactor):
     code, _, err = reactor("status")
     assert code == 1
     assert "reactor migrate" in err
+
+
+def test_pause_and_resume_say_what_they_did(reactor):
+    assert reactor("pause", "--reason", "a new prompt") == (0, "paused: a new prompt\n", "")
+    assert json.loads(reactor("status", "--json")[1])["intake"]["reason"] == "a new prompt"
+    assert reactor("resume") == (0, "resumed; it was paused: a new prompt\n", "")
+    assert json.loads(reactor("status", "--json")[1])["intake"]["paused"] is False
+    assert reactor("resume") == (0, "it was not paused\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--reason", " ")])
+def test_a_pause_without_a_reason_has_one_all_the_same(reactor, arguments):
+    assert reactor("pause", *arguments)[1] == "paused: paused by an operator\n"
+
+
+def test_a_reason_to_pause_is_stored_without_secrets(reactor):
+    reactor("pause", "--reason", "rotating r8_a_secret_token\x00")
+
+    assert json.loads(reactor("status", "--json")[1])["intake"]["reason"] == "rotating [redacted]\ufffd"
+
+
+@pytest.mark.parametrize("name", ["pause", "resume"])
+def test_an_intake_that_is_not_there_says_reactor_migrate(reactor, server_url, monkeypatch, name):
+    monkeypatch.setenv("DATABASE_URL", server_url)
+
+    code, _, err = reactor(name)
+
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "run: reactor migrate" in err

@@ -40,10 +40,11 @@ def sandbox():
 
 
 @contextmanager
-def worker(database, base_url, **environment):
+def worker(database, base_url, *options, **environment):
     """A worker that listens; killed at the end, unless it ended before."""
     process = reactor(
         "run",
+        *options,
         **{
             "DATABASE_URL": database,
             "REPLICATE_API_TOKEN": TOKEN,
@@ -59,6 +60,13 @@ def worker(database, base_url, **environment):
     finally:
         process.kill()
         process.communicate()
+
+
+def complete(*arguments, **environment):
+    """Run a command to its end."""
+    process = reactor(*arguments, **environment)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
 
 
 class Lines:
@@ -224,6 +232,29 @@ async def test_drain_ends_by_itself(database, sandbox, make_token, connection):
 
     assert process.returncode == 0
     assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'uploading'") == 12
+
+
+async def test_drain_of_a_paused_intake_says_so_waits_for_resume_and_ends(database, sandbox, make_token):
+    await make_token()
+    complete("pause", "--reason", "maintenance", DATABASE_URL=database)
+    with worker(database, sandbox, "--drain") as (process, lines):
+        assert lines.until("intake.paused")["reason"] == "maintenance"
+        complete("resume", DATABASE_URL=database)
+        lines.until("worker.stopped")
+        out, err = process.communicate(timeout=10)
+
+    assert (process.returncode, out, err) == (0, "", "")
+    assert lines.of("token.generation.succeeded")
+
+
+async def test_sigterm_ends_a_drain_that_waits_for_resume(database, sandbox, make_token):
+    await make_token()
+    complete("pause", DATABASE_URL=database)
+    with worker(database, sandbox, "--drain") as (process, lines):
+        lines.until("intake.paused")
+        stop(process, lines)
+
+    assert len(lines.of("intake.paused")) == 1
 
 
 async def test_a_database_that_is_away_is_waited_for_and_sigterm_ends_the_wait(sandbox):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reactor.cli.database import migrate
+from reactor.cli.intake import pause, resume
 from reactor.cli.run import run
 from reactor.cli.tokens import mint, retry, show, status
 from reactor.cli.trial import demo, sandbox
@@ -24,7 +25,7 @@ def commands() -> None:
     """Rows in Postgres become images, now."""
 
 
-for _command in (run, migrate, demo, sandbox, mint, status, show, retry):
+for _command in (run, migrate, demo, sandbox, mint, status, show, retry, pause, resume):
     commands.add_command(_command)
 
 

@@ -1,0 +1,256 @@
+"""Who may close and open the gate: the operator's word is above whatever closes and opens by itself."""
+
+import anyio
+import pytest
+from doubles import DirectedProvider, running
+
+from reactor.errors import AccountError, UnauthorizedError
+from reactor.store import Store
+
+pytestmark = pytest.mark.anyio
+
+REFUSED = "Invalid API token"
+AUTOMATIC = [(30.0, "429"), (86400.0, "429"), (None, REFUSED), (None, "anything else")]
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+@pytest.fixture
+def gate(ask):
+    """How the gate stands: paused, reason, seconds until it is half-open."""
+
+    async def gate():
+        return tuple((await ask("intake"))[0])
+
+    return gate
+
+
+@pytest.fixture
+def two_looks(monkeypatch):
+    """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
+    monkeypatch.setattr("reactor.intake.CHECK_EVERY", 0.001)
+    intake, begun = Store.intake, []
+
+    async def counted(store):
+        if begun:
+            begun.pop().set()
+        return await intake(store)
+
+    monkeypatch.setattr(Store, "intake", counted)
+
+    async def two_looks():
+        for _ in range(2):
+            look = anyio.Event()
+            begun.append(look)
+            with anyio.fail_after(5):
+                await look.wait()
+
+    return two_looks
+
+
+@pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
+async def test_an_operators_pause_stays_whatever_comes_later(ask, gate, seconds, reason):
+    await ask("pause", "maintenance")
+
+    assert await ask("pause_intake", seconds, reason) == []
+
+    assert await gate() == (True, "maintenance", None)
+
+
+@pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
+async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, seconds, reason):
+    await ask("pause_intake", seconds, reason)
+
+    await ask("pause", "maintenance")
+
+    assert await gate() == (True, "maintenance", None)
+    assert await ask("open_intake", None) == []
+    assert await ask("open_intake", reason) == []
+
+
+async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words(ask, gate):
+    await ask("pause_intake", None, REFUSED)
+    await ask("pause", REFUSED)
+
+    assert await ask("open_intake", REFUSED) == []
+
+    assert await gate() == (True, REFUSED, None)
+
+
+async def test_a_gate_that_plain_sql_closed_is_the_operators_too(ask, connection, gate):
+    await ask("pause_intake", None, REFUSED)
+    await ask("open_intake", REFUSED)
+
+    await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
+
+    assert await ask("open_intake", REFUSED) == []
+
+
+async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_his(ask, connect, gate, until_blocked):
+    operator, other = await connect(), await connect()
+    async with anyio.create_task_group() as group, operator.transaction():
+        await ask("pause", "maintenance", on=operator)
+        group.start_soon(lambda: ask("pause_intake", None, REFUSED, on=other))
+        await until_blocked(other)
+
+    assert await gate() == (True, "maintenance", None)
+
+
+async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it_closed(
+    ask, connect, gate, until_blocked
+):
+    await ask("pause_intake", 30.0, "429")
+    operator, other = await connect(), await connect()
+    async with anyio.create_task_group() as group, operator.transaction():
+        await ask("pause", "maintenance", on=operator)
+        group.start_soon(lambda: ask("open_intake", None, on=other))
+        await until_blocked(other)
+
+    assert await gate() == (True, "maintenance", None)
+
+
+@pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
+async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason):
+    await ask("pause_intake", seconds, reason)
+
+    assert [row["reason"] for row in await ask("resume", "a_channel")] == [reason]
+
+    assert await gate() == (False, None, None)
+    assert await ask("resume", "a_channel") == []
+
+
+async def test_resume_opens_what_an_operator_closed_and_wakes_the_fleet(database, provider, make_token, ask, table):
+    await ask("pause", "maintenance")
+    await make_token()
+    async with running(database, provider, poll_interval_seconds=3600) as (_, log):
+        await log.wait("intake.paused", reason="maintenance", seconds=None)
+        assert provider.calls == []
+
+        await ask("resume", table.wake_channel)
+
+        await log.wait("token.generation.succeeded")
+
+
+async def test_a_refused_api_token_under_an_operators_pause_is_handed_back_and_nothing_opens(
+    database, provider, make_token, ask, gate, token_row, two_looks
+):
+    closed = anyio.Event()
+
+    async def refuse(_argument):
+        await closed.wait()
+        return UnauthorizedError("Invalid API token (401)")
+
+    provider.script["create"] = [refuse]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.create_sent")
+        await ask("pause", "maintenance")
+        await log.wait("intake.paused", reason="maintenance")
+        closed.set()
+        await log.wait("token.generation.released", token_id=token_id)
+        await two_looks()
+
+    assert await gate() == (True, "maintenance", None)
+    assert provider.asked("check") == []
+    assert (await token_row(token_id))["generation_attempts"] == 0
+
+
+async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(database, provider, ask, gate, two_looks):
+    asked, answer = anyio.Event(), anyio.Event()
+
+    async def accept(_argument):
+        asked.set()
+        await answer.wait()
+
+    provider.script["check"] = [accept]
+    await ask("pause_intake", None, REFUSED)
+    async with running(database, provider) as (_, log):
+        await asked.wait()
+        await ask("pause", REFUSED)
+        answer.set()
+        await two_looks()
+
+    assert await gate() == (True, REFUSED, None)
+    assert not log.of("intake.resumed")
+
+
+async def test_a_probe_accepted_after_an_operator_paused_opens_nothing(
+    database, provider, make_token, connection, ask, gate
+):
+    paused = anyio.Event()
+
+    async def accept(_argument):
+        await paused.wait()
+
+    provider.script["create"] = [accept]
+    await connection.execute(
+        "UPDATE reactor.intake SET paused_until = now() - interval '1 s', pause_seconds = 30, reason = '429'"
+    )
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.create_sent")
+        await ask("pause", "maintenance")
+        paused.set()
+        await log.wait("token.generation.succeeded")
+
+    assert await gate() == (True, "maintenance", None)
+    assert not log.of("intake.resumed")
+
+
+async def test_a_probe_that_fails_after_an_operator_paused_changes_nothing(
+    database, provider, make_token, connection, ask, gate
+):
+    paused = anyio.Event()
+
+    async def refuse(_argument):
+        await paused.wait()
+        return AccountError("Insufficient credit")
+
+    provider.script["create"] = [refuse]
+    await connection.execute(
+        "UPDATE reactor.intake SET paused_until = now() - interval '1 s', pause_seconds = 30, reason = '429'"
+    )
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.create_sent")
+        await ask("pause", "maintenance")
+        paused.set()
+        await log.wait("token.generation.released")
+
+    assert await gate() == (True, "maintenance", None)
+
+
+async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provider, ask, two_looks):
+    async with running(database, provider) as (_, log):
+        for name, argument in [("pause", "by hand"), ("pause", "again"), ("resume", "x"), ("pause", "once more")]:
+            await ask(name, argument)
+            await two_looks()
+
+    told = [(event["event"], event["reason"]) for event in log.events if event["event"].startswith("intake.")]
+    assert told == [
+        ("intake.paused", "by hand"),
+        ("intake.paused", "again"),
+        ("intake.resumed", "again"),
+        ("intake.paused", "once more"),
+    ]
+
+
+async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(database, provider, ask, two_looks):
+    async with running(database, provider) as (_, log):
+        for number in (1, 2, 3):
+            await ask("pause_intake", 30.0 * number, f"429, {number}")
+            await two_looks()
+
+    assert [told["reason"] for told in log.of("intake.paused")] == ["429, 1"]
+
+
+async def test_a_worker_that_starts_paused_says_so_once(database, provider, ask, two_looks):
+    await ask("pause", "maintenance")
+    async with running(database, provider) as (_, log):
+        await log.wait("intake.paused")
+        await two_looks()
+
+    assert [told["reason"] for told in log.of("intake.paused")] == ["maintenance"]
