@@ -103,6 +103,16 @@ def claim_indexes(
     ]
 
 
+def uploads_index(table: str, uploading: str = "'uploading'", *, concurrently: bool = False) -> Index:
+    """What tells how long an image waits for the next stage; it holds nothing but the tokens that do wait."""
+    return Index(
+        f"{front(table)}_generation_uploads",
+        "generation_seeded_at",
+        postgresql_where=text(f"status = {uploading}"),
+        postgresql_concurrently=concurrently,
+    )
+
+
 def tokens(metadata: MetaData, name: str = "tokens_s0", schema: str | None = None) -> Table:
     """The domain table, which is the queue."""
     home = f"{schema}." if schema else ""
@@ -124,6 +134,7 @@ def tokens(metadata: MetaData, name: str = "tokens_s0", schema: str | None = Non
         CheckConstraint("char_length(generation_error) <= 1000", name="generation_error"),
         CheckConstraint("generation_seed >= 0", name="generation_seed"),
         *claim_indexes(name),
+        uploads_index(name),
         schema=schema,
         comment=MARK,
         postgresql_with=STORAGE,

@@ -239,6 +239,25 @@ async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_datab
     assert await snapshot(empty_database) == migrated
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_left_invalid(empty_database, shape):
+    await make_host(empty_database, **SHAPES[shape])
+    name = name_of(SHAPES[shape])
+    await migrations.upgrade(empty_database, table=name)
+    migrated = await snapshot(empty_database, "index")
+    assert len([index for index in migrated if "_generation_uploads" in str(index)]) == 1
+    await fetch(
+        empty_database,
+        "UPDATE pg_index SET indisvalid = false"
+        " WHERE indexrelid = (SELECT oid FROM pg_class WHERE relname ~ '_generation_uploads$')",
+    )
+    await fetch(empty_database, "UPDATE reactor.alembic_version SET version_num = '0002'")
+
+    await migrations.upgrade(empty_database, table=name)
+
+    assert await snapshot(empty_database, "index") == migrated
+
+
 FEWER_LABELS = """
     ALTER TABLE tokens_s0 ALTER status DROP DEFAULT, ALTER status TYPE text;
     DROP TYPE "Status";
