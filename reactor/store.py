@@ -56,6 +56,16 @@ async def discover(session: Session, tokens_table: str) -> TokensTable:
     return described(dict(rows[0]) if rows else None, tokens_table)
 
 
+async def intake(session: Session) -> asyncpg.Record:
+    """How the gate stands: paused, reason, resumes_in. Raises DatabaseError."""
+    return (await session.fetch(plain_query("intake")))[0]
+
+
+async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
+    """What waits, how long, and how full the notification queue is: see the query. Raises DatabaseError."""
+    return (await session.fetch(table.query("gauges"), table.relation))[0]
+
+
 class Store:
     """The queries of one worker, each on the connection of its role."""
 
@@ -170,7 +180,7 @@ class Store:
 
     async def intake(self) -> asyncpg.Record:
         """How the gate stands: paused, reason, resumes_in."""
-        return (await self._rest.fetch(plain_query("intake")))[0]
+        return await intake(self._rest)
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""

@@ -17,18 +17,23 @@ SHAPES = {
     "retries": "'detected', now() + interval '1 hour' + number * interval '1 second', NULL, NULL",
     "held": "'generating', NULL, now() + interval '1 minute', 7",
     "done": "CASE WHEN number % 1000 = 0 THEN 'detected' ELSE 'ready' END, NULL, NULL, NULL",
+    "uploading": "'uploading', NULL, NULL, NULL",
 }
-FRESH, RETRIES, HELD, KEY = (
-    f"tokens_s0_{name}" for name in ("generation_fresh", "generation_retries", "generation_held", "pkey")
+FRESH, RETRIES, HELD, UPLOADS, KEY = (
+    f"tokens_s0_{name}"
+    for name in ("generation_fresh", "generation_retries", "generation_held", "generation_uploads", "pkey")
 )
 
 
 def fill(shape):
     return f"""
         INSERT INTO tokens_s0 (
-          status, generation_due_at, generation_lease_ends_at, generation_worker, generation_epoch, mint_timestamp
+          status, generation_due_at, generation_lease_ends_at, generation_worker, generation_epoch, mint_timestamp,
+          generation_seeded_at, image_url
         )
-        SELECT {SHAPES[shape]}, 1, now() - number * interval '1 second' FROM generate_series(1, {ROWS}) AS number
+        SELECT {SHAPES[shape]}, 1, now() - number * interval '1 second', now() - number * interval '1 second',
+          'https://x'
+        FROM generate_series(1, {ROWS}) AS number
     """
 
 
@@ -187,12 +192,44 @@ async def test_the_next_due_time_costs_one_row(full, shape, used):
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, "unknown"])
+async def test_the_gauges_count_no_further_than_they_say(full, shape):
+    scans = await explained(await full(shape), "gauges", "public.tokens_s0")
+
+    assert not sequential(scans)
+    assert indexes(scans) == {FRESH, RETRIES, UPLOADS}
+    assert touched(scans) <= {"fresh": 10_000, "unknown": 10_000, "retries": 10_000}.get(shape, 100)
+
+
+@pytest.mark.parametrize("due", ["NULL", "now()"])
+async def test_the_gauges_count_no_further_where_statistics_know_of_no_backlog(full, due):
+    connection = await full("done")
+    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+    await connection.execute(f"UPDATE tokens_s0 SET status = 'detected', generation_due_at = {due}")
+    await connection.execute("DELETE FROM pg_statistic WHERE starelid = 'tokens_s0'::regclass AND stanullfrac = 0")
+
+    scans = await explained(connection, "gauges", "public.tokens_s0")
+
+    assert not sequential(scans)
+    assert touched(scans) <= 10_200
+
+
+@pytest.mark.parametrize(("shape", "depth"), [("fresh", ROWS), ("retries", ROWS), ("unknown", 10_000), ("done", 100)])
+async def test_the_depth_is_exact_up_to_ten_thousand_and_an_estimate_beyond(full, shape, depth):
+    connection = await full(shape)
+    table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+
+    row = await connection.fetchrow(table.query("gauges"), table.relation)
+
+    assert row["queue_depth"] == depth
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "unknown"])
 async def test_whether_anything_is_unfinished_costs_one_row(full, shape):
     scans = await explained(await full(shape), "unfinished")
 
     assert not sequential(scans)
     assert indexes(scans) == {FRESH, RETRIES, HELD}
-    assert touched(scans) == 1
+    assert touched(scans) == (shape != "uploading")
 
 
 REST = {

@@ -257,3 +257,42 @@ async def test_a_gate_closed_without_end_opens_only_for_its_reason(ask):
 
     assert (unasked, other) == ([], [])
     assert [row["reason"] for row in its_own] == ["operator"]
+
+
+GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused")
+
+
+async def test_gauges_of_an_empty_table_are_zero(ask):
+    (row,) = await ask("gauges", "public.tokens_s0")
+
+    assert tuple(row.keys()) == GAUGES
+    assert tuple(row.values()) == (0, 0, 0, 0, False)
+
+
+async def test_gauges_tell_what_waits_and_how_long(ask, connection, make_token):
+    ago = await connection.fetchrow("SELECT now() - interval '90 s' AS mint, now() - interval '50 min' AS bought")
+    await make_token(mint_timestamp=ago["mint"])
+    await make_token()
+    await make_token(generation_due_at=ago["bought"], mint_timestamp=ago["mint"])
+    await make_token(status="generating", mint_timestamp=ago["bought"])
+    await make_token(status="uploading", image_url="https://x", generation_seeded_at=ago["bought"])
+    await make_token(status="uploading", image_url="https://x")
+    await make_token(status="ready", generation_seeded_at=ago["bought"] - (ago["mint"] - ago["bought"]))
+    await ask("pause", "maintenance")
+
+    (row,) = await ask("gauges", "public.tokens_s0")
+
+    assert (row["queue_depth"], row["paused"]) == (3, True)
+    assert row["oldest_seconds"] == pytest.approx(3000, abs=30)
+    assert row["uploading_oldest_seconds"] == pytest.approx(3000, abs=30)
+
+
+async def test_a_fresh_token_is_as_old_as_its_mint_and_a_retry_that_is_not_due_is_not_old(ask, connection, make_token):
+    at = await connection.fetchrow("SELECT now() - interval '90 s' AS mint, now() + interval '1 h' AS due")
+    await make_token(generation_due_at=at["due"])
+    ((_, alone, *_),) = await ask("gauges", "public.tokens_s0")
+    await make_token(mint_timestamp=at["mint"])
+    ((depth, oldest, *_),) = await ask("gauges", "public.tokens_s0")
+
+    assert (alone, depth) == (0, 2)
+    assert oldest == pytest.approx(90, abs=30)

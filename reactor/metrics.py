@@ -1,0 +1,111 @@
+"""Events counted, for Prometheus. A registry of its own: nothing is global, and two workers do not mix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client import Metric
+
+OUTCOMES = ("succeeded", "retry", "exhausted", "failed", "released", "lost")
+DURATIONS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)  # seconds
+REACTIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds
+GAUGES = {
+    "image_generation_queue_depth": "Tokens that wait to be claimed: counted up to 10,000, beyond that an estimate.",
+    "image_generation_oldest_seconds": "How long the longest waiting token could have been claimed.",
+    "image_generation_uploading_oldest_seconds": "Age of the oldest image that the next stage did not take.",
+    "reactor_listener_up": "Whether the listener is proven to hear notifications.",
+    "reactor_intake_paused": "Whether the intake is closed, or half-open.",
+    "reactor_slots_in_use": "Tokens that this worker holds.",
+    "reactor_notify_queue_usage": "How full the server's notification queue is, 0 to 1.",
+}
+
+
+class Metrics:
+    """A sink that counts; `render` adds the gauges as they are then."""
+
+    def __init__(self) -> None:
+        self._registry = _Registry()
+        self._gauges = _Gauges()
+        self._registry.register(self._gauges)
+        counter = self._counter
+        self._total = counter("image_generation_total", "Attempts by what came of them.", "outcome")
+        self._retries = counter("image_generation_retries_total", "Attempts that are repeated.", "attempt_number")
+        self._claims = counter("reactor_claims_total", "Tokens that this worker claimed.")
+        self._rescues = counter("reactor_rescues_total", "Tokens taken over that nobody else could finish.")
+        self._lost = counter("reactor_lease_lost_total", "Tokens that somebody else took over from this worker.")
+        self._ambiguous = counter("reactor_ambiguous_creates_total", "Creates that may have bought, or not.")
+        self._duration = Histogram(
+            "image_generation_duration_seconds",
+            "From the claim to the image in the row.",
+            buckets=DURATIONS,
+            registry=self._registry,
+        )
+        self._reaction = Histogram(
+            "image_generation_reaction_seconds",
+            "From a new token's row to the request to the provider.",
+            buckets=REACTIONS,
+            registry=self._registry,
+        )
+        for outcome in OUTCOMES:  # a rate needs the zero before the first
+            self._total.labels(outcome)
+
+    def _counter(self, name: str, told: str, *labels: str) -> Counter:
+        return Counter(name, told, labels, registry=self._registry)
+
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        match event:
+            case "tokens.claimed":
+                self._claims.inc(fields.get("count", 0))
+            case "token.generation.rescued":
+                self._rescues.inc()
+            case "token.create_sent":
+                if (age := fields.get("age_seconds")) is not None:
+                    self._reaction.observe(age + fields.get("waited_seconds", 0.0))
+            case "token.create_ambiguous":
+                self._ambiguous.inc()
+            case "token.lease_lost":
+                self._lost.inc()
+                self._total.labels("lost").inc()
+            case _:
+                self._ended(event.removeprefix("token.generation."), fields)
+
+    def _ended(self, outcome: str, fields: dict[str, Any]) -> None:
+        if outcome in OUTCOMES:
+            self._total.labels(outcome).inc()
+        if outcome == "retry":
+            self._retries.labels(str(fields.get("attempt"))).inc()
+        if outcome == "succeeded":
+            self._duration.observe(fields.get("duration_seconds", 0.0))
+
+    def render(self, gauges: Mapping[str, float | None]) -> bytes:
+        """Everything as Prometheus reads it. A gauge without a value is left out: better none than a stale one."""
+        self._gauges.values = gauges
+        return generate_latest(self._registry)
+
+
+class _Gauges(Collector):
+    """What is read at the moment of a scrape."""
+
+    def __init__(self) -> None:
+        self.values: Mapping[str, float | None] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        for name, told in GAUGES.items():
+            if (value := self.values.get(name)) is not None:
+                yield GaugeMetricFamily(name, told, value=value)
+
+
+class _Registry(CollectorRegistry):
+    """Without the `_created` series, which the client can turn off only for the whole process."""
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
