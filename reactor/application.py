@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from reactor.database import Session
+from reactor.health import Health
 from reactor.logs import HostLog
+from reactor.metrics import Metrics
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.settings import Settings
 from reactor.table import TableError
-from reactor.telemetry import Telemetry
+from reactor.telemetry import Telemetry, Trouble
+from reactor.web import application, serve
 from reactor.worker import Worker, obey_signals
 
 if TYPE_CHECKING:
@@ -25,15 +29,22 @@ if TYPE_CHECKING:
 async def run(settings: Settings, *, drain: bool = False, log: Sink | None = None) -> None:
     """Run the reactor until it is cancelled or, in the main thread, gets SIGTERM or SIGINT.
 
-    With `drain`, until no token is detected or generating. Events go to `log`, by default the `reactor` logger of the
-    standard library. Raises TableError where the database lacks our migrations; a database that is away is waited for.
+    With `drain`, until no token is detected or generating. Serves health and metrics on HTTP_PORT, from before it finds
+    the database to its end. Events go to `log`, by default the `reactor` logger of the standard library. Raises
+    TableError where the database lacks our migrations; a database that is away is waited for.
     """
+    redact = Redactor(settings.secrets())
     try:
-        async with _worker(settings, log) as worker, anyio.create_task_group() as group:
-            if threading.current_thread() is threading.main_thread():
-                group.start_soon(obey_signals, worker)
-            await worker.run(drain=drain)
-            group.cancel_scope.cancel()
+        async with _health(settings) as health:
+            metrics = Metrics()
+            telemetry = Telemetry(log or HostLog(redact), metrics, health)
+            async with _worker(settings, telemetry, redact, health) as worker, anyio.create_task_group() as group:
+                if threading.current_thread() is threading.main_thread():
+                    group.start_soon(obey_signals, worker)
+                if settings.http_port:
+                    group.start_soon(_serve, settings, health, metrics, telemetry)
+                await worker.run(drain=drain)
+                group.cancel_scope.cancel()
     except ExceptionGroup as group_of_one:
         if (unfit := group_of_one.subgroup(TableError)) is not None:
             raise unfit.exceptions[0] from None  # a user's mistake, not a crash among tasks
@@ -47,15 +58,19 @@ async def lifespan(_app: Any) -> AsyncIterator[None]:
     Reads the environment, takes no signals, opens no port, and leaves the host's logging alone. What is held when the
     application stops gets SHUTDOWN_GRACE_SECONDS, then is handed back. Raises SettingsError.
     """
-    async with _worker(Settings.load(), None) as worker, anyio.create_task_group() as group:
+    settings = Settings.load()
+    redact = Redactor(settings.secrets())
+    telemetry = Telemetry(HostLog(redact))
+    async with _worker(settings, telemetry, redact) as worker, anyio.create_task_group() as group:
         group.start_soon(worker.run)
         yield
         worker.stop()
 
 
 @asynccontextmanager
-async def _worker(settings: Settings, log: Sink | None) -> AsyncIterator[Worker]:
-    redact = Redactor(settings.secrets())
+async def _worker(
+    settings: Settings, telemetry: Telemetry, redact: Redactor, health: Health | None = None
+) -> AsyncIterator[Worker]:
     provider = ReplicateProvider(
         settings.replicate_api_token.get_secret_value(),
         model=settings.replicate_model_version,
@@ -64,7 +79,24 @@ async def _worker(settings: Settings, log: Sink | None) -> AsyncIterator[Worker]
         seed_input=settings.replicate_seed_input,
     )
     try:
-        yield Worker(settings, provider, Telemetry(log or HostLog(redact)), redact)
+        yield Worker(settings, provider, telemetry, redact, health=health)
     finally:
         with anyio.move_on_after(1.0, shield=True):
             await provider.aclose()
+
+
+@asynccontextmanager
+async def _health(settings: Settings) -> AsyncIterator[Health]:
+    pooled = settings.listen_database_url is not None
+    session = Session(settings.database_url.get_secret_value(), name="reactor health", pooled=pooled)
+    try:
+        yield Health(session, settings.tokens_table, slots=settings.worker_batch_size)
+    finally:
+        with anyio.move_on_after(1.0, shield=True):
+            await session.aclose()
+
+
+async def _serve(settings: Settings, health: Health, metrics: Metrics, telemetry: Telemetry) -> None:
+    token = settings.http_token.get_secret_value() if settings.http_token is not None else None
+    pages = application(health, metrics, token=token)
+    await serve(pages, Trouble(telemetry, "http"), host=settings.http_host, port=settings.http_port)

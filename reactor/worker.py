@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from reactor.health import Health
     from reactor.providers import Provider
     from reactor.redaction import Redactor
     from reactor.settings import Settings
@@ -51,11 +52,20 @@ DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 class Worker:
     """One reactor process."""
 
-    def __init__(self, settings: Settings, provider: Provider, telemetry: Telemetry, redact: Redactor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        telemetry: Telemetry,
+        redact: Redactor,
+        *,
+        health: Health | None = None,
+    ) -> None:
         self._settings = settings
         self._provider = provider
         self._telemetry = telemetry
         self._redact = redact
+        self._health = health
         # New at every start: a host name or a pid comes back, this does not.
         self._key = secrets.randbelow(2**63 - 1) + 1
         self._wake = Wake()
@@ -122,6 +132,8 @@ class Worker:
         settler = Settler(store, telemetry)
         intake = Intake(store, self._provider, telemetry, wake)
         listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=self._key)
+        if self._health is not None:
+            self._health.attach(in_use=lambda: keeper.held, proven=lambda: listener.proven)
         upkeep.start_soon(settler.run)
         upkeep.start_soon(keeper.renew, Trouble(telemetry, "keeper"))
         upkeep.start_soon(intake.run)

@@ -1,5 +1,6 @@
 import logging
 import signal
+import socket
 
 import anyio
 import pytest
@@ -64,6 +65,35 @@ async def test_a_host_application_runs_the_reactor_as_its_lifespan(environment, 
     assert (await token_row(token_id))["status"] == "uploading"
     assert host_log.of("worker.stopped")
     assert logging.getLogger("reactor").propagate
+
+
+async def test_a_lifespan_opens_no_port(environment, host_log, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise AssertionError("a port was opened")
+
+    monkeypatch.setattr("reactor.web.server.socket.create_server", refuse)
+    app = Starlette(lifespan=lifespan)
+
+    async with app.router.lifespan_context(app):
+        await host_log.wait("listener.connected")
+
+
+async def test_serving_leaves_the_hosts_logging_alone(database, monkeypatch):
+    loggers = [logging.getLogger(name) for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
+        monkeypatch.setattr(logger, "level", logging.CRITICAL)
+        monkeypatch.setattr(logger, "propagate", True)
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    log = Log()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: run(settings(database, http_port=port), log=log))
+        await log.wait("listener.connected")
+        group.cancel_scope.cancel()
+
+    assert [(logger.handlers, logger.level, logger.propagate) for logger in loggers] == before
 
 
 async def test_a_lifespan_that_ends_hands_back_what_it_holds(environment, host_log, make_token, token_row, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -37,6 +38,12 @@ def sandbox():
     yield process.stdout.readline().strip()
     process.terminate()
     process.communicate(timeout=10)
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
 
 
 @contextmanager
@@ -265,6 +272,40 @@ async def test_a_database_that_is_away_is_waited_for_and_sigterm_ends_the_wait(s
 
     assert "refused" in told["error_message"] or "Connect" in told["error_message"]
     assert (process.returncode, out, err) == (0, "", "")
+
+
+async def test_a_worker_without_a_database_is_alive_over_http_and_sigterm_still_ends_it(sandbox, free_port):
+    with worker("postgresql://nobody@127.0.0.1:1/nowhere", sandbox, HTTP_PORT=str(free_port)) as (process, lines):
+        lines.until("worker.error")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
+            statuses = [(await client.get(path)).status_code for path in ("/livez", "/readyz")]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+
+    assert statuses == [200, 503]
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+async def test_a_worker_that_works_serves_and_writes_nothing_but_its_log(database, sandbox, free_port, make_token):
+    with worker(database, sandbox, HTTP_PORT=str(free_port)) as (process, lines):
+        lines.until("listener.connected")
+        await make_token()
+        lines.until("token.generation.succeeded")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
+            metrics = (await client.get("/metrics")).text
+            assert (await client.get("/readyz")).status_code == 200
+        stop(process, lines)
+
+    assert 'image_generation_total{outcome="succeeded"} 1.0' in metrics.splitlines()
+    assert TOKEN not in metrics
+
+
+async def test_an_open_port_without_a_token_is_refused_with_exit_code_2(database, sandbox):
+    with worker(database, sandbox, HTTP_HOST="0.0.0.0", HTTP_PORT="8787") as (process, _):  # noqa: S104  (refused)
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (2, "")
+    assert err == "HTTP_TOKEN: is required where HTTP_HOST is not a loopback address\n"
 
 
 async def test_a_database_without_our_tables_ends_the_worker_with_a_line(empty_database, sandbox):

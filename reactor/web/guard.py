@@ -1,0 +1,35 @@
+"""`Authorization: Bearer`, for everything that is not a probe."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Guard:
+    """Lets a request pass that carries the token, compared in constant time, or that needs none."""
+
+    def __init__(self, app: ASGIApp, token: str, *, unguarded: Container[str]) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._unguarded = unguarded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._unguarded or self._knows(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        refused = PlainTextResponse("unauthorized\n", 401, headers={"www-authenticate": "Bearer"})
+        await refused(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        # Starlette reads headers as latin-1; as bytes they are what was sent.
+        return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode("latin-1"), self._token)
