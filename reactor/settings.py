@@ -159,7 +159,7 @@ class Settings(DatabaseSettings):
     breaker_threshold: Annotated[int, Field(ge=0, le=1_000_000)] = 5
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    http_token: Annotated[SecretStr | None, Optional] = None
+    http_token: Annotated[Annotated[SecretStr, AfterValidator(_stripped_secret)] | None, Optional] = None
 
     @model_validator(mode="after")
     def _token_off_loopback(self) -> Self:

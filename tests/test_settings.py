@@ -113,6 +113,15 @@ def test_a_port_off_loopback_needs_a_token(load, monkeypatch):
     assert load(HTTP_HOST="0.0.0.0").http_token is not None  # noqa: S104
 
 
+def test_the_http_token_is_one_that_a_header_can_carry(load, monkeypatch):
+    monkeypatch.setenv("HTTP_TOKEN", " a-long-token\n")
+    assert load().http_token.get_secret_value() == "a-long-token"
+
+    monkeypatch.setenv("HTTP_TOKEN", "a\nb")
+    with pytest.raises(SettingsError, match=r"^HTTP_TOKEN: has characters"):
+        load()
+
+
 @pytest.mark.parametrize("value", ["127.0.0.1", "::1", "localhost"])
 def test_a_port_on_loopback_needs_none(load, value):
     assert load(HTTP_HOST=value).http_host == value
