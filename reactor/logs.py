@@ -27,6 +27,7 @@ _LEVELS = {
     "token.lease_lost": logging.WARNING,
     "token.censored": logging.WARNING,
     "token.create_sent": logging.DEBUG,
+    "tokens.claimed": logging.DEBUG,
 }
 
 

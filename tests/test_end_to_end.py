@@ -120,6 +120,7 @@ async def test_a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(database
     (started,) = lines.of("token.generation.started")
     assert {"timestamp", "level", "event", "token_id", "attempt", "max_attempts"} <= started.keys()
     assert started["token_id"] == succeeded["token_id"] == row["token_id"]
+    assert not lines.of("tokens.claimed")
     assert "private" not in json.dumps(lines.read)
     assert TOKEN not in json.dumps(lines.read)
 
