@@ -5,8 +5,9 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 
-from reactor import migrations, schema
+from reactor import schema
 from reactor.settings import DatabaseSettings, SettingsError
+from reactor.turns import MigrationError, patiently
 
 config = context.config
 
@@ -38,8 +39,8 @@ def run_by_hand():
     try:
         settings = DatabaseSettings.load()
         config.attributes["table"] = settings.tokens_table
-        asyncio.run(migrations.patiently(settings.database_url.get_secret_value(), run))
-    except (SettingsError, migrations.MigrationError) as error:
+        asyncio.run(patiently(settings.database_url.get_secret_value(), run))
+    except (SettingsError, MigrationError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -1,41 +1,23 @@
-"""Runs the Alembic revisions, from a checkout or from an installed wheel, on a database that others may be using."""
+"""Runs the Alembic revisions, from a checkout or from an installed wheel."""
 
 from __future__ import annotations
 
-import re
-import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-from reactor.table import TableError, plain_query
+from reactor.table import plain_query
+from reactor.turns import MigrationError, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
-LOCK = 0x7265_6163_746F_72  # "reactor": the advisory lock that serialises migrations
-LOCK_WITHIN = 120.0  # seconds to wait for another migration
-LOCK_TIMEOUT = "2s"  # a table in use is asked for this long: meanwhile everybody else waits behind us
-TRIES = 10  # and this often
-_AGAIN = {"55P03", "40P01"}  # lock not available, deadlock
 _HERE = Path(__file__).parent
-
-
-class MigrationError(Exception):
-    """The migrations could not be run; one line that says why."""
 
 
 def home(folder: str) -> Path:
@@ -86,65 +68,9 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
     return schema, name
 
 
-async def patiently(dsn: str, work: Callable[[Connection], None]) -> None:
-    """Do `work` while no other migration runs, again where the table was in use. Raises MigrationError."""
-    for tries_left in reversed(range(TRIES)):
-        try:
-            await _alone(dsn, work)
-        except DBAPIError as error:
-            if _state(error) not in _AGAIN or not tries_left:
-                raise MigrationError(_line(error)) from error
-            await anyio.sleep(0.2 * (TRIES - tries_left))
-        except (SQLAlchemyError, CommandError, TableError) as error:
-            raise MigrationError(_line(error)) from error
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            raise MigrationError(f"cannot reach the database: {_line(error)}") from error
-        else:
-            return
-
-
-async def _alone(dsn: str, work: Callable[[Connection], None]) -> None:
-    settings = {"application_name": "reactor migrate", "lock_timeout": LOCK_TIMEOUT, "statement_timeout": "0"}
-    connect = partial(asyncpg.connect, dsn, timeout=10, server_settings=settings)
-    engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=connect)
-    try:
-        async with engine.connect() as connection:
-            await _lock(connection)
-            # Before Alembic looks for its table; asked first, because IF NOT EXISTS needs the privilege all the same.
-            if await connection.scalar(text("SELECT to_regnamespace('reactor') IS NULL")):
-                await connection.execute(text("CREATE SCHEMA reactor"))
-            await connection.commit()
-            await connection.run_sync(work)
-            await connection.commit()
-    finally:
-        await engine.dispose()
-
-
-async def _lock(connection: AsyncConnection) -> None:
-    """Wait for our turn by asking: a waiter in pg_advisory_lock holds a snapshot, which blocks a concurrent index."""
-    deadline = time.monotonic() + LOCK_WITHIN
-    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
-        await connection.commit()
-        if time.monotonic() > deadline:
-            raise MigrationError("another migration is running, and does not end")
-        await anyio.sleep(0.05)
-    await connection.commit()
-
-
 def _config(connection: Connection, table: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(home("alembic")).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["table"] = table
     return config
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, DBAPIError) and _state(error) in _AGAIN:
-        return "the tokens table is in use by a long transaction; try again later"
-    said = re.sub(r"^<class '[^']*'>: ", "", str(getattr(error, "orig", None) or error))
-    return said.split("\n")[0] or type(error).__name__

@@ -13,7 +13,7 @@ from catalogue import snapshot
 from conftest import command as execute
 from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 
-from reactor import migrations, schema
+from reactor import migrations, schema, turns
 from reactor.table import TableError, described, plain_query
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ def program(name):
 
 
 async def check(url):
-    await migrations.patiently(url, lambda connection: command.check(migrations._config(connection, "tokens_s0")))
+    await turns.patiently(url, lambda connection: command.check(migrations._config(connection, "tokens_s0")))
 
 
 # A database that has nothing yet.
@@ -106,7 +106,7 @@ async def test_schema_py_agrees_with_the_migrated_database(database, empty_datab
     kinds = ("schema", "relation", "column", "constraint", "index")
 
     await check(database)
-    await migrations.patiently(empty_database, schema.everything().create_all)
+    await turns.patiently(empty_database, schema.everything().create_all)
 
     made = {item for item in await snapshot(empty_database, *kinds) if "alembic_version" not in str(item)}
     migrated = {item for item in await snapshot(database, *kinds) if "alembic_version" not in str(item)}
@@ -116,7 +116,7 @@ async def test_schema_py_agrees_with_the_migrated_database(database, empty_datab
 async def test_the_check_sees_a_difference(database):
     await fetch(database, "ALTER TABLE tokens_s0 DROP COLUMN generation_rescues")
 
-    with pytest.raises(migrations.MigrationError, match=r"New upgrade operations detected"):
+    with pytest.raises(turns.MigrationError, match=r"New upgrade operations detected"):
         await check(database)
 
 
@@ -226,7 +226,7 @@ async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_datab
     migrated = await snapshot(empty_database)
     await migrations.downgrade(empty_database)
     await fetch(empty_database, "CREATE TABLE tokens_s0_generation_held ()")
-    with pytest.raises(migrations.MigrationError, match=r"already exists"):
+    with pytest.raises(turns.MigrationError, match=r"already exists"):
         await migrations.upgrade(empty_database)
     await fetch(empty_database, "DROP TABLE tokens_s0_generation_held")
     await fetch(
@@ -279,7 +279,7 @@ async def test_a_table_that_cannot_be_the_queue_is_refused_in_one_line_and_left_
     await with_connection(empty_database, lambda connection: connection.execute(change))
     before = await snapshot(empty_database, "relation", "column", "index", "trigger")
 
-    with pytest.raises(migrations.MigrationError) as refused:
+    with pytest.raises(turns.MigrationError) as refused:
         await migrations.upgrade(empty_database)
 
     assert str(refused.value) == told
@@ -340,18 +340,18 @@ async def test_a_table_further_down_the_search_path_is_found(empty_database):
     ],
 )
 async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name, told):
-    with pytest.raises(migrations.MigrationError) as refused:
+    with pytest.raises(turns.MigrationError) as refused:
         await migrations.upgrade(empty_database, table=name)
 
     assert str(refused.value) == told
 
 
 async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
-    with pytest.raises(migrations.MigrationError, match=r"run for another table.*--down"):
+    with pytest.raises(turns.MigrationError, match=r"run for another table.*--down"):
         await migrations.upgrade(database, table="tokens_s1")
 
     migrated = await snapshot(database)
-    with pytest.raises(migrations.MigrationError, match=r"cannot drop function"):
+    with pytest.raises(turns.MigrationError, match=r"cannot drop function"):
         await migrations.downgrade(database, table="tokens_s1")
     assert await snapshot(database) == migrated
 
@@ -361,13 +361,13 @@ async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
-    monkeypatch.setattr(migrations, "TRIES", 3)
+    monkeypatch.setattr(turns, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(turns, "TRIES", 3)
 
 
 async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database, connect_to, impatient, monkeypatch):
     await make_host(empty_database)
-    once, again, tried = migrations._alone, anyio.Event(), []
+    once, again, tried = turns._alone, anyio.Event(), []
 
     async def alone(dsn, work):
         tried.append(dsn)
@@ -375,7 +375,7 @@ async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database
             again.set()
         await once(dsn, work)
 
-    monkeypatch.setattr(migrations, "_alone", alone)
+    monkeypatch.setattr(turns, "_alone", alone)
     reader = await connect_to(empty_database)
     transaction = reader.transaction()
     await transaction.start()
@@ -396,7 +396,7 @@ async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database,
 
     async with reader.transaction():
         await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
-        with pytest.raises(migrations.MigrationError) as given_up:
+        with pytest.raises(turns.MigrationError) as given_up:
             await migrations.upgrade(empty_database)
 
     assert str(given_up.value) == "the tokens table is in use by a long transaction; try again later"
@@ -405,11 +405,11 @@ async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database,
 
 
 async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty_database, connect_to, monkeypatch):
-    monkeypatch.setattr(migrations, "LOCK_WITHIN", 0.1)
+    monkeypatch.setattr(turns, "LOCK_WITHIN", 0.1)
     other = await connect_to(empty_database)
-    await other.execute(f"SELECT pg_advisory_lock({migrations.LOCK})")
+    await other.execute(f"SELECT pg_advisory_lock({turns.LOCK})")
 
-    with pytest.raises(migrations.MigrationError, match=r"^another migration is running, and does not end$"):
+    with pytest.raises(turns.MigrationError, match=r"^another migration is running, and does not end$"):
         await migrations.upgrade(empty_database)
 
 
@@ -445,14 +445,14 @@ async def test_a_schema_made_for_the_role_beforehand_is_enough(as_nobody, empty_
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql://localhost:nonsense/x"])
 async def test_a_database_that_cannot_be_reached_is_told_in_one_line(url):
-    with pytest.raises(migrations.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
+    with pytest.raises(turns.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
         await migrations.upgrade(url)
 
 
 async def test_a_database_of_a_newer_reactor_is_told_in_one_line(database):
     await fetch(database, "UPDATE reactor.alembic_version SET version_num = '9999'")
 
-    with pytest.raises(migrations.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
+    with pytest.raises(turns.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
         await migrations.upgrade(database)
 
 

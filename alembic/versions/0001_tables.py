@@ -11,7 +11,7 @@ from alembic import context, op
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
-from reactor import migrations, schema
+from reactor import migrations, schema, turns
 from reactor.table import labels, literal, quoted
 
 revision = "0001"
@@ -100,12 +100,12 @@ def _beside_running_writers():
     with op.get_context().autocommit_block():
         op.execute(f"SET lock_timeout = {literal(INDEX_LOCK_TIMEOUT)}")
         yield
-        op.execute(f"SET lock_timeout = {literal(migrations.LOCK_TIMEOUT)}")
+        op.execute(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
 
 
 def _refuse_if_unfit(connection, home, table, *, needed):
     if missing := [column for column in needed if column not in _columns(connection, home, table)]:
-        raise migrations.MigrationError(f"{home}.{table} has no column {', '.join(missing)}")
+        raise turns.MigrationError(f"{home}.{table} has no column {', '.join(missing)}")
 
 
 def _columns(connection, home, name):

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.schema import CreateIndex
 
-from reactor import migrations, schema
+from reactor import migrations, schema, turns
 from reactor.table import labels, literal, quoted
 
 revision = "0003"
@@ -41,4 +41,4 @@ def _beside_running_writers(*statements):
         op.execute(f"SET lock_timeout = {literal(LOCK_TIMEOUT)}")
         for statement in statements:
             op.execute(statement)
-        op.execute(f"SET lock_timeout = {literal(migrations.LOCK_TIMEOUT)}")
+        op.execute(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")

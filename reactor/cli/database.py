@@ -16,13 +16,14 @@ def migrate(*, down: bool) -> None:
 
     from reactor import migrations  # noqa: PLC0415  (SQLAlchemy and Alembic take a second to import)
     from reactor.redaction import Redactor  # noqa: PLC0415
+    from reactor.turns import MigrationError  # noqa: PLC0415
 
     direction = migrations.downgrade if down else migrations.upgrade
 
     async def main() -> None:
         try:
             await direction(settings.database_url.get_secret_value(), table=settings.tokens_table)
-        except migrations.MigrationError as error:
+        except MigrationError as error:
             raise click.ClickException(Redactor(settings.secrets())(str(error))) from error
 
     run_async(main)

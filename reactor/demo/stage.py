@@ -22,6 +22,7 @@ from reactor.settings import Settings
 from reactor.store import discover
 from reactor.table import TableError
 from reactor.telemetry import Telemetry
+from reactor.turns import MigrationError
 from reactor.worker import Worker
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ FALLBACK = "a quiet meadow in soft morning light, watercolour"
 TIMING = Timing(queue=(0.1, 0.4), run=(0.4, 1.1))
 HUSH = 0.04  # seconds after a COMMIT in which nothing is drawn, or the drawing would be measured
 STRAY = "somebody else mints into this database: their token was handed back, and the demo stopped"
-_FAULTS = (DatabaseError, TableError, migrations.MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FAULTS = (DatabaseError, TableError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class DemoSettings(Settings):
