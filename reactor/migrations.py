@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
@@ -10,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from reactor.table import plain_query
+from reactor.triggers import home, repair
 from reactor.turns import MigrationError, patiently
 
 if TYPE_CHECKING:
@@ -17,23 +17,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_HERE = Path(__file__).parent
-
-
-def home(folder: str) -> Path:
-    """Where `alembic` and `sql` are: inside the installed package, else at the top of the checkout."""
-    inside = _HERE / folder
-    return inside if inside.is_dir() else _HERE.parent / folder
-
 
 async def upgrade(dsn: str, *, table: str = "tokens_s0") -> None:
     """Create or complete the tables. Harmless again, and at once from several places. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
         command.upgrade(_config(connection, table), "head")
-        if not (found(connection, table) or {"triggered": False})["triggered"]:
-            told = "the migrations were run for another table, or before it was made anew"
-            raise MigrationError(f"{table}: {told}; run reactor migrate --down for that table, then reactor migrate")
+        there = found(connection, table)
+        if there is None or not there["migrated"]:
+            raise MigrationError(_elsewhere(connection, table))
+        repair(connection, there["schema"], there["name"])
+        if not (found(connection, table) or there)["triggers_enabled"]:
+            raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")
 
     await patiently(dsn, work)
 
@@ -42,6 +37,10 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0") -> None:
     """Remove what the migrations added, and nothing else. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
+        marked = _marked(connection)
+        if marked and place(connection, table) not in marked:
+            raise MigrationError(_elsewhere(connection, table))
+        connection.commit()  # Alembic begins its own
         command.downgrade(_config(connection, table), "base")
         connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
         connection.execute(text("DROP SCHEMA reactor"))
@@ -66,6 +65,20 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
     if schema is None:
         raise MigrationError("the search path names no schema that exists, so there is nowhere to create the tables")
     return schema, name
+
+
+def _marked(connection: Connection) -> list[tuple[str, str]]:
+    """Schema and name of the tables that were migrated."""
+    return [(row["schema"], row["name"]) for row in connection.exec_driver_sql(plain_query("marked")).mappings()]
+
+
+def _elsewhere(connection: Connection, table: str) -> str:
+    """Why there is nothing of ours on the table, although all revisions were run."""
+    others = [".".join(names) for names in _marked(connection)]
+    if not others:
+        return f"{table}: the migrations were run before it was made anew; run reactor migrate --down, then again"
+    which = f"TOKENS_TABLE={others[0]} reactor migrate --down"
+    return f"{table}: the migrations were run for {', '.join(others)}; keep to it, or first run {which}"
 
 
 def _config(connection: Connection, table: str) -> Config:

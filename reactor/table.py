@@ -26,7 +26,7 @@ class TokensTable:
     schema: str
     name: str
     labels: Mapping[str, str]  # status → SQL literal, with the cast of its type
-    triggers_enabled: bool
+    triggers: str  # enabled, disabled or missing: the wake triggers, both of them or at least one
     key: str = "id"
     order: str = "mint_timestamp"
 
@@ -39,6 +39,11 @@ class TokensTable:
     def authors(self) -> str:
         """The quoted authors table, beside the tokens."""
         return quoted(self.schema, "authors")
+
+    @property
+    def triggers_enabled(self) -> bool:
+        """Whether a mint rings."""
+        return self.triggers == "enabled"
 
     @property
     def wake_channel(self) -> str:
@@ -77,7 +82,7 @@ def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
         schema=found["schema"],
         name=found["name"],
         labels=labels(found),
-        triggers_enabled=found["triggers_enabled"],
+        triggers="enabled" if found["triggers_enabled"] else "disabled" if found["triggered"] else "missing",
     )
 
 

@@ -85,18 +85,34 @@ def test_minted_tokens_are_counted_and_shown(reactor):
 
 def test_status_is_read_by_people_too(reactor, database):
     reactor("mint", "2")
-    command(
-        database,
-        "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'maintenance'",
-        "ALTER TABLE tokens_s0 DISABLE TRIGGER USER",
-    )
+    command(database, "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'maintenance'")
 
     code, out, _ = reactor("status")
 
     assert code == 0
     assert re.search(r"^detected +2$", out, re.MULTILINE)
     assert re.search(r"^intake +paused: maintenance$", out, re.MULTILINE)
-    assert "run: reactor migrate" in out
+    assert "triggers" not in out
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("ALTER TABLE tokens_s0 DISABLE TRIGGER reactor_notify_updated", "disabled"),
+        ("DROP TRIGGER reactor_notify_updated ON tokens_s0", "missing"),
+    ],
+)
+def test_status_tells_what_ails_the_triggers_and_migrate_puts_it_right(reactor, database, damage, told):
+    command(database, damage)
+
+    code, out, _ = reactor("status")
+    assert code == 0
+    assert re.search(rf"^triggers +{told}: mints wait for the sweep; run: reactor migrate$", out, re.MULTILINE)
+    assert json.loads(reactor("status", "--json")[1])["triggers"] is False
+
+    assert reactor("migrate") == (0, "tokens_s0: migrated\n", "")
+    assert "triggers" not in reactor("status")[1]
+    assert json.loads(reactor("status", "--json")[1])["triggers"] is True
 
 
 def test_an_unknown_token_is_one_line_and_exit_code_1(reactor):

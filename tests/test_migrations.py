@@ -347,13 +347,110 @@ async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name
 
 
 async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
-    with pytest.raises(turns.MigrationError, match=r"run for another table.*--down"):
+    told = r"^tokens_s1: the migrations were run for public\.tokens_s0; .* TOKENS_TABLE=public\.tokens_s0 .* --down$"
+    migrated = await snapshot(database)
+
+    for direction in (migrations.upgrade, migrations.downgrade):
+        with pytest.raises(turns.MigrationError, match=told):
+            await direction(database, table="tokens_s1")
+        assert await snapshot(database) == migrated
+
+
+async def test_a_second_table_that_is_there_is_left_alone(database):
+    await fetch(database, "CREATE TABLE tokens_s1 (LIKE tokens_s0)")
+    await fetch(database, "ALTER TABLE tokens_s1 DROP COLUMN generation_epoch")
+    before = await snapshot(database)
+
+    with pytest.raises(turns.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "):
         await migrations.upgrade(database, table="tokens_s1")
 
+    assert await snapshot(database) == before
+
+
+async def test_a_table_made_anew_says_how_to_begin_again(database):
+    await fetch(database, "DROP TABLE tokens_s0")
+
+    with pytest.raises(turns.MigrationError, match=r"^tokens_s0: the migrations were run before it was made anew; "):
+        await migrations.upgrade(database)
+    await migrations.downgrade(database)
+    await migrations.upgrade(database)
+
+    assert (await discovered(database)).triggers_enabled
+
+
+# Triggers that somebody took away.
+
+
+DAMAGE = {
+    "dropped": "DROP TRIGGER reactor_notify_inserted ON tokens_s0",
+    "dropped with its function": "DROP FUNCTION reactor.notify_updated CASCADE",
+    "disabled": "ALTER TABLE tokens_s0 DISABLE TRIGGER USER",
+    "both dropped": "DROP FUNCTION reactor.notify_inserted CASCADE; DROP FUNCTION reactor.notify_updated CASCADE",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+async def test_migrating_again_puts_the_triggers_right(database, damage):
     migrated = await snapshot(database)
-    with pytest.raises(turns.MigrationError, match=r"cannot drop function"):
-        await migrations.downgrade(database, table="tokens_s1")
+    await with_connection(database, lambda connection: connection.execute(damage))
+    assert not (await discovered(database)).triggers_enabled
+
+    await migrations.upgrade(database)
+
+    assert (await discovered(database)).triggers_enabled
     assert await snapshot(database) == migrated
+
+
+async def test_migrating_says_nothing_good_where_the_triggers_stay_as_they_are(database, monkeypatch):
+    monkeypatch.setattr(migrations, "repair", lambda *_: None)
+    await fetch(database, DAMAGE["disabled"])
+
+    with pytest.raises(turns.MigrationError, match=r"^tokens_s0: its triggers are not enabled, .* wake nobody$"):
+        await migrations.upgrade(database)
+
+
+async def test_a_trigger_of_another_name_is_no_second_one(database):
+    await fetch(database, "ALTER TRIGGER reactor_notify_inserted ON tokens_s0 RENAME TO mine")
+    await fetch(database, "ALTER TABLE tokens_s0 DISABLE TRIGGER mine")
+
+    await migrations.upgrade(database)
+
+    rows = await fetch(database, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O' ORDER BY 1")
+    assert [row["tgname"] for row in rows] == ["mine", "reactor_notify_updated"]
+
+
+@pytest.mark.parametrize("mode", ["ALWAYS", "REPLICA"])
+async def test_a_trigger_that_rings_when_replicating_goes_on_to(database, mode):
+    await fetch(database, f"ALTER TABLE tokens_s0 ENABLE {mode} TRIGGER reactor_notify_inserted")
+
+    await migrations.upgrade(database)
+
+    (row,) = await fetch(
+        database, "SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'reactor_notify_inserted'"
+    )  # fmt: skip
+    assert row["tgenabled"] == "A"
+    assert (await discovered(database)).triggers_enabled
+
+
+@pytest.mark.parametrize("change", ["RENAME TO minted", "SET SCHEMA app"])
+async def test_the_triggers_of_a_renamed_table_ring_its_new_channels(database, connect_to, change):
+    await with_connection(
+        database,
+        lambda connection: connection.execute(
+            f"CREATE SCHEMA app; ALTER TABLE authors SET SCHEMA {'app' if 'app' in change else 'public'};"
+            f"ALTER TABLE tokens_s0 {change}"
+        ),
+    )
+    name = "minted" if "minted" in change else "app.tokens_s0"
+
+    await migrations.upgrade(database, table=name)
+
+    heard = []
+    connection = await connect_to(database)
+    await connection.add_listener((await discovered(database, name)).wake_channel, lambda *event: heard.append(event))
+    await connection.execute(f"INSERT INTO {name} DEFAULT VALUES")
+    await connection.fetchval("SELECT 1")
+    assert len(heard) == 1
 
 
 # A database that others use, or that does not let us in.

@@ -5,6 +5,7 @@ from alembic import context, op
 from reactor import migrations
 from reactor.channels import channel
 from reactor.table import literal, quoted
+from reactor.triggers import home
 
 revision = "0002"
 down_revision = "0001"
@@ -19,12 +20,12 @@ TRIGGERS = {
 
 def upgrade():
     connection = op.get_bind()
-    home, name = migrations.place(connection, context.config.attributes["table"])
-    channels = ", ".join(literal(channel(home, name, what)) for what in ("wake", "status"))
+    schema, name = migrations.place(connection, context.config.attributes["table"])
+    channels = ", ".join(literal(channel(schema, name, what)) for what in ("wake", "status"))
     for function, when in TRIGGERS.items():
-        connection.exec_driver_sql((migrations.home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
+        connection.exec_driver_sql((home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
         connection.exec_driver_sql(
-            f"CREATE TRIGGER reactor_{function} {when.format(table=quoted(home, name))}"
+            f"CREATE TRIGGER reactor_{function} {when.format(table=quoted(schema, name))}"
             f" FOR EACH STATEMENT EXECUTE FUNCTION reactor.{function}({channels})"
         )
 
@@ -34,4 +35,4 @@ def downgrade():
     table = quoted(*migrations.place(connection, context.config.attributes["table"]))
     for function in TRIGGERS:
         op.execute(f"DROP TRIGGER IF EXISTS reactor_{function} ON {table}")
-        op.execute(f"DROP FUNCTION reactor.{function}()")
+        op.execute(f"DROP FUNCTION IF EXISTS reactor.{function}()")

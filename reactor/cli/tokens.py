@@ -41,7 +41,7 @@ def status(*, as_json: bool) -> None:
     """Tell how many tokens are where, and whether the intake is open."""
     settings = DatabaseSettings.load()
 
-    async def work(session: Session) -> dict[str, Any]:
+    async def work(session: Session) -> tuple[dict[str, Any], str]:
         table = await discover(session, settings.tokens_table)
         counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
         (intake,) = await session.fetch(plain_query("intake"))
@@ -51,9 +51,9 @@ def status(*, as_json: bool) -> None:
             "intake": dict(intake),
             "workers": workers["workers"],
             "triggers": table.triggers_enabled,
-        }
+        }, table.triggers
 
-    state = with_database(settings, work)
+    state, triggers = with_database(settings, work)
     if as_json:
         click.echo(orjson.dumps(state).decode())
         return
@@ -63,7 +63,7 @@ def status(*, as_json: bool) -> None:
     intake = state["intake"]
     click.echo(f"intake      {'paused: ' + (intake['reason'] or 'no reason given') if intake['paused'] else 'open':>9}")
     if not state["triggers"]:
-        click.echo("triggers    missing or disabled: mints wait for the sweep; run: reactor migrate")
+        click.echo(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
 
 
 @click.command()

@@ -19,7 +19,9 @@ SELECT
 FROM pg_catalog.pg_class AS class
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
 CROSS JOIN LATERAL (
-  SELECT count(*) AS there, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS enabled
+  SELECT
+    count(DISTINCT proname) AS there,
+    count(DISTINCT proname) FILTER (WHERE tgenabled IN ('O', 'A')) AS enabled
   FROM pg_catalog.pg_trigger
   JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
   JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'

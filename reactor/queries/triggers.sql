@@ -1,0 +1,16 @@
+-- Tells of the triggers on the tokens table that call our functions, whatever they are named.
+-- $1 tokens    text  the table, quoted and with its schema
+-- $2 channels  text  the channels it should ring, comma between them and at the end
+-- Returns for each: name, function, enabled (O in ordinary sessions, A always, R in replicating ones only, D disabled),
+-- and rings: whether its channels are those. They are not where the table was renamed.
+-- Leans on the catalogue's own indexes.
+SELECT
+  tgname AS name,
+  pg_proc.proname AS function,
+  tgenabled::text AS enabled,
+  replace(encode(tgargs, 'escape'), '\000', ',') = encode(convert_to($2::text, getdatabaseencoding()), 'escape') AS rings
+FROM pg_catalog.pg_trigger
+JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
+WHERE tgrelid = to_regclass($1::text)
+ORDER BY tgname;
