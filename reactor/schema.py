@@ -1,4 +1,7 @@
-"""The tables as SQLAlchemy sees them. Imported by Alembic and by tests; the worker speaks SQL."""
+"""The tables as SQLAlchemy sees them, as they are once all revisions were run.
+
+Imported by Alembic, which compares, and by tests; the revisions state their own DDL, and the worker speaks SQL.
+"""
 
 import hashlib
 from typing import Any
@@ -39,9 +42,7 @@ NAMES: dict[str, Any] = {
     "fk": "%(front)s_%(column_0_name)s_fkey",
     "ck": "%(front)s_%(constraint_name)s_check",
 }
-NEEDED = ("id", "token_id", "author_id", "status", "mint_timestamp", "created_at")  # of a table that is there already
-NEEDED_OF_AUTHORS = ("id", "prompt_text")
-MARK = "made by reactor"  # the comment on tables and columns that a downgrade may remove
+MARK = "made by reactor"  # the comment on tables that a downgrade may remove
 STORAGE = {
     "fillfactor": 75,
     "autovacuum_vacuum_scale_factor": 0.01,
@@ -66,7 +67,7 @@ def authors(metadata: MetaData, schema: str | None = None) -> Table:
 
 
 def generation_columns() -> list[Column[object]]:
-    """Our columns, as they are added to a table that is there already."""
+    """Our columns, which a table that is there already gets too."""
     return [
         Column("image_url", Text),
         Column("generation_attempts", Integer, nullable=False, server_default=text("0")),
@@ -83,33 +84,25 @@ def generation_columns() -> list[Column[object]]:
     ]
 
 
-def claim_indexes(
-    table: str, detected: str = "'detected'", generating: str = "'generating'", *, concurrently: bool = False
-) -> list[Index]:
+def claim_indexes(table: str) -> list[Index]:
     """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
     indexes = {
-        "fresh": (["mint_timestamp", "id"], f"status = {detected} AND generation_due_at IS NULL"),
-        "retries": (["generation_due_at"], f"status = {detected} AND generation_due_at IS NOT NULL"),
-        "held": (["id"], f"status = {generating}"),
+        "fresh": (["mint_timestamp", "id"], "status = 'detected' AND generation_due_at IS NULL"),
+        "retries": (["generation_due_at"], "status = 'detected' AND generation_due_at IS NOT NULL"),
+        "held": (["id"], "status = 'generating'"),
     }
     return [
-        Index(
-            f"{front(table)}_generation_{name}",
-            *columns,
-            postgresql_where=text(predicate),
-            postgresql_concurrently=concurrently,
-        )
+        Index(f"{front(table)}_generation_{name}", *columns, postgresql_where=text(predicate))
         for name, (columns, predicate) in indexes.items()
     ]
 
 
-def uploads_index(table: str, uploading: str = "'uploading'", *, concurrently: bool = False) -> Index:
+def uploads_index(table: str) -> Index:
     """What tells how long an image waits for the next stage; it holds nothing but the tokens that do wait."""
     return Index(
         f"{front(table)}_generation_uploads",
         "generation_seeded_at",
-        postgresql_where=text(f"status = {uploading}"),
-        postgresql_concurrently=concurrently,
+        postgresql_where=text("status = 'uploading'"),
     )
 
 

@@ -1,18 +1,19 @@
 """Create authors and tokens, or complete those that are there; add the intake and the indexes.
 
 Every step can be repeated: building an index beside running writers ends the transaction, so a migration that is
-interrupted afterwards begins again with the first half done.
+interrupted afterwards begins again with the first half done. Once applied, all of this is frozen: what schema.py gains
+later is another revision's.
 """
 
+import hashlib
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.schema import CreateColumn, CreateIndex
 
-from reactor import migrations, schema, turns
+from reactor import migrations, turns
 from reactor.table import labels, literal, quoted
+from reactor.triggers import home as folder
 
 revision = "0001"
 down_revision = None
@@ -21,6 +22,30 @@ depends_on = None
 
 # Building an index waits for older transactions, whatever they do; meanwhile it is in nobody's way.
 INDEX_LOCK_TIMEOUT = "60s"
+LONGEST_FRONT = 36  # bytes; the longest that is put behind it has 27
+MARK = "made by reactor"  # the comment on tables and columns that a downgrade may remove
+NEEDED = ("id", "token_id", "author_id", "status", "mint_timestamp", "created_at")  # of a table that is there already
+NEEDED_OF_AUTHORS = ("id", "prompt_text")
+COLUMNS = {
+    "image_url": "text",
+    "generation_attempts": "integer NOT NULL DEFAULT 0",
+    "generation_error": "text",
+    "generation_due_at": "timestamptz",
+    "generation_lease_ends_at": "timestamptz",
+    "generation_epoch": "bigint NOT NULL DEFAULT 0",
+    "generation_worker": "bigint",
+    "generation_seed": "integer",
+    "generation_seeded_at": "timestamptz",
+    "generation_prediction_id": "text",
+    "generation_censored": "boolean NOT NULL DEFAULT false",
+    "generation_rescues": "integer NOT NULL DEFAULT 0",
+}
+INDEXES = {
+    "fresh": "(mint_timestamp, id) WHERE status = {detected} AND generation_due_at IS NULL",
+    "retries": "(generation_due_at) WHERE status = {detected} AND generation_due_at IS NOT NULL",
+    "held": "(id) WHERE status = {generating}",
+}
+PLAIN = {"detected": "'detected'", "generating": "'generating'"}  # the labels of a table that we make
 
 
 def upgrade():
@@ -28,16 +53,14 @@ def upgrade():
     wanted = context.config.attributes["table"]
     found = migrations.found(connection, wanted)
     home, name = migrations.place(connection, wanted)
-    metadata = sa.MetaData(naming_convention=schema.NAMES)
-    intake = schema.intake(metadata)
-    intake.create(connection, checkfirst=True)
-    op.execute(insert(intake).on_conflict_do_nothing())
-    authors = schema.authors(metadata, home)
+    _run(_file("intake"))
+    _run("INSERT INTO reactor.intake (id) VALUES (true) ON CONFLICT DO NOTHING")
     if not _columns(connection, home, "authors"):
-        authors.create(connection, checkfirst=False)
-    _refuse_if_unfit(connection, home, "authors", needed=schema.NEEDED_OF_AUTHORS)
+        _run(_file("authors").format(authors=quoted(home, "authors")))
+        _mark(f"TABLE {quoted(home, 'authors')}")
+    _refuse_if_unfit(connection, home, "authors", needed=NEEDED_OF_AUTHORS)
     if found is None:
-        schema.tokens(metadata, name, home).create(connection, checkfirst=False)
+        _create(home, name)
     else:
         _complete(connection, home, name, labels(found))
 
@@ -46,61 +69,66 @@ def downgrade():
     connection = op.get_bind()
     home, name = migrations.place(connection, context.config.attributes["table"])
     for table in (name, "authors"):
-        if _comment(connection, home, table) == schema.MARK:
-            op.execute(f"DROP TABLE {quoted(home, table)}")
+        if _comment(connection, home, table) == MARK:
+            _run(f"DROP TABLE {quoted(home, table)}")
     if _columns(connection, home, name):
         _strip(connection, home, name)
-    op.execute("DROP TABLE reactor.intake")
+    _run("DROP TABLE reactor.intake")
+
+
+def _create(home, name):
+    table, columns = quoted(home, name), ",\n  ".join(map(" ".join, COLUMNS.items()))
+    names = {"table": table, "authors": quoted(home, "authors"), "front": _front(name)}
+    _run(_file("tokens").format(**names, columns=columns))
+    _mark(f"TABLE {table}")
+    for index, on in INDEXES.items():
+        _run(f"CREATE INDEX {_index(name, index)} ON {table} {on.format(**PLAIN)}")
 
 
 def _complete(connection, home, name, status):
     """Add what is missing to the host application's table, in one short lock; its own columns are not touched."""
-    _refuse_if_unfit(connection, home, name, needed=schema.NEEDED)
-    missing = [column for column in schema.generation_columns() if column.name not in _columns(connection, home, name)]
+    _refuse_if_unfit(connection, home, name, needed=NEEDED)
+    there = _columns(connection, home, name)
+    missing = [column for column in COLUMNS if column not in there]
     if missing:
-        scratch = sa.Table(name, sa.MetaData(), *missing, schema=home)
-        clauses = [f"ADD COLUMN {CreateColumn(column).compile(connection)}" for column in scratch.columns]
-        op.execute(f"ALTER TABLE {quoted(home, name)} {', '.join(clauses)}")
+        added = ", ".join(f"ADD COLUMN {column} {COLUMNS[column]}" for column in missing)
+        _run(f"ALTER TABLE {quoted(home, name)} {added}")
     for column in missing:
-        op.execute(f"COMMENT ON COLUMN {quoted(home, name, column.name)} IS {literal(schema.MARK)}")
-    keys = [sa.Column(column) for column in ("mint_timestamp", "id", "generation_due_at")]
-    indexes = schema.claim_indexes(name, status["detected"], status["generating"], concurrently=True)
-    sa.Table(name, sa.MetaData(), *keys, *indexes, schema=home)
+        _mark(f"COLUMN {quoted(home, name, column)}")
     with _beside_running_writers():
-        for index in indexes:
-            _build(connection, home, index)
+        for index, on in INDEXES.items():
+            _build(connection, home, name, index, on.format(**status))
 
 
-def _build(connection, home, index):
+def _build(connection, home, name, index, on):
     """Build an index; one that an interrupted migration left invalid is dropped first."""
-    valid = connection.scalar(
-        sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"),
-        {"name": quoted(home, index.name)},
-    )
+    there = f"{quoted(home)}.{_index(name, index)}"
+    query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
+    valid = connection.scalar(sa.text(query), {"name": there})
     if valid is False:
-        op.execute(f"DROP INDEX CONCURRENTLY {quoted(home, index.name)}")
+        _run(f"DROP INDEX CONCURRENTLY {there}")
     if not valid:
-        op.execute(CreateIndex(index))
+        _run(f"CREATE INDEX CONCURRENTLY {_index(name, index)} ON {quoted(home, name)} {on}")
 
 
 def _strip(connection, home, name):
     """Remove what was added to the host application's table."""
     with _beside_running_writers():
-        for index in schema.claim_indexes(name):
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, index.name)}")
-    added = [column for column, comment in _columns(connection, home, name).items() if comment == schema.MARK]
+        for index in INDEXES:
+            _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home)}.{_index(name, index)}")
+    added = [column for column, comment in _columns(connection, home, name).items() if comment == MARK]
     if added:
         drops = ", ".join(f"DROP COLUMN {quoted(column)}" for column in added)
-        op.execute(f"ALTER TABLE {quoted(home, name)} {drops}")
+        _run(f"ALTER TABLE {quoted(home, name)} {drops}")
 
 
 @contextmanager
 def _beside_running_writers():
     """Commit what was done, and go on without a transaction, as CONCURRENTLY asks for."""
     with op.get_context().autocommit_block():
-        op.execute(f"SET lock_timeout = {literal(INDEX_LOCK_TIMEOUT)}")
+        _run(f"SET lock_timeout = {literal(INDEX_LOCK_TIMEOUT)}")
         yield
-        op.execute(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
+        _run(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
 
 
 def _refuse_if_unfit(connection, home, table, *, needed):
@@ -120,3 +148,27 @@ def _columns(connection, home, name):
 def _comment(connection, home, name):
     query = "SELECT obj_description(to_regclass(:name), 'pg_class')"
     return connection.scalar(sa.text(query), {"name": quoted(home, name)})
+
+
+def _index(name, index):
+    return quoted(f"{_front(name)}_generation_{index}")
+
+
+def _front(name):
+    """What the names of indexes and constraints begin with: the table's, unless they would pass 63 bytes."""
+    if len(name.encode()) <= LONGEST_FRONT:
+        return name
+    return f"reactor_{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:12]}"
+
+
+def _mark(what):
+    _run(f"COMMENT ON {what} IS {literal(MARK)}")
+
+
+def _file(name):
+    return (folder("sql") / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _run(statement):
+    # As it stands: op.execute would take a colon for a parameter.
+    op.get_bind().exec_driver_sql(statement)

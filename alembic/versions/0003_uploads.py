@@ -1,10 +1,11 @@
 """Index the tokens that wait for their upload by age: otherwise asking for the oldest would read the whole table."""
 
+import hashlib
+
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.schema import CreateIndex
 
-from reactor import migrations, schema, turns
+from reactor import migrations, turns
 from reactor.table import labels, literal, quoted
 
 revision = "0003"
@@ -14,31 +15,38 @@ depends_on = None
 
 # Building an index waits for older transactions, whatever they do; meanwhile it is in nobody's way.
 LOCK_TIMEOUT = "60s"
+INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} (generation_seeded_at) WHERE status = {uploading}"
 
 
 def upgrade():
     connection = op.get_bind()
-    wanted = context.config.attributes["table"]
-    found = migrations.found(connection, wanted)
-    index = schema.uploads_index(found["name"], labels(found)["uploading"], concurrently=True)
-    sa.Table(found["name"], sa.MetaData(), sa.Column("generation_seeded_at"), index, schema=found["schema"])
-    name = quoted(found["schema"], index.name)
-    valid = connection.scalar(
-        sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": name}
-    )
-    if not valid:  # a table that 0001 made has it from the beginning
-        _beside_running_writers(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", CreateIndex(index))
+    found = migrations.found(connection, context.config.attributes["table"])
+    home, name = found["schema"], found["name"]
+    index = f"{quoted(home)}.{_index(name)}"
+    query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
+    if not connection.scalar(sa.text(query), {"name": index}):
+        _beside_running_writers(
+            f"DROP INDEX CONCURRENTLY IF EXISTS {index}",
+            INDEX.format(index=_index(name), table=quoted(home, name), uploading=labels(found)["uploading"]),
+        )
 
 
 def downgrade():
     home, name = migrations.place(op.get_bind(), context.config.attributes["table"])
-    index = schema.uploads_index(name)
-    _beside_running_writers(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, index.name)}")
+    _beside_running_writers(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home)}.{_index(name)}")
+
+
+def _index(name):
+    # As in 0001: the table's name in front, unless that would pass 63 bytes.
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:12]
+    return quoted(f"{name if len(name.encode()) <= 36 else f'reactor_{digest}'}_generation_uploads")
 
 
 def _beside_running_writers(*statements):
     with op.get_context().autocommit_block():
-        op.execute(f"SET lock_timeout = {literal(LOCK_TIMEOUT)}")
-        for statement in statements:
-            op.execute(statement)
-        op.execute(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
+        for statement in (
+            f"SET lock_timeout = {literal(LOCK_TIMEOUT)}",
+            *statements,
+            f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}",
+        ):
+            op.get_bind().exec_driver_sql(statement)
