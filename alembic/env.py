@@ -39,7 +39,8 @@ def run_by_hand():
     try:
         settings = DatabaseSettings.load()
         config.attributes["table"] = settings.tokens_table
-        asyncio.run(patiently(settings.database_url.get_secret_value(), run))
+        direct = settings.listen_database_url
+        asyncio.run(patiently((direct or settings.database_url).get_secret_value(), run, direct=direct is not None))
     except (SettingsError, MigrationError) as error:
         raise CommandError(str(error)) from error
 

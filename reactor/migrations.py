@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-async def upgrade(dsn: str, *, table: str = "tokens_s0") -> None:
+async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
     """Create or complete the tables. Harmless again, and at once from several places. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
@@ -30,10 +30,10 @@ async def upgrade(dsn: str, *, table: str = "tokens_s0") -> None:
         if not (found(connection, table) or there)["triggers_enabled"]:
             raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")
 
-    await patiently(dsn, work)
+    await patiently(dsn, work, direct=direct)
 
 
-async def downgrade(dsn: str, *, table: str = "tokens_s0") -> None:
+async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
     """Remove what the migrations added, and nothing else. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
@@ -45,7 +45,7 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0") -> None:
         connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
         connection.execute(text("DROP SCHEMA reactor"))
 
-    await patiently(dsn, work)
+    await patiently(dsn, work, direct=direct)
 
 
 def found(connection: Connection, table: str) -> Mapping[str, Any] | None:

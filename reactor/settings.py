@@ -100,6 +100,7 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     database_url: DatabaseUrl
+    listen_database_url: Annotated[DatabaseUrl | None, Optional] = None
     tokens_table: Annotated[str, _matching(_TABLE, "a table name, optionally schema.table")] = "tokens_s0"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
@@ -136,7 +137,6 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What `run` needs. Durations are seconds."""
 
-    listen_database_url: Annotated[DatabaseUrl | None, Optional] = None
     replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
     replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
         "black-forest-labs/flux-schnell"

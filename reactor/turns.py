@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -26,6 +27,10 @@ LOCK = 0x7265_6163_746F_72  # "reactor": the advisory lock that serialises migra
 LOCK_WITHIN = 120.0  # seconds to wait for another migration
 LOCK_TIMEOUT = "2s"  # a table in use is asked for this long: meanwhile everybody else waits behind us
 TRIES = 10  # and this often
+# Between transactions a pooler may change the session, which holds our lock and our settings.
+POOLED = (
+    "DATABASE_URL is a pooler's, and migrations need a connection of their own: set LISTEN_DATABASE_URL to a direct one"
+)
 _AGAIN = {"55P03", "40P01"}  # lock not available, deadlock
 
 
@@ -33,11 +38,14 @@ class MigrationError(Exception):
     """The migrations could not be run; one line that says why."""
 
 
-async def patiently(dsn: str, work: Callable[[Connection], None]) -> None:
-    """Do `work` while no other migration runs, again where the table was in use. Raises MigrationError."""
+async def patiently(dsn: str, work: Callable[[Connection], None], *, direct: bool = False) -> None:
+    """Do `work` while no other migration runs, again where the table was in use. Raises MigrationError.
+
+    `direct`: whoever gave the DSN says that it is no pooler's; else we look.
+    """
     for tries_left in reversed(range(TRIES)):
         try:
-            await _alone(dsn, work)
+            await _alone(dsn, work, direct=direct)
         except DBAPIError as error:
             if _state(error) not in _AGAIN or not tries_left:
                 raise MigrationError(_line(error)) from error
@@ -50,11 +58,8 @@ async def patiently(dsn: str, work: Callable[[Connection], None]) -> None:
             return
 
 
-async def _alone(dsn: str, work: Callable[[Connection], None]) -> None:
-    async def connect() -> asyncpg.Connection[Any]:
-        settings = {"application_name": "reactor migrate", "lock_timeout": LOCK_TIMEOUT, "statement_timeout": "0"}
-        return await asyncpg.connect(dsn, timeout=10, server_settings=settings)
-
+async def _alone(dsn: str, work: Callable[[Connection], None], *, direct: bool) -> None:
+    connect = partial(_connect, dsn, direct=direct)
     engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=connect)
     try:
         async with engine.connect() as connection:
@@ -67,6 +72,23 @@ async def _alone(dsn: str, work: Callable[[Connection], None]) -> None:
             await connection.commit()
     finally:
         await engine.dispose()
+
+
+async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
+    named = {"application_name": "reactor migrate"}
+    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=named)
+    if not direct and await _is_pooled(connection):
+        await connection.close(timeout=1)
+        raise MigrationError(POOLED)
+    # Not as parameters of the start, which PgBouncer refuses.
+    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = 0")
+    return connection
+
+
+async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:
+    """Whether the other end is another process than the one that serves us: a pooler tells an id of its own."""
+    async with connection.transaction():
+        return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
 
 
 async def _lock(connection: AsyncConnection) -> None:

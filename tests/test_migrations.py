@@ -12,6 +12,7 @@ from alembic.util import CommandError
 from catalogue import snapshot
 from conftest import command as execute
 from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
+from pooler import pooler
 
 from reactor import migrations, schema, turns
 from reactor.table import TableError, described, plain_query
@@ -477,11 +478,11 @@ async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database
     await make_host(empty_database)
     once, again, tried = turns._alone, anyio.Event(), []
 
-    async def alone(dsn, work):
+    async def alone(dsn, work, **how):
         tried.append(dsn)
         if len(tried) == 2:
             again.set()
-        await once(dsn, work)
+        await once(dsn, work, **how)
 
     monkeypatch.setattr(turns, "_alone", alone)
     reader = await connect_to(empty_database)
@@ -519,6 +520,35 @@ async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty
 
     with pytest.raises(turns.MigrationError, match=r"^another migration is running, and does not end$"):
         await migrations.upgrade(empty_database)
+
+
+async def test_a_pooler_is_refused_in_one_line(empty_database):
+    async with pooler(empty_database) as pooled:
+        with pytest.raises(turns.MigrationError, match=r"^DATABASE_URL is a pooler's, .* set LISTEN_DATABASE_URL"):
+            await migrations.upgrade(pooled)
+
+
+async def test_where_a_direct_connection_is_given_the_pooler_is_not_asked(empty_database, database):
+    given = {"DATABASE_URL": "postgresql://127.0.0.1:1/pooler", "LISTEN_DATABASE_URL": empty_database}
+
+    results = [await run_program(program("reactor"), "migrate", **given)]
+    results.append(await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "check", **given))
+
+    assert [result.returncode for result in results] == [0, 0], results
+    assert await snapshot(empty_database) == await snapshot(database)
+
+
+async def test_a_pooler_that_keeps_sessions_may_be_named_as_direct(empty_database):
+    async with pooler(empty_database) as pooled:
+        await migrations.upgrade(pooled, direct=True)
+
+    assert (await discovered(empty_database)).triggers_enabled
+
+
+async def test_no_setting_of_the_role_cuts_a_migration_short(empty_database):
+    await fetch(empty_database, f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET statement_timeout = '1ms'")
+
+    await migrations.upgrade(empty_database)
 
 
 @pytest.fixture

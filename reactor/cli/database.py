@@ -11,18 +11,23 @@ from reactor.settings import DatabaseSettings
 @click.command()
 @click.option("--down", is_flag=True, help="Remove what the migrations added; what was there before stays.")
 def migrate(*, down: bool) -> None:
-    """Create or complete the tables in DATABASE_URL. Harmless when run again."""
+    """Create or complete the tables in DATABASE_URL. Harmless when run again.
+
+    Where LISTEN_DATABASE_URL is set it is taken instead: migrations need a direct connection too.
+    """
     settings = DatabaseSettings.load()
 
     from reactor import migrations  # noqa: PLC0415  (SQLAlchemy and Alembic take a second to import)
     from reactor.redaction import Redactor  # noqa: PLC0415
     from reactor.turns import MigrationError  # noqa: PLC0415
 
+    listening = settings.listen_database_url
     direction = migrations.downgrade if down else migrations.upgrade
 
     async def main() -> None:
         try:
-            await direction(settings.database_url.get_secret_value(), table=settings.tokens_table)
+            dsn = (listening or settings.database_url).get_secret_value()
+            await direction(dsn, table=settings.tokens_table, direct=listening is not None)
         except MigrationError as error:
             raise click.ClickException(Redactor(settings.secrets())(str(error))) from error
 

@@ -34,7 +34,8 @@ def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitabl
     redact = Redactor(settings.secrets())
 
     async def main() -> T:
-        session = Session(settings.database_url.get_secret_value(), name="reactor command")
+        pooled = settings.listen_database_url is not None
+        session = Session(settings.database_url.get_secret_value(), name="reactor command", pooled=pooled)
         try:
             return await work(session)
         except (DatabaseError, TableError, asyncpg.PostgresError) as error:
