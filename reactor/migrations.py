@@ -8,14 +8,14 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from reactor.table import plain_query
+from reactor.table import plain_query, quoted
 from reactor.triggers import home, repair
 from reactor.turns import MigrationError, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
 
 
 async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
@@ -33,15 +33,21 @@ async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -
     await patiently(dsn, work, direct=direct)
 
 
-async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
-    """Remove what the migrations added, and nothing else. Raises MigrationError."""
+async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False) -> None:
+    """Remove what the migrations added, and nothing else; a table that still has rows only `with_rows`.
+
+    Raises MigrationError.
+    """
 
     def work(connection: Connection) -> None:
         marked = _marked(connection)
         if marked and place(connection, table) not in marked:
             raise MigrationError(_elsewhere(connection, table))
+        config = _config(connection, table)
+        config.attributes["with_rows"] = with_rows
+        refuse_to_lose_rows(connection, config)
         connection.commit()  # Alembic begins its own
-        command.downgrade(_config(connection, table), "base")
+        command.downgrade(config, "base")
         connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
         connection.execute(text("DROP SCHEMA reactor"))
 
@@ -65,6 +71,28 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
     if schema is None:
         raise MigrationError("the search path names no schema that exists, so there is nowhere to create the tables")
     return schema, name
+
+
+def made(connection: Connection, table: str) -> list[tuple[str, str]]:
+    """Schema and name of the tables that the migrations made: of the tokens and the authors beside them."""
+    schema, name = place(connection, table)
+    rows = connection.exec_driver_sql(plain_query("made"), (schema, name)).mappings().all()
+    return [(row["schema"], row["name"]) for row in rows]
+
+
+def refuse_to_lose_rows(connection: Connection, config: Config) -> None:
+    """Raise MigrationError where a downgrade would drop tables with rows, and was not told to."""
+    if config.attributes.get("with_rows"):
+        return
+    counts = {names: connection.scalar(_count(names)) for names in made(connection, config.attributes["table"])}
+    full = {".".join(names): count for names, count in counts.items() if count}
+    if full:
+        held = " and ".join(f"{table} with {count:,} row{'s' * (count > 1)}" for table, count in full.items())
+        raise MigrationError(f"--down would drop {held}; to lose them: reactor migrate --down --yes")
+
+
+def _count(names: tuple[str, str]) -> TextClause:
+    return text(f"SELECT count(*) FROM {quoted(*names)}")  # noqa: S608  (quoted)
 
 
 def _marked(connection: Connection) -> list[tuple[str, str]]:

@@ -115,6 +115,21 @@ def test_status_tells_what_ails_the_triggers_and_migrate_puts_it_right(reactor, 
     assert json.loads(reactor("status", "--json")[1])["triggers"] is True
 
 
+def test_rows_are_dropped_only_by_who_says_so(reactor, database):
+    reactor("mint", "1234", "--prompt", "a fox")
+    before = reactor("status")
+
+    code, out, err = reactor("migrate", "--down")
+    assert (code, out) == (1, "")
+    assert err == (
+        "Error: --down would drop public.tokens_s0 with 1,234 rows and public.authors with 1,234 rows;"
+        " to lose them: reactor migrate --down --yes\n"
+    )
+    assert reactor("status") == before
+
+    assert reactor("migrate", "--down", "--yes") == (0, "tokens_s0: removed what was added\n", "")
+
+
 def test_an_unknown_token_is_one_line_and_exit_code_1(reactor):
     assert reactor("show", "999") == (1, "", "Error: no token 999\n")
 
@@ -178,6 +193,7 @@ def test_a_database_that_is_away_is_one_line_without_its_password(reactor, monke
 def test_migrate_is_harmless_again_and_down_removes_what_it_added(reactor):
     assert reactor("migrate") == (0, "tokens_s0: migrated\n", "")
     assert reactor("migrate", "--down") == (0, "tokens_s0: removed what was added\n", "")
+    assert reactor("migrate", "--yes")[0] == 2
 
     code, _, err = reactor("status")
     assert code == 1

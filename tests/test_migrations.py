@@ -390,6 +390,32 @@ async def test_a_table_made_anew_says_how_to_begin_again(database):
     assert (await discovered(database)).triggers_enabled
 
 
+async def test_a_mint_that_comes_while_going_down_is_not_lost(database, monkeypatch):
+    once, looked = migrations.refuse_to_lose_rows, []
+
+    def look(connection, config):
+        once(connection, config)
+        if not looked:
+            looked.append(connection.exec_driver_sql("INSERT INTO tokens_s0 DEFAULT VALUES"))
+
+    monkeypatch.setattr(migrations, "refuse_to_lose_rows", look)
+
+    with pytest.raises(turns.MigrationError, match=r"^--down would drop public\.tokens_s0 with 1 row; "):
+        await migrations.downgrade(database)
+    await migrations.upgrade(database)
+
+    assert len(await fetch(database, "SELECT FROM tokens_s0")) == 1
+
+
+async def test_rows_of_the_host_stop_no_downgrade(empty_database):
+    await make_host(empty_database)
+    await migrations.upgrade(empty_database)
+
+    await migrations.downgrade(empty_database)
+
+    assert len(await fetch(empty_database, "SELECT FROM tokens_s0")) == 2
+
+
 # Triggers that somebody took away.
 
 

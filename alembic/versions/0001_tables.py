@@ -67,10 +67,13 @@ def upgrade():
 
 def downgrade():
     connection = op.get_bind()
-    home, name = migrations.place(connection, context.config.attributes["table"])
-    for table in (name, "authors"):
-        if _comment(connection, home, table) == MARK:
-            _run(f"DROP TABLE {quoted(home, table)}")
+    wanted = context.config.attributes["table"]
+    home, name = migrations.place(connection, wanted)
+    ours = ", ".join(quoted(*names) for names in migrations.made(connection, wanted))
+    if ours:
+        _run(f"LOCK TABLE {ours} IN ACCESS EXCLUSIVE MODE")  # a mint that came meanwhile counts
+        migrations.refuse_to_lose_rows(connection, context.config)
+        _run(f"DROP TABLE {ours}")
     if _columns(connection, home, name):
         _strip(connection, home, name)
     _run("DROP TABLE reactor.intake")
@@ -143,11 +146,6 @@ def _columns(connection, home, name):
         " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     )
     return dict(connection.execute(sa.text(query), {"name": quoted(home, name)}).all())
-
-
-def _comment(connection, home, name):
-    query = "SELECT obj_description(to_regclass(:name), 'pg_class')"
-    return connection.scalar(sa.text(query), {"name": quoted(home, name)})
 
 
 def _index(name, index):

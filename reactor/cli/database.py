@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from reactor.cli.failures import run_async
@@ -10,11 +12,14 @@ from reactor.settings import DatabaseSettings
 
 @click.command()
 @click.option("--down", is_flag=True, help="Remove what the migrations added; what was there before stays.")
-def migrate(*, down: bool) -> None:
+@click.option("--yes", is_flag=True, help="With --down: drop tables that the migrations made, and their rows.")
+def migrate(*, down: bool, yes: bool) -> None:
     """Create or complete the tables in DATABASE_URL. Harmless when run again.
 
     Where LISTEN_DATABASE_URL is set it is taken instead: migrations need a direct connection too.
     """
+    if yes and not down:
+        raise click.UsageError("--yes goes with --down")
     settings = DatabaseSettings.load()
 
     from reactor import migrations  # noqa: PLC0415  (SQLAlchemy and Alembic take a second to import)
@@ -22,7 +27,7 @@ def migrate(*, down: bool) -> None:
     from reactor.turns import MigrationError  # noqa: PLC0415
 
     listening = settings.listen_database_url
-    direction = migrations.downgrade if down else migrations.upgrade
+    direction = partial(migrations.downgrade, with_rows=yes) if down else migrations.upgrade
 
     async def main() -> None:
         try:
