@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from reactor.table import TableError
+from reactor.unreachable import unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 LOCK = 0x7265_6163_746F_72  # "reactor": the advisory lock that serialises migrations
+CONNECT_WITHIN = 10.0  # seconds
 LOCK_WITHIN = 120.0  # seconds to wait for another migration
 LOCK_TIMEOUT = "2s"  # a table in use is asked for this long: meanwhile everybody else waits behind us
 TRIES = 10  # and this often
@@ -32,6 +34,7 @@ POOLED = (
     "DATABASE_URL is a pooler's, and migrations need a connection of their own: set LISTEN_DATABASE_URL to a direct one"
 )
 _AGAIN = {"55P03", "40P01"}  # lock not available, deadlock
+_DRIVER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)
 
 
 class MigrationError(Exception):
@@ -52,8 +55,8 @@ async def patiently(dsn: str, work: Callable[[Connection], None], *, direct: boo
             await anyio.sleep(0.2 * (TRIES - tries_left))
         except (SQLAlchemyError, CommandError, TableError) as error:
             raise MigrationError(_line(error)) from error
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            raise MigrationError(f"cannot reach the database: {_line(error)}") from error
+        except _DRIVER as error:
+            raise MigrationError(unreachable(error)) from error
         else:
             return
 
@@ -76,7 +79,10 @@ async def _alone(dsn: str, work: Callable[[Connection], None], *, direct: bool) 
 
 async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
     named = {"application_name": "reactor migrate"}
-    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=named)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_WITHIN, statement_cache_size=0, server_settings=named)
+    except _DRIVER as error:
+        raise MigrationError(unreachable(error)) from error  # here: SQLAlchemy would make some of them its own
     if not direct and await _is_pooled(connection):
         await connection.close(timeout=1)
         raise MigrationError(POOLED)
@@ -110,4 +116,6 @@ def _line(error: Exception) -> str:
     if isinstance(error, DBAPIError) and _state(error) in _AGAIN:
         return "the tokens table is in use by a long transaction; try again later"
     said = re.sub(r"^<class '[^']*'>: ", "", str(getattr(error, "orig", None) or error))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return unreachable(Exception(said))
     return said.split("\n")[0] or type(error).__name__

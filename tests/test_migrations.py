@@ -613,6 +613,14 @@ async def test_a_database_that_cannot_be_reached_is_told_in_one_line(url):
         await migrations.upgrade(url)
 
 
+async def test_a_connection_that_is_lost_on_the_way_is_told_in_one_line(database):
+    def work(connection):
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(turns.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
+        await turns.patiently(database, work)
+
+
 async def test_a_database_of_a_newer_reactor_is_told_in_one_line(database):
     await fetch(database, "UPDATE reactor.alembic_version SET version_num = '9999'")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import asyncpg
 import click
 
-from reactor.database import DatabaseError, Session
+from reactor.database import ConnectionLostError, DatabaseError, Session
 from reactor.redaction import Redactor
 from reactor.table import TableError
+from reactor.unreachable import unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -29,6 +29,14 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return anyio.run(main, backend_options={"use_uvloop": True})
 
 
+def line(error: DatabaseError | TableError) -> str:
+    """The error as one line, in the words of the driver's where it caused ours; not redacted."""
+    cause = error.__cause__ or error
+    if isinstance(error, ConnectionLostError):
+        return unreachable(cause)
+    return str(cause).split("\n")[0]
+
+
 def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitable[T]]) -> T:
     """Run `work` with a session, and turn the database's errors into one line and exit code 1."""
     redact = Redactor(settings.secrets())
@@ -38,8 +46,8 @@ def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitabl
         session = Session(settings.database_url.get_secret_value(), name="reactor command", pooled=pooled)
         try:
             return await work(session)
-        except (DatabaseError, TableError, asyncpg.PostgresError) as error:
-            raise click.ClickException(redact(str(error).splitlines()[0])) from error
+        except (DatabaseError, TableError) as error:
+            raise click.ClickException(redact(line(error))) from error
         finally:
             await session.aclose()
 

@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from reactor import migrations
-from reactor.database import DatabaseError, Session, connect
+from reactor.database import ConnectionLostError, DatabaseError, Session, connect
 from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
@@ -23,6 +23,7 @@ from reactor.store import discover
 from reactor.table import TableError
 from reactor.telemetry import Telemetry
 from reactor.turns import MigrationError
+from reactor.unreachable import unreachable
 from reactor.worker import Worker
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ async def show(tokens: int, database_url: str, *, tokens_table: str = "tokens_s0
     except ExceptionGroup as errors:
         if (known := errors.subgroup((DemoError, *_FAULTS))) is None:
             raise
-        raise DemoError(Redactor(settings.secrets())(str(_first(known)).split("\n")[0])) from errors
+        first = _first(known)
+        said = unreachable(first.__cause__ or first) if isinstance(first, ConnectionLostError) else str(first)
+        raise DemoError(Redactor(settings.secrets())(said.split("\n")[0])) from errors
     return stage.exit_code
 
 
