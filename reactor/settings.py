@@ -6,11 +6,13 @@ import ipaddress
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
@@ -73,24 +75,24 @@ def _blank_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _blank_is_missing(value: Any) -> Any:
+    given = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(given, str) and not given.strip():
+        raise PydanticKnownError("missing")
+    return value
+
+
 def _stripped_secret(value: SecretStr) -> SecretStr:
     # A trailing newline would end up in a header, whose error message repeats the value.
     stripped = value.get_secret_value().strip()
-    if not stripped:
-        raise ValueError("is empty")
     if not stripped.isascii() or not stripped.isprintable():
         raise ValueError("has characters that no HTTP header can carry")
     return SecretStr(stripped)
 
 
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is empty")
-    return value
-
-
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 Optional = BeforeValidator(_blank_is_unset)
+Required = BeforeValidator(_blank_is_missing)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -99,7 +101,7 @@ class DatabaseSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
-    database_url: DatabaseUrl
+    database_url: Annotated[DatabaseUrl, Required]
     listen_database_url: Annotated[DatabaseUrl | None, Optional] = None
     tokens_table: Annotated[str, _matching(_TABLE, "a table name, optionally schema.table")] = "tokens_s0"
     log_level: Annotated[
@@ -137,7 +139,7 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What `run` needs. Durations are seconds."""
 
-    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
+    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret), Required]
     replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
         "black-forest-labs/flux-schnell"
     )
@@ -146,7 +148,7 @@ class Settings(DatabaseSettings):
     )
     replicate_base_url: Annotated[str | None, Optional, AfterValidator(_base_url)] = None
     replicate_seed_input: str = "seed"
-    fallback_censored_prompt: Annotated[str, Field(max_length=1000), AfterValidator(_not_blank)]
+    fallback_censored_prompt: Annotated[str, Field(max_length=1000), Required]
     default_prompt: Annotated[str | None, Field(max_length=1000), Optional] = None
     poll_interval_seconds: Annotated[Seconds, Field(ge=0.1, le=3600)] = 5.0
     worker_batch_size: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -168,6 +170,13 @@ class Settings(DatabaseSettings):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Stands for the value of a secret whose file cannot be read; no field takes it."""
+
+    line: str
+
+
 class _SecretFiles(PydanticBaseSettingsSource):
     """`NAME_FILE` names a file that holds a secret's value, as container platforms mount it."""
 
@@ -179,7 +188,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise SettingsError([f"{field_name.upper()}_FILE: cannot read {path}: {reason}"]) from None
+            return _Unreadable(f"{field_name.upper()}_FILE: cannot read {path}: {reason}"), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(None, name)[0] for name in self.settings_cls.model_fields}
@@ -187,6 +196,8 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 
 def _line(problem: Any) -> str:
+    if isinstance(problem["input"], _Unreadable):
+        return problem["input"].line
     name = ".".join(str(part) for part in problem["loc"][:1]).upper()
     if problem["type"] == "missing":
         hint = f" (or {name}_FILE)" if name.lower() in SECRETS else ""

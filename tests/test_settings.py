@@ -57,6 +57,30 @@ def test_all_that_is_missing_is_named_at_once():
     ]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_what_is_blank_is_missing_and_named_along_with_what_is_wrong(load, tmp_path, blank):
+    (tmp_path / "blank").write_text(blank)
+    unreadable = tmp_path / "nothing"
+
+    with pytest.raises(SettingsError) as caught:
+        load(
+            DATABASE_URL=blank,
+            REPLICATE_API_TOKEN=None,
+            REPLICATE_API_TOKEN_FILE=str(tmp_path / "blank"),
+            FALLBACK_CENSORED_PROMPT=blank,
+            MAX_ATTEMPTS="0",
+            HTTP_TOKEN_FILE=str(unreadable),
+        )
+
+    assert sorted(str(caught.value).split("\n")) == [
+        "DATABASE_URL: is required (or DATABASE_URL_FILE)",
+        "FALLBACK_CENSORED_PROMPT: is required",
+        f"HTTP_TOKEN_FILE: cannot read {unreadable}: No such file or directory",
+        "MAX_ATTEMPTS: Input should be greater than or equal to 1",
+        "REPLICATE_API_TOKEN: is required (or REPLICATE_API_TOKEN_FILE)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
