@@ -128,6 +128,8 @@ class DatabaseSettings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             raise SettingsError([_line(problem) for problem in error.errors()]) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f".env: cannot read it: {_reason(error)}"]) from None
 
     def secrets(self) -> list[str]:
         """Values that must appear in no log and no stored text, passwords inside URLs included."""
@@ -187,8 +189,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         try:
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            return _Unreadable(f"{field_name.upper()}_FILE: cannot read {path}: {reason}"), field_name, False
+            return _Unreadable(f"{field_name.upper()}_FILE: cannot read {path}: {_reason(error)}"), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(None, name)[0] for name in self.settings_cls.model_fields}
@@ -204,6 +205,10 @@ def _line(problem: Any) -> str:
         return f"{name}: is required{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _is_loopback(host: str) -> bool:

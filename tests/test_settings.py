@@ -179,6 +179,13 @@ def test_an_unreadable_secret_file_is_one_line(load, tmp_path, content):
         load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(path))
 
 
+def test_an_unreadable_dotenv_is_one_line(load, tmp_path):
+    (tmp_path / ".env").write_bytes(b"DATABASE_URL=\xff")
+
+    with pytest.raises(SettingsError, match=r"^\.env: cannot read it: not UTF-8 text$"):
+        load()
+
+
 def test_a_token_loses_the_newline_that_came_with_it(load):
     settings = load(REPLICATE_API_TOKEN="r8_made_up_token\n")
 
