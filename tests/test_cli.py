@@ -162,6 +162,13 @@ def test_bad_usage_is_exit_code_2(reactor, arguments):
     assert "Traceback" not in err
 
 
+def test_a_bad_sandbox_configuration_is_one_line(reactor):
+    code, out, err = reactor("sandbox", "--config", '{"timing": {"run": "long"}}')
+
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"--config: timing\.run: [^\n]+\n", err)
+
+
 def test_a_prompt_with_a_nul_is_refused(reactor):
     code, _, err = reactor("mint", "--prompt", "a\x00b")
 

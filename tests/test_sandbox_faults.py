@@ -359,11 +359,27 @@ async def test_a_prompt_directs_its_own_faults_and_they_count_for_it_alone():
     assert [body["status"] for body in looks] == [404, "succeeded"]
 
 
-@pytest.mark.parametrize("words", ["", ";", "nonsense", "429 times=often", "500 on=mars", "500 colour=red", "500=x"])
-async def test_a_directive_that_makes_no_sense_is_only_a_prompt(words):
+@pytest.mark.parametrize("words", ["", ";", " "])
+async def test_a_directive_without_a_word_is_only_a_prompt(words):
     sandbox = Sandbox()
 
     assert (await buy(sandbox, f"a fox [sandbox:{words}]")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "words", ["nonsense", "429 times=often", "500 on=mars", "500 colour=red", "500=x", "503; run=1; nswf"]
+)
+async def test_a_directive_that_makes_no_sense_is_refused_as_bad_input_is(words):
+    sandbox = Sandbox()
+
+    answer = await buy(sandbox, f"a fox [sandbox: {words}]")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    body = answer.json()
+    assert (body["title"], body["status"]) == ("Input validation failed", 422)
+    (line,) = body["detail"].splitlines()
+    assert line.startswith(f"- input.prompt: the sandbox does not understand {words.split('; ')[-1]}: ")
+    assert sandbox.ledger == []
 
 
 async def test_a_configuration_makes_the_whole_sandbox():
@@ -389,9 +405,21 @@ async def test_a_configuration_makes_the_whole_sandbox():
     assert (await buy(sandbox)).status_code == 401
 
 
-@pytest.mark.parametrize("config", ["{", "[]", '{"colour": 1}', '{"faults": [{"kind": "flood"}]}', '{"timing": 3}'])
-def test_a_configuration_that_cannot_be_is_a_value_error(config):
-    with pytest.raises(ValueError, match=r"\w"):
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("{", "no JSON: "),
+        ("[]", "a configuration is an object of timing, "),
+        ('{"colour": 1}', "a configuration is an object of timing, "),
+        ('{"faults": [{"kind": "flood"}]}', "kind is one of 202, "),
+        ('{"faults": 3}', "faults: a list is wanted"),
+        ('{"timing": 3}', "timing: "),
+        ('{"timing": {"queue": [0, "long"]}}', r"timing\.queue\.1: Input should be a valid number"),
+        ('{"retention": "long", "seed": "x"}', "retention: Input should be a valid number"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_a_value_error_of_one_line(config, told):
+    with pytest.raises(ValueError, match=rf"\A{told}[^\n]*\Z"):
         Sandbox.from_config(config)
 
 

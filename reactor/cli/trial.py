@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
+from reactor.settings import SettingsError
 
 
 @click.command()
@@ -48,7 +49,7 @@ def sandbox(*, host: str, port: int, config: str) -> None:
     try:
         configured = Sandbox.from_config(config)
     except (TypeError, ValueError) as error:
-        raise click.UsageError(f"--config: {error}") from error
+        raise SettingsError([f"--config: {error}"]) from error
 
     async def main() -> None:
         try:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -15,7 +15,7 @@ from reactor.sandbox import answers, gallery, other
 from reactor.sandbox.api import Api
 from reactor.sandbox.asking import json_object
 from reactor.sandbox.books import Books, Seen
-from reactor.sandbox.faults import Fault, FaultError, Faults
+from reactor.sandbox.faults import Fault, FaultError, Faults, problem
 from reactor.sandbox.guard import Guard, Handler
 from reactor.sandbox.limits import Limits
 from reactor.sandbox.predictions import Prediction, Timing
@@ -58,11 +58,17 @@ class Sandbox:
     @classmethod
     def from_config(cls, config: str) -> Sandbox:
         """Make one of a JSON object: timing, token, limits, retention, seed, faults. Raises ValueError."""
-        given = orjson.loads(config)
+        try:
+            given = orjson.loads(config)
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from error
         if not isinstance(given, dict) or not set(given) <= {*_CONFIG, "faults"}:
             raise ValueError(f"a configuration is an object of {', '.join(_CONFIG)} and faults")
-        faults = [Fault.from_json(fault) for fault in given.pop("faults", [])]
-        sandbox = cls(**{name: _CONFIG[name].validate_python(value) for name, value in given.items()})
+        faults = given.pop("faults", [])
+        if not isinstance(faults, list):
+            raise ValueError("faults: a list is wanted")  # noqa: TRY004  (the caller's mistake in JSON)
+        faults = [Fault.from_json(fault) for fault in faults]
+        sandbox = cls(**{name: _configured(name, value) for name, value in given.items()})
         for fault in faults:
             sandbox.fail(fault)
         return sandbox
@@ -137,6 +143,13 @@ _CONFIG: dict[str, TypeAdapter[Any]] = {
     "retention": TypeAdapter(float),
     "seed": TypeAdapter(int),
 }
+
+
+def _configured(name: str, value: Any) -> Any:
+    try:
+        return _CONFIG[name].validate_python(value)
+    except ValidationError as error:
+        raise ValueError(problem(error, name)) from error
 
 
 async def _missing(_request: Request, error: Exception) -> Response:

@@ -124,8 +124,7 @@ class Fault:
         try:
             return _FAULT.validate_python(given)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise FaultError(f"{'.'.join(map(str, first['loc'])) or 'fault'}: {first['msg']}") from error
+            raise FaultError(problem(error)) from error
 
     def strikes(self, on: str, kinds: dict[str, str], prompt: str) -> bool:
         """Whether it is for this, and not used up."""
@@ -140,12 +139,20 @@ class Fault:
 _FAULT = TypeAdapter(Fault)
 
 
+def problem(error: ValidationError, *names: str) -> str:
+    """The first of pydantic's complaints as one line; `names` lead to what was validated."""
+    first = error.errors()[0]
+    where = ".".join([*names, *map(str, first["loc"])])
+    said = first["msg"].removeprefix("Value error, ").split("\n")[0]
+    return f"{where}: {said}" if where else said
+
+
 class Faults:
     """Those in force, in the order in which they were made. A prompt's own come first, and count per prompt."""
 
     def __init__(self, seed: int = 0) -> None:
         self._made: list[Fault] = []
-        self._directed: dict[str, list[Fault]] = {}
+        self._directed: dict[str, tuple[list[Fault], list[str]]] = {}  # and what makes no sense
         self._dice = random.Random(seed)  # noqa: S311  (a plan that can be repeated)
 
     def add(self, fault: Fault) -> Fault:
@@ -163,24 +170,31 @@ class Faults:
 
     def strike(self, on: str, kinds: dict[str, str], prompt: str = "") -> Iterator[Fault]:
         """Those that strike now, each counted as it is taken."""
-        for fault in [*self._of_prompt(prompt), *self._made]:
+        for fault in [*self._of_prompt(prompt)[0], *self._made]:
             if fault.strikes(on, kinds, prompt) and (fault.probability >= 1 or self._dice.random() < fault.probability):
                 fault.hits += 1
                 yield fault
 
-    def _of_prompt(self, prompt: str) -> list[Fault]:
+    def nonsense(self, prompt: str) -> list[str]:
+        """What the prompt directs and cannot be, a line each: a typo that went unseen would look like a success."""
+        return self._of_prompt(prompt)[1]
+
+    def _of_prompt(self, prompt: str) -> tuple[list[Fault], list[str]]:
         found = _DIRECTIVE.search(prompt) if "[sandbox:" in prompt else None
         if found is None:
-            return []
+            return [], []
         if prompt not in self._directed:
-            self._directed[prompt] = [fault for part in found[1].split(";") if (fault := _directed(part.split()))]
+            faults, nonsense = self._directed[prompt] = [], []
+            for words in filter(None, map(str.split, found[1].split(";"))):
+                try:
+                    faults.append(_directed(words))
+                except FaultError as error:
+                    nonsense.append(f"the sandbox does not understand {' '.join(words)}: {error}")
         return self._directed[prompt]
 
 
-def _directed(words: list[str]) -> Fault | None:
-    """`429 retry_after=2 times=1`, or `run=5`. What makes no sense is no fault: it is only a prompt."""
-    if not words:
-        return None
+def _directed(words: list[str]) -> Fault:
+    """`429 retry_after=2 times=1`, or `run=5`. Raises FaultError."""
     kind, _, seconds = words[0].partition("=")
     pairs = (word.partition("=") for word in words[1:])
     given = {
@@ -188,7 +202,4 @@ def _directed(words: list[str]) -> Fault | None:
         **{name: value or "true" for name, _, value in pairs},
         **({"seconds": seconds} if seconds else {}),
     }
-    try:
-        return Fault.from_json(given)
-    except FaultError:
-        return None
+    return Fault.from_json(given)

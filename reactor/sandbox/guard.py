@@ -70,7 +70,11 @@ class Guard:
 
     async def served(self, on: str, request: Request, handler: Handler) -> Response:
         """The handler's answer, or that of the fault which strikes."""
-        fault = next(self._faults.strike(on, ANSWERS, await self._prompt(on, request)), None)
+        prompt = await self._prompt(on, request)
+        if on == "create" and (nonsense := self._faults.nonsense(prompt)):
+            fields = [{"type": "sandbox", "field": "input.prompt", "description": line} for line in nonsense]
+            return answers.problem(answers.invalid_input(fields))
+        fault = next(self._faults.strike(on, ANSWERS, prompt), None)
         if fault is None:
             return await handler(request)
         return await self._struck(fault, request, handler)
