@@ -132,8 +132,16 @@ def test_rows_are_dropped_only_by_who_says_so(reactor, database):
     assert reactor("migrate", "--down", "--yes") == (0, "tokens_s0: removed what was added\n", "")
 
 
-def test_an_unknown_token_is_one_line_and_exit_code_1(reactor):
-    assert reactor("show", "999") == (1, "", "Error: no token 999\n")
+@pytest.mark.parametrize("token_id", [999, 2**63 - 1, 2**63, 10**30])
+def test_an_unknown_token_is_one_line_and_exit_code_1(reactor, token_id):
+    assert reactor("show", f"{token_id}") == (1, "", f"Error: no token {token_id}\n")
+    told = f"Error: not failed, or not there: {token_id}\n"
+    assert reactor("retry", f"{token_id}") == (1, "0 set back to detected\n", told)
+
+
+@pytest.mark.parametrize("token_id", [-1, -(2**63), -(10**30)])
+def test_an_id_below_zero_is_none_of_ours_either(reactor, token_id):
+    assert reactor("show", "--", f"{token_id}") == (1, "", f"Error: no token {token_id}\n")
 
 
 def test_failed_tokens_are_set_back(reactor, database):

@@ -70,7 +70,7 @@ def status(*, as_json: bool) -> None:
 @click.argument("token_id", type=int)
 def show(*, token_id: int) -> None:
     """Show all that is known of one token; its prompt only by its length."""
-    rows = _query("show", token_id)
+    rows = _query("show", token_id) if _can_be(token_id) else []
     if not rows:
         raise click.ClickException(f"no token {token_id}")
     for name, value in rows[0].items():
@@ -85,11 +85,16 @@ def retry(*, token_ids: tuple[int, ...], failed: bool) -> None:
     """Set failed tokens back to detected: they begin anew, at once."""
     if failed == bool(token_ids):
         raise click.UsageError("give either token ids or --failed")
-    rows = _query("retry", None if failed else list(token_ids))
+    rows = _query("retry", None if failed else list(filter(_can_be, token_ids)))
     missing = sorted(set(token_ids) - {row["token_id"] for row in rows})
     click.echo(f"{len(rows)} set back to detected")
     if missing:
         raise click.ClickException(f"not failed, or not there: {', '.join(map(str, missing))}")
+
+
+def _can_be(token_id: int) -> bool:
+    """Whether a token could have the id: the column is a bigint."""
+    return -(2**63) <= token_id < 2**63
 
 
 def _query(name: str, *arguments: Any) -> list[asyncpg.Record]:

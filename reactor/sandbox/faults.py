@@ -143,7 +143,7 @@ def problem(error: ValidationError, *names: str) -> str:
     """The first of pydantic's complaints as one line; `names` lead to what was validated."""
     first = error.errors()[0]
     where = ".".join([*names, *map(str, first["loc"])])
-    said = first["msg"].removeprefix("Value error, ").split("\n")[0]
+    said = first["msg"].removeprefix("Value error, ")
     return f"{where}: {said}" if where else said
 
 
