@@ -87,14 +87,36 @@ def test_minted_tokens_are_counted_and_shown(reactor):
 
 def test_status_is_read_by_people_too(reactor, database):
     reactor("mint", "2")
-    command(database, "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'maintenance'")
 
     code, out, _ = reactor("status")
 
     assert code == 0
     assert re.search(r"^detected +2$", out, re.MULTILINE)
-    assert re.search(r"^intake +paused: maintenance$", out, re.MULTILINE)
+    assert re.search(r"^intake +open$", out, re.MULTILINE)
     assert "triggers" not in out
+
+
+@pytest.mark.parametrize(
+    ("until", "reason", "told"),
+    [
+        ("'infinity'", "'maintenance'", "paused: maintenance"),
+        ("'infinity'", "NULL", "paused: no reason given"),
+        ("now() + interval '5000 seconds'", "'429'", r"paused for (5,000|4,99\d) s: 429"),
+        ("now() + interval '200 milliseconds'", "'429'", r"(paused for 1 s|trying one token at a time): 429"),
+        (
+            "now() - interval '1 second'",
+            "'Replicate answered 503'",
+            "trying one token at a time: Replicate answered 503",
+        ),
+    ],
+)
+def test_status_tells_for_how_long_the_intake_is_closed(reactor, database, until, reason, told):
+    command(database, f"UPDATE reactor.intake SET paused_until = {until}, reason = {reason}")
+
+    assert re.search(rf"^intake +{told}$", reactor("status")[1], re.MULTILINE)
+
+    intake = json.loads(reactor("status", "--json")[1])["intake"]
+    assert (intake["paused"], intake["reason"]) == (True, None if reason == "NULL" else reason.strip("'"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,10 +61,22 @@ def status(*, as_json: bool) -> None:
     for name, count in state["tokens"].items():
         click.echo(f"{name:<12}{count:>9,}")
     click.echo(f"{'workers':<12}{state['workers']:>9,}")
-    intake = state["intake"]
-    click.echo(f"intake      {'paused: ' + (intake['reason'] or 'no reason given') if intake['paused'] else 'open':>9}")
+    click.echo(f"{'intake':<12}{_told(**state['intake']):>9}")
     if not state["triggers"]:
         click.echo(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
+
+
+def _told(*, paused: bool, reason: str | None, resumes_in: float | None) -> str:
+    """How the intake stands; `resumes_in` seconds, None: only when an operator acts."""
+    if not paused:
+        return "open"
+    if resumes_in is None:
+        how = "paused"
+    elif resumes_in > 0:
+        how = f"paused for {ceil(resumes_in):,} s"
+    else:
+        how = "trying one token at a time"
+    return f"{how}: {reason or 'no reason given'}"
 
 
 @click.command()
