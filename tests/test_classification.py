@@ -251,7 +251,7 @@ DETAIL = "Request was throttled. Your rate limit resets in ~5s."
         ("0", None, 0.1, 0.1),
         ("-3", None, 0.1, 0.1),
         ("3600", None, 300, 300),
-        (LATER, None, 60, 250),
+        pytest.param(LATER, None, 60, 250, id="a date to come"),
         (LONG_AGO, None, 0.1, 0.1),
         ("soon", {"retry_after": 8}, 8, 8),
         ("nan", {"retry_after": 8}, 8, 8),
