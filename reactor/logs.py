@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -30,19 +31,22 @@ _LEVELS = {
     "tokens.claimed": logging.DEBUG,
 }
 
+_LONGEST_EVENT = len("token.generation.succeeded")
+
 
 class StructuredLog:
     """The sink of the command line: one line an event on stdout."""
 
     def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
-        terminal = (style or ("console" if sys.stdout.isatty() else "json")) == "console"
+        terminal = sys.stdout.isatty()
+        console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(
             structlog.WriteLogger(sys.stdout),
             processors=[
                 structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _for_people if console else structlog.processors.TimeStamper(fmt="iso", utc=True),
                 _redacting(redact),
-                structlog.dev.ConsoleRenderer() if terminal else _json,
+                _console(colours=terminal) if console else _json,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(level),
         )
@@ -50,6 +54,47 @@ class StructuredLog:
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         with suppress(OSError):  # a full disk or a reader that went away stops no generation
             self._logger.log(_LEVELS.get(event, logging.INFO), event, **fields)
+
+
+def _for_people(_logger: Any, _method: str, fields: Any) -> Any:
+    now = datetime.now(tz=UTC).astimezone()
+    told = {name: value for name, value in fields.items() if value is not None}
+    return {**told, "timestamp": f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"}
+
+
+def _console(*, colours: bool) -> structlog.dev.ConsoleRenderer:
+    """For people: the time of day, level and event in columns, whose token it is, then the rest as it was told."""
+
+    def column(style: str, *, key: str | None = None, width: int = 0) -> structlog.dev.KeyValueColumnFormatter:
+        paint = (lambda colour: colour) if colours else (lambda _colour: "")
+        return structlog.dev.KeyValueColumnFormatter(
+            key_style=None if key is None else paint(key),
+            value_style=paint(style),
+            reset_style=paint(structlog.dev.RESET_ALL),
+            value_repr=_plain,
+            width=width,
+        )
+
+    levels = structlog.dev.ConsoleRenderer.get_default_level_styles(colors=colours)
+    reset = structlog.dev.RESET_ALL if colours else ""
+    dim, bright, cyan = structlog.dev.DIM, structlog.dev.BRIGHT, structlog.dev.CYAN
+    return structlog.dev.ConsoleRenderer(
+        sort_keys=False,
+        columns=[
+            structlog.dev.Column("timestamp", column(dim)),
+            structlog.dev.Column("level", structlog.dev.LogLevelColumnFormatter(levels, reset)),
+            structlog.dev.Column("event", column(bright, width=_LONGEST_EVENT)),
+            structlog.dev.Column("token_id", column(bright, key=cyan, width=5)),
+            structlog.dev.Column("attempt", column("", key=cyan)),
+            structlog.dev.Column("", column("", key=cyan)),
+        ],
+    )
+
+
+def _plain(value: Any) -> str:
+    """A value as it is; quoted and escaped where it has blanks, or what a terminal would obey."""
+    text = f"{value}"
+    return text if text.isprintable() and " " not in text else repr(text)
 
 
 class HostLog:

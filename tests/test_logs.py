@@ -1,0 +1,64 @@
+import json
+import re
+import sys
+
+import pytest
+
+from reactor.logs import StructuredLog
+from reactor.redaction import Redactor
+
+RETRY = {
+    "error_message": "\x1b[31mr8_made_up_token",
+    "token_id": 7,
+    "prediction_id": None,
+    "attempt": 1,
+}
+
+
+@pytest.fixture
+def logged(capsys, monkeypatch):
+    """Log events; return the lines."""
+
+    def log(*events, style, terminal=False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+        sink = StructuredLog(Redactor(["r8_made_up_token"]), style=style)
+        for event, fields in events:
+            sink(event, fields)
+        return capsys.readouterr().out.splitlines()
+
+    return log
+
+
+def test_people_read_the_time_of_day_in_columns_and_first_whose_token_it_is(logged):
+    lines = logged(
+        ("token.generation.retry", RETRY),
+        ("token.generation.succeeded", {"attempt": 2, "token_id": 12345, "image_url": "https://x/1"}),
+        ("intake.paused", {"reason": "no answer"}),
+        style="console",
+    )
+
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} \[", line) for line in lines)
+    assert [line[13:] for line in lines] == [
+        r"[warning  ] token.generation.retry     token_id=7     attempt=1 error_message='\x1b[31m[redacted]'",
+        "[info     ] token.generation.succeeded token_id=12345 attempt=2 image_url=https://x/1",
+        "[warning  ] intake.paused              reason='no answer'",
+    ]
+
+
+def test_only_a_terminal_gets_colours_and_by_itself_the_columns(logged):
+    (plain,) = logged(("worker.stopped", {}), style="console")
+    (coloured,) = logged(("worker.stopped", {}), style=None, terminal=True)
+
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[\d+m", "", coloured)[13:].rstrip() == plain[13:].rstrip()
+    assert "\x1b[" in coloured
+
+
+def test_machines_get_an_object_a_line_with_all_there_is(logged):
+    (line,) = logged(("token.generation.retry", RETRY), style=None)
+
+    told = json.loads(line)
+    assert list(told)[:3] == ["timestamp", "level", "event"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
+    assert (told["token_id"], told["prediction_id"]) == (7, None)
+    assert "r8_made_up" not in line
