@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import asyncpg
 import httpx
 import pytest
@@ -17,14 +18,14 @@ pytestmark = pytest.mark.anyio
 TOKEN = "r8_end_to_end_secret"
 
 
-def reactor(*arguments, stdout=subprocess.PIPE, **environment):
+def reactor(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
     """Start the command, with nothing in its environment but what it needs."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}}
     return subprocess.Popen(
         [Path(sys.executable).with_name("reactor"), *arguments],
         env=kept | environment,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd="/",
     )
@@ -47,11 +48,12 @@ def free_port():
 
 
 @contextmanager
-def worker(database, base_url, *options, **environment):
+def worker(database, base_url, *options, stdout=subprocess.PIPE, **environment):
     """A worker that listens; killed at the end, unless it ended before."""
     process = reactor(
         "run",
         *options,
+        stdout=stdout,
         **{
             "DATABASE_URL": database,
             "REPLICATE_API_TOKEN": TOKEN,
@@ -222,6 +224,72 @@ async def test_a_log_that_cannot_be_written_stops_no_generation(database, sandbo
 
     assert "Traceback" not in err
     assert (await token_row(token_id))["status"] == "uploading"
+
+
+@contextmanager
+def broken_pipe():
+    """The end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as file:
+        yield file
+
+
+async def test_a_worker_whose_log_nobody_reads_goes_on_and_stops_cleanly(database, sandbox, connection, make_token):
+    told = anyio.Event()
+    await connection.add_listener("public_tokens_s0_status", lambda *_: told.set())
+    with broken_pipe() as pipe, worker(database, sandbox, stdout=pipe) as (process, _):
+        token_id = await make_token()
+        with anyio.fail_after(20):
+            await told.wait()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+    assert await connection.fetchval("SELECT status FROM tokens_s0 WHERE token_id = $1", token_id) == "uploading"
+
+
+@pytest.mark.parametrize("arguments", ["status", "status --json", "mint 3", "--help", "--version", "migrate"])
+async def test_a_command_whose_output_nobody_reads_ends_quietly(database, arguments):
+    with broken_pipe() as pipe:
+        process = reactor(*arguments.split(), stdout=pipe, DATABASE_URL=database)
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (141, "")
+
+
+async def test_an_error_that_nobody_reads_ends_quietly_too():
+    with broken_pipe() as pipe:
+        process = reactor("explode", stdout=pipe, stderr=pipe)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 141
+
+
+async def test_output_that_a_full_disk_does_not_take_is_one_line(database, full_disk):
+    process = reactor("status", stdout=full_disk, DATABASE_URL=database)
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (1, "Error: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["status", "--help", "mint"])
+def test_a_command_without_a_standard_output_does_its_work(database, arguments):
+    shell = ["sh", "-c", 'exec "$0" "$@" >&-', Path(sys.executable).with_name("reactor"), *arguments.split()]
+    result = subprocess.run(shell, env={**os.environ, "DATABASE_URL": database}, stderr=subprocess.PIPE, check=False)
+
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+async def test_a_sandbox_whose_url_nobody_reads_serves_until_it_is_stopped(free_port):
+    with broken_pipe() as pipe:
+        process = reactor("sandbox", "--port", f"{free_port}", stdout=pipe)
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=8)) as client:
+            page = await client.get(f"http://127.0.0.1:{free_port}/")
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+
+    assert (page.status_code, process.returncode, err) == (200, 0, "")
 
 
 async def test_drain_ends_by_itself(database, sandbox, make_token, connection):

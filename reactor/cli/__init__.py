@@ -10,6 +10,7 @@ import click
 
 from reactor.cli.database import migrate
 from reactor.cli.intake import pause, resume
+from reactor.cli.output import output
 from reactor.cli.run import run
 from reactor.cli.tokens import mint, retry, show, status
 from reactor.cli.trial import demo, sandbox
@@ -31,6 +32,11 @@ for _command in (run, migrate, demo, sandbox, mint, status, show, retry, pause, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. A user's mistake is one line on stderr: exit code 2 for settings and usage, 1 for the rest."""
+    with output():
+        _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     try:
         commands.main(arguments, standalone_mode=False)
     except click.ClickException as error:

@@ -114,6 +114,7 @@ async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C; the base URL is the first line on stdout. Raises OSError: the port is taken."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with sandbox.serve(host, port) as base_url:
-            print(base_url, flush=True)  # noqa: T201  (whoever started it reads this)
+            with contextlib.suppress(OSError):  # whoever started it reads this, or knows it already
+                print(base_url, flush=True)  # noqa: T201
             async for _ in signals:
                 return
