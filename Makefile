@@ -6,6 +6,7 @@ RUNS  := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 # Chosen by running it: a version manager's shim can exist and still fail.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RUNS)' 2>/dev/null && { echo $$p; break; }; done)
+UNFIT = $(if $(PYTHON),; $(PYTHON) is none of them, on PATH (or make PYTHON=…))
 UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS ?= true
 
@@ -42,7 +43,7 @@ clean: ## Remove the virtual environment and caches
 
 # uv fills the environment in seconds and compiles bytecode; where it cannot be had, pip does the same.
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "reactor needs Python 3.11, 3.12 or 3.13 on PATH (or make PYTHON=…)" >&2; exit 2; }
+	@{ $(PYTHON) -c '$(RUNS)'; } 2>/dev/null || { echo "reactor needs Python 3.11, 3.12 or 3.13$(UNFIT)" >&2; exit 2; }
 	@echo "Making $(VENV) …"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv --without-pip $(VENV)
