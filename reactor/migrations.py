@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from reactor.table import plain_query, quoted
@@ -22,12 +23,14 @@ async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -
     """Create or complete the tables. Harmless again, and at once from several places. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
-        command.upgrade(_config(connection, table), "head")
         there = found(connection, table)
-        if there is None or not there["migrated"]:
+        if not (there and there["migrated"]) and (_marked(connection) or _revision(connection)):
             raise MigrationError(_elsewhere(connection, table))
-        repair(connection, there["schema"], there["name"])
-        if not (found(connection, table) or there)["triggers_enabled"]:
+        connection.commit()  # Alembic begins its own
+        command.upgrade(_config(connection, table), "head")
+        repair(connection, *place(connection, table))
+        there = found(connection, table)
+        if not (there and there["triggers_enabled"]):
             raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")
 
     await patiently(dsn, work, direct=direct)
@@ -93,6 +96,10 @@ def refuse_to_lose_rows(connection: Connection, config: Config) -> None:
 
 def _count(names: tuple[str, str]) -> TextClause:
     return text(f"SELECT count(*) FROM {quoted(*names)}")  # noqa: S608  (quoted)
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table_schema": "reactor"}).get_current_revision()
 
 
 def _marked(connection: Connection) -> list[tuple[str, str]]:

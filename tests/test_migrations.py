@@ -379,6 +379,18 @@ async def test_a_second_table_that_is_there_is_left_alone(database):
     assert await snapshot(database) == before
 
 
+async def test_a_second_table_is_refused_before_a_revision_looks_for_it(database):
+    await turns.patiently(
+        database, lambda connection: command.downgrade(migrations._config(connection, "tokens_s0"), "0002")
+    )
+    before = await snapshot(database)
+
+    with pytest.raises(turns.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "):
+        await migrations.upgrade(database, table="tokens_s1")
+
+    assert await snapshot(database) == before
+
+
 async def test_a_table_made_anew_says_how_to_begin_again(database):
     await fetch(database, "DROP TABLE tokens_s0")
 
