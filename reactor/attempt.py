@@ -107,10 +107,14 @@ class Attempt:
 
     async def _generate(self) -> Succeeded:
         prediction = await self._purchase.resume()
-        if prediction is None:
+        if prediction is not None:
+            await self._intake.unproven(self.claim)
+        else:
             prediction = await self._purchase.make(self._prompt())
             await self._intake.accepted(self.claim)
+        self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
         image_url = await self._provider.wait(prediction)
+        self._intake.succeeded()
         return Succeeded(self.claim, image_url, prediction.id)
 
     def _prompt(self) -> str:
@@ -154,14 +158,15 @@ class Attempt:
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
                     over = stopped.ended
-        return await self._judged(TransientError(f"Timed out after {self._rules.deadline:g} s", purchase_over=over))
+        told = f"Timed out after {self._rules.deadline:g} s"
+        return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
 
     async def _judged(self, error: GenerationError) -> Outcome:
-        gate_shut = await self._intake.learn(error)
+        excused = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None)
         return verdict(
             self.claim,
             error,
-            gate_shut=gate_shut,
+            excused=excused,
             sure_in=self._purchase.sure_in,
             prediction_id=self.prediction_id,
             max_attempts=self._rules.max_attempts,

@@ -15,8 +15,7 @@ from reactor.tokens import Failed, Released, Retry, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from anyio.abc import TaskGroup
+    from types import TracebackType
 
     from reactor.attempt import Attempt, Rules
     from reactor.keeper import Holding, Keeper
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
 
 
 class Attempts:
-    """Runs one attempt per claim in a task group, and tells a token's life in two events."""
+    """Runs one attempt per claim in a task group of its own, and tells a token's life in two events."""
 
-    def __init__(  # noqa: PLR0913  (the roles that an attempt's edge talks to)
+    def __init__(
         self,
-        group: TaskGroup,
         *,
         attempt: Callable[[Claim, Callable[[], bool]], Attempt],
         keeper: Keeper,
@@ -38,12 +36,23 @@ class Attempts:
         telemetry: Telemetry,
         rules: Rules,
     ) -> None:
-        self._group = group
+        self._group = anyio.create_task_group()
         self._attempt = attempt
         self._keeper = keeper
         self._settler = settler
         self._telemetry = telemetry
         self._rules = rules
+
+    async def __aenter__(self) -> anyio.CancelScope:
+        """Open the group; cancelling the scope hands back what is under way."""
+        await self._group.__aenter__()
+        return self._group.cancel_scope
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Wait for what is under way."""
+        return await self._group.__aexit__(kind, error, trace)
 
     def start(self, claim: Claim) -> None:
         """Occupy a slot and begin."""

@@ -15,6 +15,7 @@ from reactor.telemetry import Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reactor.breaker import Breaker
     from reactor.keeper import Keeper
     from reactor.store import Store
     from reactor.sweep import Sweep
@@ -33,10 +34,11 @@ class Dispatcher:
         self,
         store: Store,
         keeper: Keeper,
-        wake: Wake,
-        sweep: Sweep,
+        breaker: Breaker,
         telemetry: Telemetry,
         *,
+        wake: Wake,
+        sweep: Sweep,
         worker: Callable[[], int],
         start: Callable[[Claim], None],
         claiming: anyio.Lock,
@@ -45,6 +47,7 @@ class Dispatcher:
         self._keeper = keeper
         self._wake = wake
         self._sweep = sweep
+        self._breaker = breaker
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "dispatcher")
         self._claimer = Claimer(store, telemetry)
@@ -81,28 +84,32 @@ class Dispatcher:
         """
         with anyio.move_on_after(CLAIM_WITHIN, shield=True):
             async with self._claiming:
-                free = self._keeper.free  # under the lock: a rescue may just have taken slots
-                if free <= 0:
+                room = self._breaker.room(self._keeper.free)  # under the lock: a rescue may just have taken slots
+                if room <= 0:
                     return False
                 try:
-                    claims = await self._claimer.claim(free, self._worker())
+                    claims = await self._claimer.claim(room, self._worker())
                 except DatabaseError as error:
                     self._trouble.met(error)
                     self._failures += 1
                     return False
                 for claim in claims:
+                    self._breaker.tries(claim.fence)
                     self._start(claim)
             self._trouble.passed()
             self._failures = 0
             self._empty = 0 if claims else self._empty + 1
-            self._telemetry.emit("tokens.claimed", count=len(claims), slots=free)
-            return len(claims) == free
+            self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
+            return len(claims) == room
         return False
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
         if self._failures:
             await anyio.sleep(reconnect_delay(self._failures))
+            return
+        if resting := self._breaker.resting:
+            await anyio.sleep(resting)
             return
         if self._keeper.free > 0:
             self._sweep.ask(empty=self._empty)

@@ -69,8 +69,10 @@ class AccountError(GenerationError):
 class AmbiguousCreateError(GenerationError):
     """A create whose answer never came or could not be read: it may have been bought.
 
-    Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key.
+    Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key. `answered` as of a
+    TransientError.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, answered: bool = True) -> None:
         super().__init__(message, purchase_over=False)
+        self.answered = answered

@@ -64,9 +64,10 @@ class Holding:
 class Keeper:
     """The slots, and the leases of what is in them."""
 
-    def __init__(self, store: Store, wake: Wake, *, slots: int, lease: float) -> None:
+    def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, slots: int, lease: float) -> None:
         self._store = store
         self._wake = wake
+        self._trouble = trouble
         self._slots = slots
         self._lease = lease
         self._held: dict[UUID, Holding] = {}
@@ -107,7 +108,7 @@ class Keeper:
         """Leave a token alone whose row cannot be written, for as long as a lease lasts. Then it is tried again."""
         self._left[token] = time.monotonic() + self._lease
 
-    async def renew(self, trouble: Trouble) -> None:
+    async def run(self) -> None:
         """Renew all leases at the renewal interval, until cancelled."""
         failures = 0
         while True:
@@ -117,10 +118,10 @@ class Keeper:
                     await self._renew(list(self._held.values()))
             except DatabaseError as error:
                 failures += 1
-                trouble.met(error)
+                self._trouble.met(error)
             else:
                 failures = 0
-                trouble.passed()
+                self._trouble.passed()
 
     async def _renew(self, holdings: Sequence[Holding]) -> None:
         sent_at = time.monotonic()

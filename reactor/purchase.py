@@ -124,7 +124,7 @@ class Purchase:
         found = await self._look()
         if found is None:
             self._sure_at = 0.0
-            raise TransientError(str(error), retry_after=0.0) from error
+            raise TransientError(str(error), retry_after=0.0, answered=error.answered) from error
         return found
 
     def _sent_blindly(self, error: AmbiguousCreateError) -> GenerationError:
@@ -134,7 +134,7 @@ class Purchase:
         """
         if self._claim.seed_was_set:
             return PermanentError(f"{error}; sent before, and a model without a seed cannot be looked for")
-        return TransientError(str(error), retry_after=0.0, purchase_over=False)
+        return TransientError(str(error), retry_after=0.0, answered=error.answered, purchase_over=False)
 
     async def _look(self) -> Prediction | None:
         """Return our prediction, or None once a complete listing without it is believed."""

@@ -14,6 +14,7 @@ from reactor.keeper import renewal_interval
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from reactor.breaker import Breaker
     from reactor.keeper import Keeper
     from reactor.store import Abandoned, Rescued, Store
     from reactor.telemetry import Telemetry
@@ -31,6 +32,7 @@ class Rescuer:
         self,
         store: Store,
         keeper: Keeper,
+        breaker: Breaker,
         telemetry: Telemetry,
         *,
         worker: Callable[[], int],
@@ -40,6 +42,7 @@ class Rescuer:
     ) -> None:
         self._store = store
         self._keeper = keeper
+        self._breaker = breaker
         self._telemetry = telemetry
         self._worker = worker
         self._start = start
@@ -54,13 +57,14 @@ class Rescuer:
         """
         while True:
             async with self._claiming:
-                found = await self._pass() if self._keeper.free > 0 else False
+                room = self._breaker.room(self._keeper.free)
+                found = await self._pass(room) if room > 0 else False
             if not found:
                 await anyio.sleep(jittered(RESCUE_EVERY))
 
-    async def _pass(self) -> bool:
-        """Take over what fits into the free slots; return whether there may be more."""
-        worker, slots = self._worker(), self._keeper.free
+    async def _pass(self, slots: int) -> bool:
+        """Take over what fits into the slots; return whether there may be more."""
+        worker = self._worker()
         try:
             with anyio.fail_after(RESCUE_WITHIN, shield=True):
                 abandoned = await self._store.abandoned(
@@ -98,4 +102,5 @@ class Rescuer:
             self._telemetry.emit("token.generation.failed", token_id=claim.token_id, **told)
             return
         self._telemetry.emit("token.generation.rescued", token_id=claim.token_id, prediction_id=claim.prediction_id)
+        self._breaker.tries(claim.fence)
         self._start(claim)

@@ -32,6 +32,14 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """How the gate was closed."""
+
+    was_open: bool
+    seconds: float | None  # None: without end
+
+
+@dataclass(frozen=True, slots=True)
 class Abandoned:
     """A token that its holder cannot finish, as it was seen."""
 
@@ -168,10 +176,17 @@ class Store:
         """Whether any token is detected or generating."""
         return bool((await self._rest.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
-    async def pause_intake(self, seconds: float | None, reason: str) -> bool | None:
-        """Close the gate for the fleet, None: without end; return whether it was open, None: closed for longer."""
-        rows = await self._rest.fetch(plain_query("pause_intake"), seconds, self._redact(reason))
-        return rows[0]["was_open"] if rows else None
+    async def pause_intake(self, seconds: float | None, reason: str, *, probed: bool = False) -> Paused | None:
+        """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
+
+        Return how it was and is; None where it was closed for longer.
+        """
+        rows = await self._rest.fetch(plain_query("pause_intake"), seconds, self._redact(reason), probed)
+        return Paused(**rows[0]) if rows else None
+
+    async def half_open_intake(self) -> None:
+        """Let the next token through a half-open gate at once, and wake the fleet."""
+        await self._rest.fetch(plain_query("half_open_intake"), self.table.wake_channel)
 
     async def open_intake(self, reason: str | None) -> str | None:
         """Open the gate, only where it was closed for `reason` if given; return what it had been closed for."""

@@ -24,7 +24,7 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
     claim: Claim,
     error: GenerationError,
     *,
-    gate_shut: bool,
+    excused: float | None,
     sure_in: float,
     prediction_id: str | None,
     max_attempts: int,
@@ -32,18 +32,21 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
 ) -> Retry | Failed | Released:
     """Return what becomes of a token whose attempt ended in `error`.
 
-    A content rejection gets here only once the fallback prompt was rejected too. `gate_shut`: another token's error had
-    closed the gate already when this one came. `sure_in`: seconds until a single look tells what was bought.
+    A content rejection gets here only once the fallback prompt was rejected too. `excused`: seconds after which the
+    token may be tried again with nothing counted, where the fault is the account's or the provider's, as other tokens
+    have shown. `sure_in`: seconds until a single look tells what was bought.
     """
     match error:
-        case TransientError():
+        case TransientError() if excused is None:
             delay = retry_delay(claim.attempts) if error.retry_after is None else error.retry_after
             due_in = max(delay, sure_in)
             return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits, due_in=due_in)
+        case TransientError():
+            return _released(claim, error, prediction_id, due_in=max(excused or 0.0, error.retry_after or 0.0, sure_in))
         case AccountError() | AmbiguousCreateError():
             # An ambiguous create is looked for before it gets here. Were it not, its seed would be what is left of it.
-            return _released(claim, error, prediction_id, due_in=sure_in)
-        case UnauthorizedError() if gate_shut or not error.purchase_over:
+            return _released(claim, error, prediction_id, due_in=max(excused or 0.0, sure_in))
+        case UnauthorizedError() if excused is not None or not error.purchase_over:
             # One token says that the API token is refused; nine that were under way with it need not fail too. And an
             # image that was bought is not thrown away.
             return _released(claim, error, prediction_id, due_in=sure_in)

@@ -1,4 +1,4 @@
-"""The composition root: who talks to whom, and in which order things stop.
+"""A reactor process: what runs in it, and in which order it stops.
 
     upkeep ─────────── listener, settler, renewals, intake's checks
       └─ attempts ──── one task per token held
@@ -14,28 +14,19 @@ from __future__ import annotations
 import secrets
 import signal
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.attempt import Attempt, Rules
-from reactor.attempts import Attempts
 from reactor.backoff import reconnect_delay
 from reactor.database import DatabaseError, Session
-from reactor.dispatcher import Dispatcher
-from reactor.intake import Intake
-from reactor.keeper import Keeper
-from reactor.listener import Listener
-from reactor.rescuer import Rescuer
-from reactor.settler import Settler
+from reactor.roles import Roles
 from reactor.store import Store, discover
-from reactor.sweep import Sweep
 from reactor.telemetry import Trouble
 from reactor.wake import Wake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from anyio.abc import TaskGroup
 
@@ -44,7 +35,6 @@ if TYPE_CHECKING:
     from reactor.redaction import Redactor
     from reactor.settings import Settings
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim
 
 DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 
@@ -127,62 +117,26 @@ class Worker:
         self._telemetry.emit("worker.stopped", worker=self._key)
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
-        settings, telemetry, wake = self._settings, self._telemetry, self._wake
-        keeper = Keeper(store, wake, slots=settings.worker_batch_size, lease=settings.lease_seconds)
-        settler = Settler(store, telemetry)
-        intake = Intake(store, self._provider, telemetry, wake)
-        listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=self._key)
+        settings = self._settings
+        roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
-            self._health.attach(in_use=lambda: keeper.held, proven=lambda: listener.proven)
-        upkeep.start_soon(settler.run)
-        upkeep.start_soon(keeper.renew, Trouble(telemetry, "keeper"))
-        upkeep.start_soon(intake.run)
+            self._health.attach(in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven)
+        for role in (roles.settler, roles.keeper, roles.intake):
+            upkeep.start_soon(role.run)
         with self._until_stopped():
-            await upkeep.start(listener.run)
-        async with anyio.create_task_group() as group:
-            self._attempts_scope = group.cancel_scope
-            attempts = Attempts(
-                group,
-                attempt=self._attempt(settler, intake),
-                keeper=keeper,
-                settler=settler,
-                telemetry=telemetry,
-                rules=self._rules,
-            )
-            await self._take_in(store, keeper, attempts, worker=lambda: listener.key, drain=drain)
-            group.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
+            await upkeep.start(roles.listener.run)
+        async with roles.attempts as self._attempts_scope:
+            await self._take_in(roles, drain=drain)
+            self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):
-            await settler.drained()
+            await roles.settler.drained()
 
-    async def _take_in(
-        self, store: Store, keeper: Keeper, attempts: Attempts, *, worker: Callable[[], int], drain: bool
-    ) -> None:
-        claiming = anyio.Lock()
-        sweep = Sweep(store, self._wake, Trouble(self._telemetry, "sweep"), every=self._settings.poll_interval_seconds)
-        rescuer = Rescuer(
-            store,
-            keeper,
-            self._telemetry,
-            worker=worker,
-            start=attempts.start,
-            claiming=claiming,
-            lease=self._settings.lease_seconds,
-        )
-        dispatcher = Dispatcher(
-            store,
-            keeper,
-            self._wake,
-            sweep,
-            self._telemetry,
-            worker=worker,
-            start=attempts.start,
-            claiming=claiming,
-        )
+    async def _take_in(self, roles: Roles, *, drain: bool) -> None:
         with self._until_stopped():
             async with anyio.create_task_group() as intake:
-                intake.start_soon(rescuer.run)
-                intake.start_soon(sweep.run)
-                await (dispatcher.drain() if drain else dispatcher.run())
+                intake.start_soon(roles.rescuer.run)
+                intake.start_soon(roles.sweep.run)
+                await (roles.dispatcher.drain() if drain else roles.dispatcher.run())
                 intake.cancel_scope.cancel()
 
     async def _store(self, sessions: dict[str, Session]) -> Store:
@@ -218,34 +172,9 @@ class Worker:
                 for session in sessions.values():
                     await session.aclose()
 
-    @property
-    def _rules(self) -> Rules:
-        return Rules(
-            fallback_prompt=self._settings.fallback_censored_prompt,
-            default_prompt=self._settings.default_prompt,
-            deadline=self._settings.generation_timeout_seconds,
-            max_attempts=self._settings.max_attempts,
-            count_rate_limits=self._settings.count_rate_limits,
-        )
-
-    def _attempt(self, settler: Settler, intake: Intake) -> Callable[[Claim, Callable[[], bool]], Attempt]:
-        make = partial(
-            Attempt,
-            provider=self._provider,
-            intake=intake,
-            settler=settler,
-            telemetry=self._telemetry,
-            rules=self._rules,
-        )
-        return lambda claim, lease_runs: make(claim, lease_runs=lease_runs)
-
 
 async def obey_signals(worker: Worker) -> None:
     """Stop the worker on SIGTERM or SIGINT, and at once on the second. Main thread only."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         async for _ in received:
             worker.stop()
-
-
-def _listen_dsn(settings: Settings) -> str:
-    return (settings.listen_database_url or settings.database_url).get_secret_value()

@@ -55,14 +55,14 @@ def two_looks(monkeypatch):
 async def test_an_operators_pause_stays_whatever_comes_later(ask, gate, seconds, reason):
     await ask("pause", "maintenance")
 
-    assert await ask("pause_intake", seconds, reason) == []
+    assert await ask("pause_intake", seconds, reason, False) == []
 
     assert await gate() == (True, "maintenance", None)
 
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason)
+    await ask("pause_intake", seconds, reason, False)
 
     await ask("pause", "maintenance")
 
@@ -72,7 +72,7 @@ async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, second
 
 
 async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words(ask, gate):
-    await ask("pause_intake", None, REFUSED)
+    await ask("pause_intake", None, REFUSED, False)
     await ask("pause", REFUSED)
 
     assert await ask("open_intake", REFUSED) == []
@@ -81,7 +81,7 @@ async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words
 
 
 async def test_a_gate_that_plain_sql_closed_is_the_operators_too(ask, connection, gate):
-    await ask("pause_intake", None, REFUSED)
+    await ask("pause_intake", None, REFUSED, False)
     await ask("open_intake", REFUSED)
 
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
@@ -93,7 +93,7 @@ async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_hi
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
         await ask("pause", "maintenance", on=operator)
-        group.start_soon(lambda: ask("pause_intake", None, REFUSED, on=other))
+        group.start_soon(lambda: ask("pause_intake", None, REFUSED, False, on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -102,7 +102,7 @@ async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_hi
 async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it_closed(
     ask, connect, gate, until_blocked
 ):
-    await ask("pause_intake", 30.0, "429")
+    await ask("pause_intake", 30.0, "429", False)
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
         await ask("pause", "maintenance", on=operator)
@@ -114,7 +114,7 @@ async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason)
+    await ask("pause_intake", seconds, reason, False)
 
     assert [row["reason"] for row in await ask("resume", "a_channel")] == [reason]
 
@@ -166,7 +166,7 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
         await answer.wait()
 
     provider.script["check"] = [accept]
-    await ask("pause_intake", None, REFUSED)
+    await ask("pause_intake", None, REFUSED, False)
     async with running(database, provider) as (_, log):
         await asked.wait()
         await ask("pause", REFUSED)
@@ -241,7 +241,7 @@ async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provide
 async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(database, provider, ask, two_looks):
     async with running(database, provider) as (_, log):
         for number in (1, 2, 3):
-            await ask("pause_intake", 30.0 * number, f"429, {number}")
+            await ask("pause_intake", 30.0 * number, f"429, {number}", False)
             await two_looks()
 
     assert [told["reason"] for told in log.of("intake.paused")] == ["429, 1"]

@@ -185,7 +185,7 @@ async def test_an_open_gate_is_told(ask):
 
 
 async def test_a_closed_gate_is_told_with_its_reason_and_rest(ask):
-    ((was_open,),) = await ask("pause_intake", 30.0, "429")
+    ((was_open, _),) = await ask("pause_intake", 30.0, "429", False)
 
     ((paused, reason, resumes_in),) = await ask("intake")
 
@@ -202,7 +202,7 @@ async def test_a_half_open_gate_is_told_as_closed(connection, ask):
 
 
 async def test_a_gate_closed_without_end_has_no_rest(ask):
-    await ask("pause_intake", None, "operator")
+    await ask("pause_intake", None, "operator", False)
 
     ((paused, reason, resumes_in),) = await ask("intake")
 
@@ -210,18 +210,18 @@ async def test_a_gate_closed_without_end_has_no_rest(ask):
 
 
 async def test_the_gate_is_never_closed_for_less_than_it_is(ask):
-    await ask("pause_intake", 60.0, "long")
+    await ask("pause_intake", 60.0, "long", False)
 
-    shorter = await ask("pause_intake", 10.0, "short")
+    shorter = await ask("pause_intake", 10.0, "short", False)
     ((_, reason, _),) = await ask("intake")
-    ((was_open,),) = await ask("pause_intake", 120.0, "longer")
+    ((was_open, _),) = await ask("pause_intake", 120.0, "longer", False)
 
     assert (shorter, reason, was_open) == ([], "long", False)
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (30.0, 30), (300.0, 60), (None, 1)])
 async def test_a_pause_is_kept_between_one_second_and_a_minute_for_probes(connection, ask, seconds, kept):
-    await ask("pause_intake", seconds, "x")
+    await ask("pause_intake", seconds, "x", False)
 
     assert await connection.fetchval("SELECT pause_seconds FROM reactor.intake") == kept
 
@@ -230,7 +230,7 @@ async def test_of_several_that_close_the_gate_at_once_one_finds_it_open(connecti
     clients, answers = [await connect() for _ in range(3)], []
 
     async def pause(client, seconds):
-        answers.extend(await ask("pause_intake", seconds, "429", on=client))
+        answers.extend(await ask("pause_intake", seconds, "429", False, on=client))
 
     async with anyio.create_task_group() as group, connection.transaction():
         await connection.execute("SELECT FROM reactor.intake FOR UPDATE")
@@ -242,7 +242,7 @@ async def test_of_several_that_close_the_gate_at_once_one_finds_it_open(connecti
 
 
 async def test_opening_tells_why_it_was_closed_and_only_once(ask):
-    await ask("pause_intake", 30.0, "429")
+    await ask("pause_intake", 30.0, "429", False)
 
     opened, again = await ask("open_intake", None), await ask("open_intake", None)
 
@@ -250,7 +250,7 @@ async def test_opening_tells_why_it_was_closed_and_only_once(ask):
 
 
 async def test_a_gate_closed_without_end_opens_only_for_its_reason(ask):
-    await ask("pause_intake", None, "operator")
+    await ask("pause_intake", None, "operator", False)
 
     unasked, other = await ask("open_intake", None), await ask("open_intake", "Invalid API token")
     its_own = await ask("open_intake", "operator")

@@ -167,10 +167,10 @@ class ReplicateProvider:
             said = self._redact(f"Cannot reach Replicate: {_said(error)}")
             raise TransientError(said, purchase_over=creating, answered=False) from error
         except (UnreadableError, *_UNANSWERED) as error:
-            said = self._redact(_said(error))
+            said, answered = self._redact(_said(error)), isinstance(error, UnreadableError)
             if creating:
-                raise AmbiguousCreateError(f"Replicate's answer to a create is unknown: {said}") from error
-            answered = isinstance(error, UnreadableError)
+                told = f"Replicate's answer to a create is unknown: {said}"
+                raise AmbiguousCreateError(told, answered=answered) from error
             said = f"Replicate gave no usable answer: {said}"
             raise TransientError(said, purchase_over=False, answered=answered) from error
 

@@ -1,0 +1,86 @@
+"""Counts failures that come in a row, and rests this worker where it alone reaches nobody.
+
+    works ──threshold failures in a row──▶ answered: the whole fleet's gate is closed, see intake.py
+      ▲                                 └▶ not answered: this worker rests ──time passes──▶ one token ──▶ …
+      └───────────────────────────────── a create is accepted ─────────────────────────────────┘
+
+A create that is accepted ends a row of refused ones, an image a row of predictions that failed: during an outage of the
+model its creates are accepted all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    Fence = tuple[UUID, int]
+
+FIRST_REST, LONGEST_REST = 5.0, 60.0  # seconds
+
+
+class Breaker:
+    """`threshold` failures in a row break; 0: never."""
+
+    def __init__(self, threshold: int) -> None:
+        self._threshold = threshold
+        self._refused = 0  # creates
+        self._failed = 0  # predictions
+        self._rest = 0.0  # seconds; 0: it works
+        self._rests_until = 0.0  # monotonic seconds
+        self._trying: Fence | None = None
+
+    def failed(self, *, bought: bool) -> bool:
+        """Count a failure of a create or, where something was bought, of a prediction; return whether it broke."""
+        if bought:
+            self._failed += 1
+        else:
+            self._refused += 1
+        return 0 < self._threshold <= (self._failed if bought else self._refused)
+
+    def succeeded(self) -> None:
+        """An image is there."""
+        self._failed = 0
+
+    def accepted(self) -> bool:
+        """A create was accepted; return whether that ended a rest."""
+        rested, self._rest, self._refused, self._trying = self._rest > 0, 0.0, 0, None
+        return rested
+
+    def rest(self, fence: Fence) -> float | None:
+        """Rest because of this claim; return for how many seconds, None where it rests already.
+
+        Twice as long each time that the one token it tries with fails too.
+        """
+        if self.resting > 0 and self._trying != fence:
+            return None
+        self._trying = None
+        self._rest = min(max(FIRST_REST, 2 * self._rest), LONGEST_REST)
+        self._rests_until = time.monotonic() + self._rest
+        return self._rest
+
+    @property
+    def resting(self) -> float:
+        """Seconds until this worker may try again; 0: now."""
+        return max(0.0, self._rests_until - time.monotonic()) if self._rest else 0.0
+
+    def room(self, slots: int) -> int:
+        """How many of the free slots may be filled: none while it rests, then one to try."""
+        if not self._rest:
+            return slots
+        return 0 if self.resting > 0 else min(slots, 1)
+
+    def tries(self, fence: Fence) -> None:
+        """This claim was made: after a rest no other is, before it has told or as long a rest has passed."""
+        if self._rest:
+            self._trying = fence
+            self._rests_until = time.monotonic() + self._rest
+
+    def told_nothing(self, fence: Fence) -> bool:
+        """This claim did not ask the provider for anything; return whether another is to be made for it."""
+        if self._trying != fence:
+            return False
+        self._trying, self._rests_until = None, 0.0
+        return True

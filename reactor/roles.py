@@ -1,0 +1,95 @@
+"""Who is in a worker, and who talks to whom. How they run and stop is in `worker.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.attempt import Attempt, Rules
+from reactor.attempts import Attempts
+from reactor.breaker import Breaker
+from reactor.dispatcher import Dispatcher
+from reactor.intake import Intake
+from reactor.keeper import Keeper
+from reactor.listener import Listener
+from reactor.rescuer import Rescuer
+from reactor.settler import Settler
+from reactor.sweep import Sweep
+from reactor.telemetry import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactor.providers import Provider
+    from reactor.settings import Settings
+    from reactor.store import Store
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+    from reactor.wake import Wake
+
+
+class Roles:
+    """The roles of one worker, each made once."""
+
+    def __init__(  # noqa: PLR0913  (what they have in common)
+        self, settings: Settings, store: Store, provider: Provider, telemetry: Telemetry, wake: Wake, *, worker: int
+    ) -> None:
+        lease, claiming = settings.lease_seconds, anyio.Lock()
+        breaker = Breaker(settings.breaker_threshold)
+        rules = _rules(settings)
+        self.settler = Settler(store, telemetry)
+        self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
+        self.intake = Intake(store, provider, breaker, telemetry, wake)
+        self.listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=worker)
+
+        def attempt(claim: Claim, lease_runs: Callable[[], bool]) -> Attempt:
+            return Attempt(
+                claim,
+                provider=provider,
+                intake=self.intake,
+                settler=self.settler,
+                telemetry=telemetry,
+                rules=rules,
+                lease_runs=lease_runs,
+            )
+
+        self.attempts = Attempts(
+            attempt=attempt, keeper=self.keeper, settler=self.settler, telemetry=telemetry, rules=rules
+        )
+        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
+        self.rescuer = Rescuer(
+            store,
+            self.keeper,
+            breaker,
+            telemetry,
+            worker=lambda: self.listener.key,
+            start=self.attempts.start,
+            claiming=claiming,
+            lease=lease,
+        )
+        self.dispatcher = Dispatcher(
+            store,
+            self.keeper,
+            breaker,
+            telemetry,
+            wake=wake,
+            sweep=self.sweep,
+            worker=lambda: self.listener.key,
+            start=self.attempts.start,
+            claiming=claiming,
+        )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        fallback_prompt=settings.fallback_censored_prompt,
+        default_prompt=settings.default_prompt,
+        deadline=settings.generation_timeout_seconds,
+        max_attempts=settings.max_attempts,
+        count_rate_limits=settings.count_rate_limits,
+    )
+
+
+def _listen_dsn(settings: Settings) -> str:
+    return (settings.listen_database_url or settings.database_url).get_secret_value()
