@@ -261,7 +261,7 @@ async def test_a_port_that_is_taken_is_told_once_and_the_worker_works(database, 
     assert str(port) in told["error_message"]
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 70], ids=["not ours", "no name"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "ü" * 70], ids=["not ours", "no name"])
 async def test_an_address_that_cannot_be_had_is_told_and_the_worker_works(database, sandbox_url, port, host):
     log = Log()
     given = settings(database, replicate_base_url=sandbox_url, http_port=port, http_host=host, http_token=TOKEN)

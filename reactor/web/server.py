@@ -59,4 +59,5 @@ async def _end_when_cancelled(server: uvicorn.Server, scope: anyio.CancelScope) 
 def _listening(host: str, port: int) -> socket.socket:
     """Listen before uvicorn does: it ends the process where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    name = host.encode("idna").decode()  # here, since create_server would leave a socket open where it cannot
+    return socket.create_server((name, port), family=family)
