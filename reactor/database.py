@@ -33,7 +33,16 @@ SERVER_SETTINGS = {
 }
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+# How asyncpg tells that a connection is of no use any more: of one that the server ends just as a statement begins, by
+# "cannot switch to state …", an InternalClientError.
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
 _LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}  # shutdown, starting up, full, timeouts
 # Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
 # else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
@@ -71,7 +80,7 @@ async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Conne
     """
     try:
         connection = await _open(dsn, name, pooled=pooled)
-    except (*_LOST, asyncpg.PostgresError, ValueError) as error:
+    except (*LOST, asyncpg.PostgresError, ValueError) as error:
         raise ConnectionLostError(_told(error)) from error
     _keep_alive(connection)
     return connection
@@ -128,7 +137,7 @@ class Session:
             connection = await self._connected()
             try:
                 return await connection.fetch(query, *arguments)
-            except (*_LOST, asyncpg.PostgresError) as error:
+            except (*LOST, asyncpg.PostgresError) as error:
                 raise self._judged(error) from error
             except anyio.get_cancelled_exc_class():
                 self.drop()
@@ -159,7 +168,7 @@ class Session:
     async def aclose(self) -> None:
         """Say goodbye, or drop it where that takes long."""
         if self._connection is not None:
-            with suppress(*_LOST, asyncpg.PostgresError):
+            with suppress(*LOST, asyncpg.PostgresError):
                 await self._connection.close(timeout=1.0)
             self._connection = None
 

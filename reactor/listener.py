@@ -16,7 +16,7 @@ import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import DatabaseError, connect
+from reactor.database import LOST, DatabaseError, connect
 from reactor.table import plain_query
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Listener:
                 finally:
                     self.proven = False
                     connection.terminate()
-            except (_LostError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (_LostError, DatabaseError, asyncpg.PostgresError, *LOST) as error:
                 self._tell_lost(error)
             self._tell_started()
             failures += 1
