@@ -72,6 +72,11 @@ class RowRefusedError(DatabaseError):
         self.kind = kind
 
 
+def session_name(role: str) -> str:
+    """The application_name of a worker's connection: workers are counted by it."""
+    return f"reactor {role}"
+
+
 async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Connection[Any]:
     """Open one connection, with our settings where the other end takes them.
 

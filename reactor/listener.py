@@ -16,7 +16,7 @@ import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import LOST, DatabaseError, connect
+from reactor.database import LOST, DatabaseError, connect, session_name
 from reactor.table import plain_query
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.wake import Wake
 
-NAME = "reactor listener"  # application_name; workers are counted by it
 PROBE_EVERY = 9.0  # seconds, ± a tenth: with the time to arrive, a deaf connection is known after 15 s at most
 PROBE_WITHIN = 5.0  # seconds
 DEAF_AFTER = 2  # connections in a row that heard no probe: a pooler, and reconnecting more often would not help
@@ -63,7 +62,7 @@ class Listener:
         failures = 0
         while True:
             try:
-                connection = await connect(self._dsn, name=NAME)
+                connection = await connect(self._dsn, name=session_name("listener"))
                 failures = 0
                 try:
                     await self._listen(connection)

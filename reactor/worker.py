@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import reconnect_delay
-from reactor.database import DatabaseError, Session
+from reactor.database import DatabaseError, Session, session_name
 from reactor.roles import Roles
 from reactor.store import Store, discover
 from reactor.telemetry import Trouble
@@ -164,7 +164,7 @@ class Worker:
         dsn = self._settings.database_url.get_secret_value()
         pooled = self._settings.listen_database_url is not None
         names = ("claims", "writes", "renewals", "rest")
-        sessions = {name: Session(dsn, name=f"reactor {name}", pooled=pooled) for name in names}
+        sessions = {name: Session(dsn, name=session_name(name), pooled=pooled) for name in names}
         try:
             yield sessions
         finally:

@@ -76,7 +76,7 @@ def test_minted_tokens_are_counted_and_shown(reactor):
         "failed": 0,
     }
     assert state["intake"]["paused"] is False
-    assert state["workers"] == 0
+    assert (state["workers"], state["listening"]) == (0, 0)
 
     code, out, _ = reactor("show", first)
     assert code == 0

@@ -147,13 +147,17 @@ async def test_tokens_are_counted_by_status(ask, make_token):
     assert dict(await ask("count_statuses")) == {"detected": 1, "failed": 2}
 
 
-async def test_workers_are_counted_by_their_listeners(ask, connect):
-    listener = await connect()
-    await listener.execute("SET application_name = 'a listener'")
+@pytest.mark.parametrize(
+    ("connected", "counted"),
+    [([], (0, 0)), (["hears"], (1, 1)), (["claims"], (1, 0)), (["hears", "claims", "claims", "other"], (2, 1))],
+)
+async def test_workers_are_counted_by_their_connections(ask, connect, connected, counted):
+    for name in connected:
+        await (await connect()).execute(f"SET application_name = '{name}'")
 
-    ((workers,),) = await ask("count_workers", "a listener")
+    (row,) = await ask("count_workers", "hears", "claims")
 
-    assert workers == 1
+    assert tuple(row) == counted
 
 
 async def test_a_liveness_lock_is_one_workers(ask, connect):

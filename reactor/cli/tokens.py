@@ -9,7 +9,7 @@ import click
 import orjson
 
 from reactor.cli.failures import with_database
-from reactor.listener import NAME
+from reactor.database import session_name
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
 from reactor.table import plain_query
@@ -39,18 +39,18 @@ def mint(*, tokens: int, prompt: str | None) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def status(*, as_json: bool) -> None:
-    """Tell how many tokens are where, and whether the intake is open."""
+    """Tell how many tokens are where, whether the intake is open, and who works and hears."""
     settings = DatabaseSettings.load()
 
     async def work(session: Session) -> tuple[dict[str, Any], str]:
         table = await discover(session, settings.tokens_table)
         counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
         (intake,) = await session.fetch(plain_query("intake"))
-        (workers,) = await session.fetch(plain_query("count_workers"), NAME)
+        (workers,) = await session.fetch(plain_query("count_workers"), session_name("listener"), session_name("claims"))
         return {
             "tokens": {name: counts.get(name, 0) for name in STATUSES},
             "intake": dict(intake),
-            "workers": workers["workers"],
+            **workers,
             "triggers": table.triggers_enabled,
         }, table.triggers
 
@@ -60,7 +60,9 @@ def status(*, as_json: bool) -> None:
         return
     for name, count in state["tokens"].items():
         click.echo(f"{name:<12}{count:>9,}")
-    click.echo(f"{'workers':<12}{state['workers']:>9,}")
+    deaf = state["workers"] - state["listening"]
+    heard = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
+    click.echo(f"{'workers':<12}{state['workers']:>9,}{heard}")
     click.echo(f"{'intake':<12}{_told(**state['intake']):>9}")
     if not state["triggers"]:
         click.echo(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from reactor.database import session_name
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from reactor.listener import NAME
 from reactor.store import discover
 from reactor.table import TableError, plain_query
 
@@ -67,7 +67,8 @@ async def inspect(session: Session, tokens_table: str) -> None:
         return
     if (await session.fetch(table.query("demo_strangers")))[0]["strangers"]:
         raise DemoError(_refusal(f"has tokens in {tokens_table} that are not the demo's"))
-    if (await session.fetch(plain_query("count_workers"), NAME))[0]["workers"]:
+    names = session_name("listener"), session_name("claims")
+    if (await session.fetch(plain_query("count_workers"), *names))[0]["workers"]:
         raise DemoError(_refusal("has a reactor running, which would buy images for the demo's tokens"))
     if (await session.fetch(plain_query("intake")))[0]["paused"]:
         raise DemoError(_refusal("has its intake paused"))
