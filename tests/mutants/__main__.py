@@ -1,0 +1,76 @@
+"""Take each guard out, one at a time, in a copy; see its test fail. Exits 1 where a test noticed nothing."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutants.guards import MUTANTS
+
+HERE = Path(__file__).parents[2]
+COPIED = ("reactor", "tests", "sql", "alembic", "pyproject.toml", "README.md", "Makefile", "requirements.lock")
+AT_ONCE = 2
+WITHIN = 120  # seconds for one test; one that hangs without its guard has noticed too
+FAILED, NOTHING_RUN = 1, (2, 3, 4, 5)  # pytest's exit codes
+
+
+def copy_to(folder):
+    for name in COPIED:
+        source = HERE / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def run(folder, *tests):
+    """pytest's exit code, or None where it did not end."""
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
+def tried(mutant):
+    """What became of a mutant: killed, survived, or why it could not be tried."""
+    with tempfile.TemporaryDirectory(prefix="reactor-mutant-") as name:
+        folder = Path(name)
+        copy_to(folder)
+        path = folder / mutant.path
+        text = path.read_text()
+        if mutant.old not in text:
+            return "not found: the guard was written differently"
+        path.write_text(text.replace(mutant.old, mutant.new))
+        code = run(folder, mutant.test)
+    if code in NOTHING_RUN:
+        return f"no such test, or it cannot be run (pytest: {code})"
+    return "killed" if code in {FAILED, None} else "SURVIVED"
+
+
+def main():
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="reactor-mutant-") as name:
+        copy_to(Path(name))
+        if run(Path(name), *sorted({mutant.test for mutant in MUTANTS})) != 0:
+            sys.exit("the tests fail with every guard in place")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        fates = []
+        for mutant, fate in zip(MUTANTS, pool.map(tried, MUTANTS), strict=True):
+            print(f"{fate:<9} {mutant.name}", flush=True)
+            fates.append(fate)
+    killed = fates.count("killed")
+    print(f"{killed} of {len(MUTANTS)} killed in {time.monotonic() - began:.0f} s")
+    sys.exit(killed < len(MUTANTS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What is taken out, and which test is to notice."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A guard: in `path`, `old` becomes `new` (everywhere it stands), and `test` fails."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+FENCES = "tests/test_queries_fences.py"
+LOST = f"{FENCES}::test_a_holder_that_lost_its_token_writes_nothing"
+SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
+
+MUTANTS = (
+    Mutant(
+        "no epoch in settle",
+        "reactor/queries/settle.sql",
+        "    AND token.generation_epoch = outcomes.epoch\n",
+        "",
+        LOST,
+    ),
+    Mutant(
+        "no worker in settle",
+        "reactor/queries/settle.sql",
+        "    AND token.generation_worker = outcomes.worker\n",
+        "",
+        LOST,
+    ),
+    Mutant(
+        "no epoch in renew",
+        "reactor/queries/renew.sql",
+        "    AND token.generation_epoch = claims.epoch\n",
+        "",
+        LOST,
+    ),
+    Mutant(
+        "no seed in record",
+        "reactor/queries/record.sql",
+        "    AND token.generation_seed = bought.seed\n",
+        "",
+        f"{FENCES}::test_what_the_rejected_prompt_bought_is_not_recorded_over_the_new_intent",
+    ),
+    Mutant(
+        "settle waits for a locked row",
+        "reactor/queries/settle.sql",
+        SKIP,
+        "  FOR NO KEY UPDATE\n",
+        "tests/test_settler.py::test_a_locked_row_holds_up_no_other_and_is_written_once_it_is_free",
+    ),
+    Mutant(
+        "claim without lock",
+        "reactor/queries/claim.sql",
+        SKIP,
+        "",
+        "tests/test_queries_claim.py::test_locked_tokens_are_skipped_not_waited_for",
+    ),
+    Mutant(
+        "claim in no order",
+        "reactor/queries/claim.sql",
+        "  ORDER BY {order}, {key}\n",
+        "",
+        "tests/test_queries_claim.py::test_due_retries_come_first_then_fresh_tokens_by_mint",
+    ),
+    Mutant(
+        "a rescue that takes what has shown itself",
+        "reactor/queries/rescue.sql",
+        "    AND token.generation_lease_ends_at IS NOT DISTINCT FROM seen.lease_ends_at\n",
+        "",
+        "tests/test_queries_rescue.py::test_a_holder_that_shows_itself_after_the_look_is_not_dead",
+    ),
+    Mutant(
+        "a free lock is enough to rescue",
+        "reactor/queries/abandoned.sql",
+        "          AND generation_lease_ends_at < clock_timestamp()\n"
+        "            + make_interval(secs => $2::double precision - $3::double precision - 2)\n",
+        "",
+        "tests/test_queries_rescue.py::test_a_free_lock_alone_is_not_enough",
+    ),
+    Mutant(
+        "no find before re-create",
+        "reactor/purchase.py",
+        "            self._own(await self._look())\n",
+        "            pass\n",
+        "tests/test_worker.py::test_a_create_that_failed_without_a_purchase_is_looked_for_once_before_the_next",
+    ),
+    Mutant(
+        "an ambiguous create is believed at once",
+        "reactor/purchase.py",
+        "        self._sure_at = time.monotonic() + SURE_AFTER\n        found",
+        "        self._sure_at = 0.0\n        found",
+        "tests/test_worker.py::test_an_ambiguous_create_that_bought_nothing_is_believed_only_later",
+    ),
+    Mutant(
+        "a create after the lease",
+        "reactor/purchase.py",
+        "        if not self._lease_runs():\n            raise LeaseOverError\n",
+        "",
+        "tests/test_keeper.py::test_nothing_is_bought_once_the_lease_may_be_over",
+    ),
+    Mutant(
+        "unshielded claim",
+        "reactor/dispatcher.py",
+        "anyio.move_on_after(CLAIM_WITHIN, shield=True)",
+        "anyio.move_on_after(CLAIM_WITHIN)",
+        "tests/test_dispatcher.py::test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back",
+    ),
+    Mutant(
+        "unshielded release",
+        "reactor/settler.py",
+        "anyio.move_on_after(ANSWER_WITHIN, shield=True)",
+        "anyio.move_on_after(ANSWER_WITHIN)",
+        "tests/test_worker.py::test_stopping_releases_what_the_grace_did_not_finish_and_a_restart_resumes_it",
+    ),
+    Mutant(
+        "sweep off",
+        "reactor/sweep.py",
+        "            self._wake.ring()\n",
+        "",
+        "tests/test_worker.py::test_without_the_trigger_the_sweep_finds_it",
+    ),
+    Mutant(
+        "no wake on reconnect",
+        "reactor/listener.py",
+        "        self._wake.ring()\n        self._telemetry",
+        "        self._telemetry",
+        "tests/test_listener.py::test_a_listener_whose_connection_is_terminated_comes_back_and_wakes",
+    ),
+    Mutant(
+        "probe that cannot fail",
+        "reactor/listener.py",
+        "            await heard.wait()\n            return True\n",
+        "            return True\n",
+        "tests/test_listener.py::test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once",
+    ),
+    Mutant(
+        "a failed probe that counts",
+        "reactor/intake.py",
+        "excuse = _after(paused) if claim.probe else 0.0",
+        "excuse = None if claim.probe else 0.0",
+        "tests/test_gate.py::test_a_failed_probe_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
+    ),
+    Mutant(
+        "unsanitised error",
+        "reactor/store.py",
+        "redact(outcome.error)",
+        "outcome.error",
+        "tests/test_worker.py::test_secrets_are_stored_nowhere",
+    ),
+)
