@@ -196,6 +196,7 @@ def test_what_is_no_model_is_refused_at_once(model):
         "502",
         "503",
         "504",
+        "404",
         "422",
         "reset",
         "close",
@@ -269,7 +270,8 @@ async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, faul
     assert told in str(error)
 
 
-async def test_a_prediction_that_is_gone_ends_the_purchase(sandbox, provider):
+async def test_a_prediction_that_stays_away_ends_the_purchase(sandbox, provider, monkeypatch):
+    monkeypatch.setattr(replicate, "GONE_AFTER", 0.1)
     sandbox.fail(Fault("gone"))
     bought = await provider.create("a fox", 1)
 
@@ -402,11 +404,10 @@ async def test_a_cancel_that_fails_leaves_the_purchase_open_and_is_not_repeated(
     assert broken.hits == 1
 
 
-async def test_a_cancel_of_what_is_not_there_finds_it_ended(provider):
-    stopped = await provider.cancel(Prediction("unknown"))
+async def test_a_cancel_of_what_is_not_there_leaves_its_end_to_the_next_look(provider):
+    error = await failing(provider.cancel(Prediction("unknown")))
 
-    assert type(stopped.error) is TransientError
-    assert stopped.error.purchase_over
+    assert (type(error), error.purchase_over) == (TransientError, False)
 
 
 @pytest.mark.parametrize(

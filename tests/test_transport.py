@@ -24,7 +24,7 @@ STARTING = {"id": "p1", "status": "starting"}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 CALLS = {
     "create": lambda provider: provider.create("a fox", 1),
-    "get": lambda provider: provider._about("p1", provider._client.predictions.async_get),
+    "get": lambda provider: provider._look("p1", 0.0),
     "cancel": lambda provider: provider.cancel(Prediction("p1")),
     "list": lambda provider: provider.find(1, EPOCH),
     "account": lambda provider: provider.check(),

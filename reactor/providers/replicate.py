@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ DEFAULT_BASE_URL = "https://api.replicate.com"
 CALL_WITHIN = 30.0  # seconds for one request and its answer, however slowly that drips
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
 FIRST_POLL, SLOWEST_POLL = 0.15, 2.0  # seconds
+GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
@@ -76,18 +78,18 @@ class ReplicateProvider:
 
     async def wait(self, bought: Prediction) -> str:
         """See Provider."""
-        seen = bought
+        now, since = bought, time.monotonic()
         for polls in itertools.count():
-            if seen.error is not None:
-                raise seen.error
-            if seen.image_url is not None:
+            if now.error is not None:
+                raise now.error
+            if now.image_url is not None:
                 break
             await anyio.sleep(poll_delay(polls))
             try:
-                seen = await self._about(bought.id, self._client.predictions.async_get)
+                now = await self._look(bought.id, since)
             except TransientError as error:  # asking failed, not the prediction
                 await anyio.sleep(error.retry_after or 0.0)
-        return str(seen.image_url)
+        return str(now.image_url)
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
         """See Provider.
@@ -108,8 +110,9 @@ class ReplicateProvider:
         raise TransientError("The listing has too many pages", purchase_over=False)
 
     async def cancel(self, bought: Prediction) -> Prediction:
-        """See Provider."""
-        return await self._about(bought.id, self._client.predictions.async_cancel)
+        """See Provider. What is not there may not be there yet: the next look tells."""
+        async with self._asking():
+            return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)))
 
     async def check(self) -> None:
         """See Provider."""
@@ -124,13 +127,18 @@ class ReplicateProvider:
         """Close the connections; the SDK has no way to."""
         await self._transport.aclose()
 
-    async def _about(self, prediction_id: str, call: Callable[[str], Awaitable[object]]) -> Prediction:
-        """What a prediction is by the answer of a call about it; one that is not there any more has ended."""
+    async def _look(self, prediction_id: str, since: float) -> Prediction:
+        """What a prediction is now. One that is not there has ended, GONE_AFTER the monotonic time `since`.
+
+        An answer of 404 that is no JSON object is the edge's, which knows nothing of predictions.
+        """
         async with self._asking():
             try:
-                return self._read(await self._body(lambda: call(prediction_id)))
+                body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
+                return self._read(body)
             except AnsweredError as error:
-                if error.answer.status != 404:
+                gone = error.answer.status == 404 and error.answer.body is not None
+                if not gone or time.monotonic() - since < GONE_AFTER:
                     raise
                 return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 
