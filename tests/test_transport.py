@@ -175,6 +175,14 @@ async def test_an_answer_that_is_none_is_told_apart_from_a_refusal(answer, name)
     assert len(wire.requests) == 1
 
 
+async def test_an_answer_about_another_prediction_is_not_taken_for_ours():
+    other = http({"id": "p2", "status": "succeeded", "output": "https://replicate.delivery/a.webp"})
+
+    error = await asked(Wire(other), CALLS["get"])
+
+    assert (type(error), error.purchase_over) == (TransientError, False)
+
+
 @pytest.mark.parametrize("nested", [1015, 100_000])
 async def test_an_answer_nested_beyond_parsing_is_no_bug_of_ours(nested):
     wire = Wire(http(b'{"id": "p1", "status": "starting", "logs": ' + b"[" * nested + b"]" * nested + b"}"))

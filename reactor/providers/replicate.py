@@ -112,7 +112,7 @@ class ReplicateProvider:
     async def cancel(self, bought: Prediction) -> Prediction:
         """See Provider. What is not there may not be there yet: the next look tells."""
         async with self._asking():
-            return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)))
+            return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)), of=bought.id)
 
     async def check(self) -> None:
         """See Provider."""
@@ -135,7 +135,7 @@ class ReplicateProvider:
         async with self._asking():
             try:
                 body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
-                return self._read(body)
+                return self._read(body, of=prediction_id)
             except AnsweredError as error:
                 gone = error.answer.status == 404 and error.answer.body is not None
                 if not gone or time.monotonic() - since < GONE_AFTER:
@@ -157,8 +157,12 @@ class ReplicateProvider:
                 return last_body()
         return last_body()
 
-    def _read(self, body: dict[str, Any]) -> Prediction:
-        return prediction(body, plain_http=self._plain_http, redact=self._redact)
+    def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
+        """The prediction that an answer tells of, the one asked for. Raises UnreadableError."""
+        told = prediction(body, plain_http=self._plain_http, redact=self._redact)
+        if of not in {None, told.id}:
+            raise UnreadableError("an answer about another prediction")
+        return told
 
     @asynccontextmanager
     async def _asking(self, *, buying: str | None = None) -> AsyncIterator[None]:
