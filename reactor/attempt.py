@@ -113,7 +113,7 @@ class Attempt:
             prediction = await self._purchase.make(self._prompt())
             await self._intake.accepted(self.claim)
         self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
-        image_url = await self._provider.wait(prediction)
+        image_url = await self._purchase.image(prediction)
         self._intake.succeeded()
         return Succeeded(self.claim, image_url, prediction.id)
 
@@ -158,7 +158,7 @@ class Attempt:
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
                     over = stopped.ended
-        told = f"Timed out after {self._rules.deadline:g} s"
+        told = ", ".join(filter(None, (f"Timed out after {self._rules.deadline:g} s", self._purchase.last_seen)))
         return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
 
     async def _judged(self, error: GenerationError) -> Outcome:

@@ -70,6 +70,7 @@ class Purchase:
         self._telemetry = telemetry
         self._lease_runs = lease_runs
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
+        self.last_seen = ""  # in a few words, for an attempt that ran out of time
         # Monotonic time before which "not there" is not believed; infinite while a create is under way.
         self._sure_at = claim.asked_at + SURE_AFTER if claim.rescued else 0.0
 
@@ -98,6 +99,7 @@ class Purchase:
         self._telemetry.emit(
             "token.create_sent", token_id=self._claim.token_id, age_seconds=self._claim.age, waited_seconds=waited
         )
+        self._see("without an answer to the create")
         try:
             prediction = await self._provider.create(prompt, self._claim.seed)
         except AmbiguousCreateError as error:
@@ -107,6 +109,14 @@ class Purchase:
             raise
         self._own(prediction)
         return prediction
+
+    async def image(self, prediction: Prediction) -> str:
+        """Return the image's URL once the prediction ends; raise its error where it ends without."""
+        self._see(f"still {prediction.doing}" if prediction.doing else "")
+        return await self._provider.wait(prediction, self._see)
+
+    def _see(self, told: str) -> None:
+        self.last_seen = told
 
     def _own(self, prediction: Prediction | None) -> None:
         self._sure_at = 0.0
@@ -139,11 +149,13 @@ class Purchase:
     async def _look(self) -> Prediction | None:
         """Return our prediction, or None once a complete listing without it is believed."""
         since = self._claim.seeded_at - LOOK_BACK
+        self._see("still looking for what a create bought")
         while True:
             try:
                 found = await self._provider.find(self._claim.seed, since)
             except TransientError as error:  # the listing is away: waiting is cheaper than buying
                 pause = error.retry_after or LOOK_EVERY
+                self._see(f"the listing cannot be read: {error}")
             except GenerationError as error:
                 error.purchase_over = False
                 raise

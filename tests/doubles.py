@@ -80,7 +80,7 @@ class DirectedProvider:
         answer = await self._next("create", (prompt, seed), None)
         return answer or self.buy(prompt, seed)
 
-    async def wait(self, prediction):
+    async def wait(self, prediction, seen):
         return await self._next("wait", prediction.id, f"https://replicate.delivery/{prediction.id}.webp")
 
     async def find(self, seed, since):

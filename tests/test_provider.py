@@ -212,7 +212,7 @@ async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, 
     bought = await provider.create("a fox", 1)
     broken = sandbox.fail(Fault(fault, on="get", times=3, retry_after=0))
 
-    image_url = await provider.wait(Prediction(bought.id))
+    image_url = await provider.wait(Prediction(bought.id), print)
 
     assert image_url.endswith(f"/files/{bought.id}/out-0.webp")
     assert broken.hits == 3
@@ -224,7 +224,7 @@ async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, m
     monkeypatch.setattr(replicate, "CALL_WITHIN", 0.2)
     silence = sandbox.fail(Fault("hang", on="get", times=2))
 
-    assert await provider.wait(Prediction(bought.id)) == bought.image_url
+    assert await provider.wait(Prediction(bought.id), print) == bought.image_url
     assert silence.hits == 2
 
 
@@ -236,7 +236,7 @@ async def test_an_account_refused_while_polling_does_not_end_the_purchase(sandbo
     bought = await provider.create("a fox", 1)
     sandbox.fail(Fault(fault, on="get"))
 
-    error = await failing(provider.wait(bought))
+    error = await failing(provider.wait(bought, print))
 
     assert (type(error), error.purchase_over) == (kind, False)
 
@@ -264,7 +264,7 @@ async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, faul
     sandbox.fail(fault)
     bought = await provider.create("a fox", 1)
 
-    error = await failing(provider.wait(Prediction(bought.id) if resumed else bought))
+    error = await failing(provider.wait(Prediction(bought.id) if resumed else bought, print))
 
     assert (type(error), error.purchase_over) == (kind, True)
     assert told in str(error)
@@ -275,7 +275,7 @@ async def test_a_prediction_that_stays_away_ends_the_purchase(sandbox, provider,
     sandbox.fail(Fault("gone"))
     bought = await provider.create("a fox", 1)
 
-    error = await failing(provider.wait(Prediction(bought.id)))
+    error = await failing(provider.wait(Prediction(bought.id), print))
 
     assert (type(error), error.purchase_over) == (TransientError, True)
     assert str(error) == "The prediction is not there any more"

@@ -296,7 +296,7 @@ async def test_one_connection_serves_call_after_call():
 
     async def calls(provider):
         bought = await provider.create("a fox", 1)
-        await failing(provider.wait(bought))
+        await failing(provider.wait(bought, print))
         await provider.check()
 
     assert await asked(wire, calls) is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from reactor.errors import GenerationError
@@ -21,6 +22,7 @@ class Prediction:
     id: str
     image_url: str | None = None  # checked: fit to be stored
     error: GenerationError | None = None  # why it ended without an image
+    doing: str = field(default="", compare=False)  # the provider's word for its status, where that is one word
 
     @property
     def ended(self) -> bool:
@@ -42,10 +44,11 @@ class Provider(Protocol):
         or (`purchase_over=False`) that one look at the listing should precede the next create.
         """
 
-    async def wait(self, prediction: Prediction) -> str:
+    async def wait(self, prediction: Prediction, seen: Callable[[str], None]) -> str:
         """Return the image's URL once the prediction ends; raise its error where it ends without.
 
-        Faults while asking (429, 5xx, network) are absorbed: the caller's deadline bounds the wait.
+        Faults while asking (429, 5xx, network) are absorbed: the caller's deadline bounds the wait. `seen` is told
+        after each look, in a few words, what the prediction does or why that is unknown.
         """
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST_URL = 2048  # characters
 _ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
+_WORD = re.compile(r"[a-z]{1,20}")
 
 
 def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> Prediction:
@@ -38,7 +39,11 @@ def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> P
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}"))
         case _:  # starting, processing, and whatever the API comes up with next
-            return Prediction(prediction_id)
+            return Prediction(prediction_id, doing=_word(status))
+
+
+def _word(status: Any) -> str:
+    return status if isinstance(status, str) and _WORD.fullmatch(status) else ""
 
 
 def _text(said: Any) -> str:

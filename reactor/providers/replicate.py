@@ -76,7 +76,7 @@ class ReplicateProvider:
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
             return self._read(body)
 
-    async def wait(self, bought: Prediction) -> str:
+    async def wait(self, bought: Prediction, seen: Callable[[str], None]) -> str:
         """See Provider."""
         now, since = bought, time.monotonic()
         for polls in itertools.count():
@@ -87,7 +87,9 @@ class ReplicateProvider:
             await anyio.sleep(poll_delay(polls))
             try:
                 now = await self._look(bought.id, since)
+                seen(f"still {now.doing or 'not ended'}")
             except TransientError as error:  # asking failed, not the prediction
+                seen(f"the last look at it failed: {error}")
                 await anyio.sleep(error.retry_after or 0.0)
         return str(now.image_url)
 
