@@ -249,7 +249,7 @@ async def test_an_account_refused_while_polling_does_not_end_the_purchase(sandbo
         (Fault("failed", text="Director: unexpected error (E9828)"), TransientError, "(E9828)"),
         (Fault("failed"), TransientError, "Prediction failed without a reason"),
         (Fault("failed", text=""), TransientError, "Prediction failed without a reason"),
-        (Fault("error-object", text="NSFW"), ContentPolicyError, 'Prediction failed: {"message":"NSFW'),
+        (Fault("error-object", text="NSFW"), ContentPolicyError, "Prediction failed: NSFW"),
         (Fault("canceled"), TransientError, "Prediction was canceled"),
         (Fault("aborted"), TransientError, "Prediction was aborted"),
         (Fault("empty"), TransientError, "Prediction succeeded without an output"),

@@ -8,7 +8,8 @@ say "please try again".
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from reactor.errors import (
     AccountError,
@@ -62,14 +63,17 @@ _WRAPPING = re.compile(
     re.IGNORECASE,
 )
 _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
+_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
+_SPEAKING = {"message", "detail", "error", "msg"}  # keys that say nothing beside their value
+_TRACEBACK = "Traceback (most recent call last)"
 
 
-def failure(text: str, prompt: str | None, *, redact: Redactor) -> GenerationError:
-    """Classify a failed prediction by its text, without what it repeats of the prompt.
+def failure(given: Any, prompt: str | None, *, redact: Redactor) -> GenerationError:
+    """Classify a failed prediction by its reason, a text or what some models give instead, without the prompt.
 
     One that nobody has seen is retried, since retries are bounded.
     """
-    said = without_prompt(_one_line(text), prompt)
+    said = without_prompt(_one_line(given), prompt)
     if not said:
         return TransientError("Prediction failed without a reason")
     kind = known(said) or TransientError
@@ -82,7 +86,7 @@ def known(said: str) -> type[GenerationError] | None:
 
 
 def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | None = None) -> GenerationError:
-    """Classify an answer that is no success.
+    """Classify an answer that is no success, by its status; where it has no words of its own, its status has.
 
     Of a create it also says whether something may have been bought; of any other call nothing is known about that,
     and only what concerns the account is more than a reason to ask again.
@@ -95,8 +99,8 @@ def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | N
             return AccountError(said, purchase_over=creating)
         case 429:
             return RateLimitedError(said, retry_after=retry_after(answer), purchase_over=creating)
-        case _ if not creating:
-            return TransientError(said, purchase_over=False)
+        case _ if not creating:  # without its words: they may repeat a prompt that is not known here
+            return TransientError(f"Replicate answered {answer.status}{_phrase(answer)}", purchase_over=False)
         case _:
             return _refused_create(answer, said)
 
@@ -120,15 +124,43 @@ def _words(answer: Answer, prompt: str | None) -> str:
     """`: title: detail`, on one line. Invalid fields are named, since a detail may repeat the input."""
     body = answer.body or {}
     fields = body.get("invalid_fields")
-    if isinstance(fields, list) and fields:
-        told = "; ".join(
-            f"{field.get('field')}: {field.get('description')}" for field in fields if isinstance(field, dict)
-        )
-    else:
-        told = str(body.get("detail") or "")
-    parts = [without_prompt(_one_line(str(part)), prompt) for part in (body.get("title") or "", told) if part]
-    return f": {': '.join(parts)}" if parts else ""
+    named = [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
+    told = "; ".join(filter(None, (_joined(field.get("field"), field.get("description")) for field in named)))
+    told = told or _one_line(body.get("detail"))
+    parts = [without_prompt(part, prompt) for part in (_one_line(body.get("title")), told) if part]
+    return f": {': '.join(parts)}" if parts else _phrase(answer)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text[:_MOST_READ].split())
+def _phrase(answer: Answer) -> str:
+    try:
+        return f" {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        return ""
+
+
+def _joined(*parts: Any) -> str:
+    return ": ".join(told for part in parts if (told := _one_line(part)))
+
+
+def _one_line(given: Any) -> str:
+    """What people can read of it: of a traceback the last line, no tags, and of a JSON value its words."""
+    text = given if isinstance(given, str) else _words_of(given)
+    if _TRACEBACK in text:
+        text = text.rstrip().rpartition("\n")[2]
+    return " ".join(_TAG.sub(" ", text[:_MOST_READ]).split())
+
+
+def _words_of(given: Any, *, deeper: int = 3) -> str:
+    """`code: 7; message: no`; what is nested deeper than anybody would read is left out."""
+    match given:
+        case None | bool():
+            return ""
+        case dict() if deeper:
+            told = ((name, _words_of(value, deeper=deeper - 1)) for name, value in given.items())
+            return "; ".join(words if name in _SPEAKING else f"{name}: {words}" for name, words in told if words)
+        case list() if deeper:
+            return "; ".join(filter(None, (_words_of(value, deeper=deeper - 1) for value in given)))
+        case dict() | list():
+            return ""
+        case _:
+            return str(given)

@@ -6,8 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import orjson
-
 from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.classification import failure
@@ -35,7 +33,7 @@ def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> P
             except GenerationError as error:
                 return Prediction(prediction_id, error=error)
         case "failed":
-            return Prediction(prediction_id, error=failure(_text(body.get("error")), _prompt(body), redact=redact))
+            return Prediction(prediction_id, error=failure(body.get("error"), _prompt(body), redact=redact))
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}"))
         case _:  # starting, processing, and whatever the API comes up with next
@@ -44,11 +42,6 @@ def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> P
 
 def _word(status: Any) -> str:
     return status if isinstance(status, str) and _WORD.fullmatch(status) else ""
-
-
-def _text(said: Any) -> str:
-    """The reason, which some models give as an object."""
-    return said if isinstance(said, str) else "" if said is None else orjson.dumps(said).decode()
 
 
 def _prompt(body: dict[str, Any]) -> str | None:

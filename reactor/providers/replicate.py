@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ FIRST_POLL, SLOWEST_POLL = 0.15, 2.0  # seconds
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
+_CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # as the system and OpenSSL put around their words
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
 
 
@@ -183,7 +185,7 @@ class ReplicateProvider:
         except (UnreadableError, *_UNANSWERED) as error:
             said, answered = self._redact(_said(error)), isinstance(error, UnreadableError)
             if creating:
-                told = f"Replicate's answer to a create is unknown: {said}"
+                told = f"Replicate gave no usable answer to the create: {said}"
                 raise AmbiguousCreateError(told, answered=answered) from error
             said = f"Replicate gave no usable answer: {said}"
             raise TransientError(said, purchase_over=False, answered=answered) from error
@@ -200,4 +202,17 @@ def poll_delay(polls: int) -> float:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__.removesuffix('Error') or 'error'}: {error}".rstrip(": ")
+    """What a failed request came to, in words: the exceptions have names, and often no message."""
+    match error:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return "no connection in time"
+        case TimeoutError() | httpx.TimeoutException():
+            return f"nothing complete within {CALL_WITHIN:g} s"
+        case httpx.RemoteProtocolError():
+            return "it broke off, or is no HTTP"
+        case httpx.DecodingError():
+            return "it cannot be decompressed"
+        case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.InvalidURL() | UnreadableError():
+            return _CODES.sub("", str(error)).strip() or "no connection"
+        case _:
+            return "the connection was lost"

@@ -100,7 +100,7 @@ class Transport(httpx.AsyncBaseTransport):
         if response.status_code >= 300:
             raise AnsweredError(Answer(response.status_code, response.headers, body))
         if body is None:
-            raise UnreadableError(f"HTTP {response.status_code} without a JSON object")
+            raise UnreadableError(f"no JSON object (HTTP {response.status_code})")
         _answer.set(body)
         return httpx.Response(
             response.status_code, headers={"content-type": "application/json"}, content=content, request=request
@@ -117,7 +117,7 @@ async def _bounded(response: httpx.Response) -> bytes:
     async for chunk in response.aiter_bytes():
         content += chunk
         if len(content) > LARGEST_BODY:
-            raise UnreadableError(f"more than {LARGEST_BODY} bytes")
+            raise UnreadableError(f"more than {LARGEST_BODY:,} bytes")
     return bytes(content)
 
 

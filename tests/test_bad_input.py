@@ -1,0 +1,454 @@
+"""Bad input from everywhere, end to end: a real worker, the real SDK over HTTP, a real database.
+
+Each case ends in one of the outcomes of the table of errors, with a reason that people can read.
+"""
+
+import collections
+import json
+import re
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from doubles import SECRET, running
+from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
+
+from reactor import purchase
+from reactor.providers import replicate, transport
+from reactor.providers.replicate import ReplicateProvider
+from reactor.sandbox import Fault, Sandbox, Timing
+
+pytestmark = pytest.mark.anyio
+
+SECRET_WORDS = "an unspeakable thing"
+REMEMBER = """
+CREATE TABLE history (
+  place bigint GENERATED ALWAYS AS IDENTITY, token_id bigint, status text, attempts integer, error text, due boolean
+);
+CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO history (token_id, status, attempts, error, due)
+  VALUES (NEW.token_id, NEW.status, NEW.generation_attempts, NEW.generation_error, NEW.generation_due_at IS NOT NULL);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER remember AFTER UPDATE ON tokens_s0 FOR EACH ROW
+  WHEN (OLD.status = 'generating' AND NEW.status <> 'generating') EXECUTE FUNCTION remember();
+"""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(purchase, "SURE_AFTER", 0.6)
+    monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(replicate, "FIRST_POLL", 0.02)
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 3.0)
+    monkeypatch.setattr(transport, "LARGEST_BODY", 1_000_000)
+
+
+@pytest.fixture
+async def sandbox():
+    return Sandbox(Timing.instant(), token=SECRET)
+
+
+@pytest.fixture
+async def base_url(sandbox):
+    async with sandbox.serve() as url:
+        yield url
+
+
+@asynccontextmanager
+async def working(database, base_url, **overrides):
+    provider = ReplicateProvider(SECRET, base_url=base_url)
+    given = {"breaker_threshold": 0, "worker_batch_size": 100, "max_attempts": 2, "rate_limit_per_minute": 0}
+    try:
+        async with running(database, provider, **given | overrides) as (worker, log):
+            yield worker, log
+    finally:
+        await provider.aclose()
+
+
+@pytest.fixture
+async def history(connection):
+    """What became of a token, each time that it was let go."""
+    await connection.execute(REMEMBER)
+
+    async def read(token_id):
+        rows = await connection.fetch("SELECT * FROM history WHERE token_id = $1 ORDER BY place", token_id)
+        assert all(row["due"] is (row["status"] == "detected") for row in rows)
+        return [(row["status"], row["attempts"], row["error"]) for row in rows]
+
+    return read
+
+
+@pytest.fixture
+def until(connection):
+    """Wait until a query is true."""
+
+    async def wait(query, *arguments):
+        with anyio.fail_after(20):
+            while not await connection.fetchval(query, *arguments):
+                pass  # asked again at once: the database is what we wait for
+
+    return wait
+
+
+def unreadable(reason):
+    """What is wrong with a reason that people are to read."""
+    wrong = {
+        "several lines": not reason.isprintable(),
+        "long": len(reason) > 200,
+        "the prompt": SECRET_WORDS in reason,
+        "the API token": SECRET in reason,
+        "a tag": re.search(r"</?[a-z]+[^>]*>", reason, re.IGNORECASE),
+        "JSON or a repr": re.search(
+            r"[{}\[\]]|\bNone\b|<\w+ object|\w+\(\)|'\w+'", re.sub(r"\[(redacted|prompt)\]", "", reason)
+        ),
+        "a traceback": re.search(r"Traceback|File \"|, line \d", reason),
+        "a class": re.search(r"\b\w+(Error|Exception|Timeout)\b", reason.partition("Prediction failed: ")[0]),
+        "no word": not re.search(r"[A-Za-z]{4} ?\w", reason),
+    }
+    return [name for name, it_is in wrong.items() if it_is]
+
+
+async def ends(cases, sandbox, make_token, history, until):
+    """Run all cases at once; return what became of each, and how often something was bought for it."""
+    prompts = {words: f"{SECRET_WORDS}, {place} [sandbox: {words}]" for place, words in enumerate(cases)}
+    tokens = {words: await make_token(prompt=prompt) for words, prompt in prompts.items()}
+    await until(NOTHING_LEFT)
+    bought = [each.prompt for each in sandbox.ledger]
+    found = {words: (await history(token_id), bought.count(prompts[words])) for words, token_id in tokens.items()}
+    reasons = [reason for steps, _ in found.values() for *_, reason in steps if reason]
+    assert {reason: wrong for reason in reasons if (wrong := unreadable(reason))} == {}
+    return found
+
+
+NOTHING_LEFT = "SELECT NOT EXISTS (SELECT FROM tokens_s0 WHERE status IN ('detected', 'generating'))"
+DONE, AFTER_ALL = [("uploading", 0, None)], [("uploading", 1, None)]
+
+
+def once(reason):
+    """Counted once, due later, and then an image."""
+    return [("detected", 1, reason), *AFTER_ALL]
+
+
+def twice(reason):
+    return [("detected", 1, reason), ("failed", 2, f"{reason} after 2 attempts")]
+
+
+def at_once(reason):
+    return [("failed", 0, reason)]
+
+
+UNUSABLE = "Replicate gave no usable answer to the create: "
+CREATES = {
+    "500 times=1": (once("Replicate answered 500: Internal server error"), 1),
+    "500": (twice("Replicate answered 500: Internal server error"), 0),
+    "503 times=1": (once("Replicate answered 503 Service Unavailable"), 1),
+    "502": (twice("Replicate answered 502 Bad Gateway"), 0),
+    "502 times=1": (once("Replicate answered 502 Bad Gateway"), 1),
+    "502 times=1 after=true": (DONE, 1),
+    "502 times=1 after=true; lag=0.3": (DONE, 1),
+    "504 times=1": (once("Replicate answered 504 Gateway Timeout"), 1),
+    "504 times=1 after=true": (DONE, 1),
+    "reset times=1": (once(f"{UNUSABLE}the connection was lost"), 1),
+    "reset times=1 after=true": (DONE, 1),
+    "close times=1": (once(f"{UNUSABLE}it broke off, or is no HTTP"), 1),
+    "close times=1 after=true": (DONE, 1),
+    "truncated times=1": (DONE, 1),
+    "hang times=1": (once(f"{UNUSABLE}nothing complete within 3 s"), 1),
+    "hang times=1 after=true": (DONE, 1),
+    "slow=60 times=1": (DONE, 1),
+    "malformed times=1": (once(f"{UNUSABLE}no JSON object (HTTP 201)"), 1),
+    "malformed times=1 after=true": (DONE, 1),
+    "html": (twice(f"{UNUSABLE}no JSON object (HTTP 201)"), 0),
+    "html times=1 after=true": (DONE, 1),
+    "non-object times=1": (once(f"{UNUSABLE}no JSON object (HTTP 201)"), 1),
+    "non-object times=1 status=500": (once("Replicate answered 500 Internal Server Error"), 1),
+    "non-object status=422": (at_once("Replicate answered 422 Unprocessable Entity"), 0),
+    "huge times=1": (once(f"{UNUSABLE}more than 1,000,000 bytes"), 1),
+    "huge times=1 after=true": (DONE, 1),
+    "redirect times=1": (once("Replicate answered 302 Found"), 1),
+    "redirect times=1 after=true": (DONE, 1),
+    "202": (DONE, 1),
+    "422": (
+        at_once("Replicate answered 422: Input validation failed: input.width: Must be less than or equal to 1440"),
+        0,
+    ),
+}
+POLLS = {
+    f"run=0.1; {fault}": (DONE, 1)
+    for fault in (
+        *(f"{kind} on=get times=2" for kind in ("404", "422", "500", "502", "503", "reset", "close", "truncated")),
+        *(f"{kind} on=get times=2" for kind in ("malformed", "html", "non-object", "huge", "redirect")),
+        *("429 on=get times=2 retry_after=0.1", "hang on=get times=1", "slow=60 on=get times=1"),
+    )
+}
+GONE = "The prediction is not there any more"
+ENDS = {
+    "gone times=1; run=0.1": (once(GONE), 2),
+    "gone; run=0.1": (twice(GONE), 2),
+    "aborted": (twice("Prediction was aborted"), 2),
+    "canceled times=1": (once("Prediction was canceled"), 2),
+    "empty times=1": (once("Prediction succeeded without an output"), 2),
+    "null": (twice("Prediction succeeded without an output"), 2),
+    "data-removed times=1": (once("The prediction's output was removed before it was read"), 2),
+    "dict": (at_once("Malformed output URL"), 1),
+    "data-uri": (at_once("Malformed output URL"), 1),
+    "junk-url": (at_once("Malformed output URL"), 1),
+    "string": (DONE, 1),
+    "null-version": (DONE, 1),
+    "failed times=1": (once("Prediction failed without a reason"), 2),
+    "failed text=E9828 times=1": (
+        once("Prediction failed: Director: unexpected error handling prediction (E9828)"),
+        2,
+    ),
+    "error-object times=1": (once("Prediction failed: an object"), 2),
+    "error-object text=NSFW": (AFTER_ALL, 1),
+    "nsfw": (AFTER_ALL, 1),
+}
+
+
+@pytest.mark.parametrize("cases", [CREATES, POLLS, ENDS], ids=["creates", "polls", "ends"])
+async def test_what_the_provider_does_ends_as_the_table_says(
+    database, sandbox, base_url, make_token, history, until, monkeypatch, cases
+):
+    if cases is ENDS:
+        monkeypatch.setattr(replicate, "GONE_AFTER", 0.2)
+    async with working(database, base_url) as (_, log):
+        found = await ends(cases, sandbox, make_token, history, until)
+
+    assert found == cases
+    assert log.of("worker.error") == []
+    assert SECRET_WORDS not in log.text
+    assert SECRET not in log.text
+
+
+ACCOUNTS = {
+    "401": ("failed", "Invalid API token: Replicate answered 401: Unauthenticated: You did not pass a valid"),
+    "403": ("failed", "Invalid API token: Replicate answered 403: Forbidden: You do not have permission"),
+    "402": ("detected", "Replicate answered 402: Insufficient credit: You have insufficient credit to run this"),
+    "404": ("detected", "Replicate answered 404: The requested resource could not be found."),
+    "429": ("detected", "Replicate answered 429: Request was throttled. Your rate limit resets in ~30s."),
+}
+
+
+async def test_an_account_refused_buys_nothing_and_counts_nothing(
+    database, sandbox, base_url, connection, make_token, history, until
+):
+    found = {}
+    async with working(database, base_url) as (_, log):
+        for times, fault in enumerate(ACCOUNTS, 1):
+            sandbox.faults.clear()
+            sandbox.fail(Fault(fault))
+            sandbox.fail(Fault("html", on="account"))  # says nothing of the API token
+            found[fault] = await make_token(prompt=SECRET_WORDS)
+            await until("SELECT EXISTS (SELECT FROM history WHERE token_id = $1)", found[fault])
+            await log.wait("intake.paused", times=times)
+            await connection.execute(
+                "UPDATE tokens_s0 SET generation_due_at = 'infinity' WHERE status = 'detected';"
+                "UPDATE reactor.intake SET paused_until = NULL, pause_seconds = 0"
+            )
+
+    for fault, (status, reason) in ACCOUNTS.items():
+        ((became, attempts, told),) = await history(found[fault])
+        assert (became, attempts, told[: len(reason)]) == (status, 0, reason)
+        assert set(unreadable(told)) <= {"long"}
+    assert sandbox.ledger == []
+
+
+async def test_a_bad_listing_is_looked_at_again_before_anything_is_bought(
+    database, sandbox, base_url, make_token, history, until
+):
+    async with working(database, base_url):
+        for fault in ("404", "422", "500", "503", "reset", "html", "huge", "redirect", "429", "hang"):
+            sandbox.faults.clear()
+            sandbox.ledger.clear()
+            sandbox.fail(Fault("502", after=True, times=1))
+            broken = sandbox.fail(Fault(fault, on="list", times=1, retry_after=0.1))
+            token_id = await make_token()
+            await until(NOTHING_LEFT)
+
+            assert await history(token_id) == DONE
+            assert (broken.hits, len(sandbox.ledger)) == (1, 1)
+
+
+TIMEOUTS = {
+    "stuck": "still starting",
+    "run=60": "still processing",
+    "run=60; 503 on=get": "the last look at it failed: Replicate answered 503 Service Unavailable",
+    "run=60; html on=get": "the last look at it failed: Replicate gave no usable answer: no JSON object (HTTP 200)",
+    "run=60; 500 on=cancel": "still processing",
+    "run=60; html on=cancel": "still processing",
+    "run=60; 404 on=cancel": "still processing",
+    "hang": "without an answer to the create",
+}
+
+
+async def test_an_attempt_that_ran_out_of_time_says_what_was_last_seen(
+    database, sandbox, base_url, make_token, history, until, monkeypatch
+):
+    monkeypatch.setattr(replicate, "CALL_WITHIN", 30.0)
+    async with working(database, base_url, generation_timeout_seconds=1.5, max_attempts=1):
+        found = await ends(TIMEOUTS, sandbox, make_token, history, until)
+
+    assert {words: steps for words, (steps, _) in found.items()} == {
+        words: [("failed", 1, f"Timed out after 1.5 s, {seen} after 1 attempt")] for words, seen in TIMEOUTS.items()
+    }
+    assert {words: bought for words, (_, bought) in found.items()} == dict.fromkeys(TIMEOUTS, 1) | {"hang": 0}
+
+
+async def test_an_attempt_that_could_not_read_the_listing_says_so(
+    database, sandbox, base_url, make_token, history, until
+):
+    sandbox.fail(Fault("502"))
+    sandbox.fail(Fault("500", on="list"))
+    async with working(database, base_url, generation_timeout_seconds=1, max_attempts=1):
+        token_id = await make_token()
+        await until(NOTHING_LEFT)
+
+    told = (
+        "Timed out after 1 s, the listing cannot be read: Replicate answered 500 Internal Server Error after 1 attempt"
+    )
+    assert await history(token_id) == [("failed", 1, told)]
+
+
+async def test_a_prediction_that_shows_late_is_not_bought_again(
+    database, sandbox, base_url, make_token, history, until
+):
+    sandbox.fail(Fault("run", seconds=0.2))
+    late = sandbox.fail(Fault("404", on="get", times=5))
+    async with working(database, base_url):
+        token_id = await make_token()
+        await until(NOTHING_LEFT)
+
+    assert await history(token_id) == DONE
+    assert (late.hits, len(sandbox.ledger)) == (5, 1)
+
+
+class Odd(Wire):
+    """A provider that answers each case as its script says, then well; and counts creates."""
+
+    def __init__(self, scripts):
+        super().__init__()
+        self.scripts = {name: ([*create], [*look]) for name, (create, look, *_) in scripts.items()}
+        self.creates = collections.Counter()
+
+    async def _answer(self, stream):
+        head, body = self.requests[-1]
+        self.answers.append(self._chosen(head.split()[1].removeprefix("/v1/predictions").strip("/"), body))
+        await super()._answer(stream)
+
+    def _chosen(self, name, body):
+        if body:
+            name = json.loads(body)["input"]["prompt"].rpartition(" ")[2]
+            self.creates[name] += 1
+        if name not in self.scripts:
+            return http({"next": None, "results": []})
+        script = self.scripts[name][0 if body else 1]
+        return script.pop(0) if script else starting(name) if body else succeeded(name)
+
+
+def starting(name):
+    return http({"id": name, "status": "starting"}, 201)
+
+
+def succeeded(name, by=None):
+    return http({"id": name, "status": "succeeded", "output": [f"https://replicate.delivery/{by or name}.webp"]})
+
+
+def failed(name, error):
+    return [http({"id": name, "status": "failed", "error": error, "input": {"prompt": f"{SECRET_WORDS} {name}"}})]
+
+
+def refused(detail, **more):
+    return [http({"detail": detail, **more}, 400)]
+
+
+NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+LOST = 'Traceback (most recent call last):\n  File "/src/predict.py", line 7, in predict\nOSError: no space left'
+ODD = {
+    # name: answers to creates, answers to looks, what becomes of the token, creates
+    "no-http": (
+        [[(0, b"SSH-2.0-OpenSSH_9.6\r\n"), (0, HANG_UP)]],
+        [],
+        once(f"{UNUSABLE}it broke off, or is no HTTP"),
+        2,
+    ),
+    "silence": ([[(0, SILENCE)]], [], once(f"{UNUSABLE}nothing complete within 3 s"), 2),
+    "loris": ([drip(starting("loris"), 0.1)], [], once(f"{UNUSABLE}nothing complete within 3 s"), 2),
+    "number": ([http({"id": 7}, 201)], [], once(f"{UNUSABLE}an answer without a prediction id"), 2),
+    "path": ([http({"id": "../account"}, 201)], [], once(f"{UNUSABLE}an answer without a prediction id"), 2),
+    "nested": ([http(NESTED, 201)], [], once(f"{UNUSABLE}no JSON object (HTTP 201)"), 2),
+    "gzip": ([http(b"no gzip", 201, content_encoding="gzip")], [], once(f"{UNUSABLE}it cannot be decompressed"), 2),
+    "list": (
+        refused([{"loc": ["body", "input"], "msg": "field required", "ctx": None}]),
+        [],
+        at_once("Replicate answered 400: loc: body; input; field required"),
+        1,
+    ),
+    "fields": (
+        refused("no", title={"en": "Bad"}, invalid_fields=[7, {"field": None, "description": "is odd"}, {}]),
+        [],
+        at_once("Replicate answered 400: en: Bad: is odd"),
+        1,
+    ),
+    "tags": (refused("<html><body><h1>Not now</h1></body></html>"), [], at_once("Replicate answered 400: Not now"), 1),
+    "echo": (refused(f"not {SECRET_WORDS} echo"), [], at_once("Replicate answered 400: not [prompt]"), 1),
+    "secret": (refused(f"Bearer {SECRET}"), [], at_once("Replicate answered 400: Bearer [redacted]"), 1),
+    "lines": (refused("one\ntwo\x00\r\n\tthree"), [], at_once("Replicate answered 400: one two\ufffd three"), 1),
+    "types": (
+        [],
+        [http({"id": 7}), http({"id": "types", "status": ["succeeded"]}), http({"id": "types", "status": 7}), http([])],
+        DONE,
+        1,
+    ),
+    "other": ([], [succeeded("another"), failed("another", "no")[0], http({"id": "other", "status": "new"})], DONE, 1),
+    "trace": ([], failed("trace", LOST), once("Prediction failed: OSError: no space left"), 2),
+    "parts": ([], failed("parts", {"code": 7, "message": ["no", None]}), once("Prediction failed: code: 7; no"), 2),
+    "again": ([], failed("again", f"for: {SECRET_WORDS} again"), once("Prediction failed: for: [prompt]"), 2),
+    "false": ([], failed("false", False), once("Prediction failed without a reason"), 2),
+}
+
+
+async def test_bytes_that_no_provider_should_send_end_as_the_table_says(
+    database, make_token, history, token_row, until
+):
+    wire = Odd(ODD)
+    async with wire.serve() as url, working(database, url) as (_, log):
+        tokens = {name: await make_token(prompt=f"{SECRET_WORDS} {name}") for name in ODD}
+        await until(NOTHING_LEFT)
+
+    found = {name: (await history(token_id), wire.creates[name]) for name, token_id in tokens.items()}
+    assert found == {name: (steps, creates) for name, (_, _, steps, creates) in ODD.items()}
+    assert {
+        reason: unreadable(reason)
+        for steps, _ in found.values()
+        for *_, reason in steps
+        if reason and unreadable(reason)
+    } == {}
+    assert (await token_row(tokens["other"]))["image_url"] == "https://replicate.delivery/other.webp"
+    assert log.of("worker.error") == []
+    assert SECRET_WORDS not in log.text
+    assert SECRET not in log.text
+
+
+async def test_a_404_that_is_not_the_apis_own_ends_nothing(database, make_token, history, until, monkeypatch):
+    monkeypatch.setattr(replicate, "GONE_AFTER", 0.0)
+    wire = Odd({"edge": ([], [http(b"<html>404</html>", 404), http([], 404)], DONE, 1)})
+    async with wire.serve() as url, working(database, url):
+        token_id = await make_token(prompt="an edge")
+        await until(NOTHING_LEFT)
+
+    assert await history(token_id) == DONE
+    assert wire.creates["edge"] == 1
+
+
+async def test_a_reason_of_any_length_is_cut(database, make_token, history, until):
+    wire = Odd({"long": (refused("word " * 100_000), [], None, 1)})
+    async with wire.serve() as url, working(database, url):
+        token_id = await make_token(prompt="too long")
+        await until(NOTHING_LEFT)
+
+    ((_, _, reason),) = await history(token_id)
+    assert len(reason) == 500
+    assert reason.endswith("…")
