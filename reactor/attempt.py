@@ -118,9 +118,9 @@ class Attempt:
         return Succeeded(self.claim, image_url, prediction.id)
 
     def _prompt(self) -> str:
-        if self.claim.censored:
-            return self._rules.fallback_prompt
-        return validate_prompt(self._rules.default_prompt if self.claim.prompt is None else self.claim.prompt)
+        rules = self._rules
+        given = rules.default_prompt if self.claim.prompt is None else self.claim.prompt
+        return validate_prompt(rules.fallback_prompt if self.claim.censored else given)
 
     async def _fall_back(self, error: ContentPolicyError) -> bool:
         """Make a new intent to buy, with the fallback prompt; return whether the token is still ours."""

@@ -90,7 +90,14 @@ def _stripped_secret(value: SecretStr) -> SecretStr:
     return SecretStr(stripped)
 
 
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("has characters that are no text")
+    return value
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+Prompt = Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
 Optional = BeforeValidator(_blank_is_unset)
 Required = BeforeValidator(_blank_is_missing)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -150,8 +157,8 @@ class Settings(DatabaseSettings):
     )
     replicate_base_url: Annotated[str | None, Optional, AfterValidator(_base_url)] = None
     replicate_seed_input: str = "seed"
-    fallback_censored_prompt: Annotated[str, Field(max_length=1000), Required]
-    default_prompt: Annotated[str | None, Field(max_length=1000), Optional] = None
+    fallback_censored_prompt: Annotated[Prompt, Required]
+    default_prompt: Annotated[Prompt | None, Optional] = None
     poll_interval_seconds: Annotated[Seconds, Field(ge=0.1, le=3600)] = 5.0
     worker_batch_size: Annotated[int, Field(ge=1, le=1000)] = 10
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from doubles import SECRET, running
+from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor import purchase
 from reactor.providers import replicate, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
+from reactor.settings import SettingsError
 
 pytestmark = pytest.mark.anyio
 
@@ -452,3 +453,112 @@ async def test_a_reason_of_any_length_is_cut(database, make_token, history, unti
     ((_, _, reason),) = await history(token_id)
     assert len(reason) == 500
     assert reason.endswith("…")
+
+
+# The producer
+
+
+PROMPTS = (
+    "two\nlines\r\n\tand a tab",
+    "{braces} {{}} {0} {prompt} %s %(a)d %% $1 ${HOME} `ls` \\x00 \\u0000",
+    '\'; DROP TABLE tokens_s0; -- "quotes" <b>tags</b> & entities;',
+    "\u202eright to left\u202c, \U0001f98a, e\u0301, \ufdd0, \x7f\x1b[31m",
+    "[sandbox",
+    "x" * 1000,
+    "\U0001f98a" * 1000,
+)
+REFUSED = {
+    "y" * 1001: "Prompt validation failed: 1001 characters, more than 1000",
+    "z" * 1_000_000: "Prompt validation failed: 1000000 characters, more than 1000",
+    "": "Prompt validation failed: the prompt is empty",
+    " \n\u200b\x01": "Prompt validation failed: the prompt is empty",
+    None: "Prompt validation failed: the prompt is empty",
+}
+
+
+async def test_a_prompt_is_sent_as_it_is_or_refused_with_a_reason(
+    database, sandbox, base_url, make_token, history, until
+):
+    async with working(database, base_url):
+        sent = [await make_token(prompt=prompt) for prompt in PROMPTS]
+        refused = {prompt: await make_token(prompt=prompt) for prompt in REFUSED}
+        orphan = await make_token(author=False)
+        await until(NOTHING_LEFT)
+
+    assert [await history(token_id) for token_id in sent] == [DONE] * len(PROMPTS)
+    assert sorted(bought.prompt for bought in sandbox.ledger) == sorted(PROMPTS)
+    assert {prompt: await history(token_id) for prompt, token_id in refused.items()} == {
+        prompt: at_once(reason) for prompt, reason in REFUSED.items()
+    }
+    assert await history(orphan) == at_once(REFUSED[None])
+
+
+@pytest.mark.parametrize("name", ["default_prompt", "fallback_censored_prompt"])
+@pytest.mark.parametrize("value", ["a\x00b", "a\ud800b", "x" * 1001])
+def test_a_prompt_of_the_settings_that_could_not_be_sent_is_refused_at_the_start(name, value):
+    with pytest.raises(SettingsError, match=f"^{name.upper()}: "):
+        settings("postgresql://localhost/x", **{name: value})
+
+
+async def test_a_fallback_without_anything_to_see_fails_its_token_with_a_reason(
+    database, base_url, make_token, history, until
+):
+    async with working(database, base_url, fallback_censored_prompt="\u200b"):
+        token_id = await make_token(prompt="a fox [sandbox: nsfw]")
+        await until(NOTHING_LEFT)
+
+    assert await history(token_id) == [("failed", 1, REFUSED[None])]
+
+
+CHANGES = {
+    "deleted": "DELETE FROM tokens_s0",
+    "failed": "UPDATE tokens_s0 SET status = 'failed', generation_error = 'by hand'",
+    "uploading": "UPDATE tokens_s0 SET status = 'uploading', image_url = 'https://by.hand/a.webp'",
+    "ready": "UPDATE tokens_s0 SET status = 'ready'",
+    "revealed": "UPDATE tokens_s0 SET status = 'revealed'",
+    "waiting": "UPDATE tokens_s0 SET status = 'detected', generation_due_at = 'infinity'",
+    "anew": "UPDATE tokens_s0 SET status = 'detected'",
+    "another's": "UPDATE tokens_s0 SET generation_worker = 7, generation_epoch = 70",
+}
+
+
+async def test_a_token_changed_by_hand_while_it_is_generated_stays_as_it_was_set(
+    database, sandbox, base_url, connection, make_token, token_row, until
+):
+    async with working(database, base_url, lease_seconds=1.5) as (_, log):
+        tokens = {name: await make_token(prompt=f"{name} [sandbox: run=60 times=1]") for name in CHANGES}
+        await until("SELECT count(generation_prediction_id) = $1 FROM tokens_s0", len(CHANGES))
+        for name, change in CHANGES.items():
+            await connection.execute(f"{change} WHERE token_id = {tokens[name]}")
+        healthy = await make_token()
+        await log.wait("token.generation.succeeded", token_id=healthy)
+        await log.wait("token.generation.succeeded", token_id=tokens["anew"])
+        for name in CHANGES:
+            await log.wait("token.lease_lost", token_id=tokens[name])
+
+        rows = {name: await token_row(token_id) for name, token_id in tokens.items()}
+        assert rows.pop("deleted") is None
+        assert {name: row["status"] for name, row in rows.items()} == {
+            **{name: name for name in ("failed", "uploading", "ready", "revealed")},
+            "waiting": "detected",
+            "anew": "uploading",
+            "another's": "generating",
+        }
+        assert rows["failed"]["generation_error"] == "by hand"
+        assert rows["uploading"]["image_url"] == "https://by.hand/a.webp"
+
+    assert len(sandbox.ledger) == len(CHANGES) + 2
+    assert log.of("worker.error") == []
+
+
+async def test_a_prompt_changed_while_its_image_is_made_buys_nothing_more(
+    database, sandbox, base_url, connection, make_token, history, until
+):
+    async with working(database, base_url):
+        token_id = await make_token(prompt="before [sandbox: run=0.5]")
+        await until("SELECT generation_prediction_id IS NOT NULL FROM tokens_s0")
+        await connection.execute("UPDATE authors SET prompt_text = 'after'")
+        await until(NOTHING_LEFT)
+
+    assert await history(token_id) == DONE
+    assert [bought.prompt for bought in sandbox.ledger] == ["before [sandbox: run=0.5]"]
