@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
+MOST_REFUSALS = 100  # in one go: those behind them have their turn in the next
 PASS_OVER = 5.0  # seconds until a refused token is asked for again
 MOST_REMEMBERED = 1000  # refused tokens
 
@@ -39,25 +40,25 @@ class Claimer:
 
     async def _one_by_one(self, slots: int, worker: int) -> list[Claim]:
         claims: list[Claim] = []
-        refused = None
-        for _ in range(slots):
+        refusals = 0
+        while len(claims) < slots and refusals < MOST_REFUSALS:
             try:
                 one = await self._store.claim(1, worker, self._passed_over())
             except RowRefusedError as error:
-                refused = error
-                await self._pass_over(error)
+                refusals += 1
+                if not await self._pass_over(error) and not claims:
+                    raise
             else:
                 claims += one
                 if not one:
                     break
-        if refused is not None and not claims:
-            raise refused
         return claims
 
-    async def _pass_over(self, error: RowRefusedError) -> None:
+    async def _pass_over(self, error: RowRefusedError) -> bool:
+        """Pass over what a claim would take first; return whether there is such a token."""
         first = await self._store.first(self._passed_over())
         if first is None:
-            return
+            return False
         id_, token_id = first
         if id_ not in self._refused:
             told = {"error_type": error.kind, "error_message": str(error)}
@@ -65,6 +66,7 @@ class Claimer:
         if len(self._refused) >= MOST_REMEMBERED:
             self._refused.clear()
         self._refused[id_] = time.monotonic() + PASS_OVER
+        return True
 
     def _passed_over(self) -> list[UUID]:
         now = time.monotonic()

@@ -562,3 +562,16 @@ async def test_a_prompt_changed_while_its_image_is_made_buys_nothing_more(
 
     assert await history(token_id) == DONE
     assert [bought.prompt for bought in sandbox.ledger] == ["before [sandbox: run=0.5]"]
+
+
+async def test_rows_that_cannot_be_claimed_delay_no_mint(database, base_url, connection, make_token, token_row):
+    for _ in range(20):
+        await make_token(generation_epoch=2**63 - 1)
+    async with working(database, base_url, worker_batch_size=2) as (_, log):
+        await log.wait("worker.error", times=20, role="claimer")
+        token_id = await make_token()
+        with anyio.fail_after(2):
+            await log.wait("token.generation.succeeded", token_id=token_id)
+
+    assert log.of("worker.error", role="dispatcher") == []
+    assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'detected'") == 20
