@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
+from reactor.providers import PREDICTION_ID
 from reactor.table import TokensTable, described, plain_query
 from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
 
@@ -45,7 +46,7 @@ class Abandoned:
 
     id: UUID
     epoch: int
-    lease_ends_at: datetime | None
+    lease_ends_at: float | None  # seconds since 1970; infinity, where somebody set it by hand
     owner: Literal["own", "foreign", "dead"]
 
 
@@ -212,9 +213,10 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
     rescued: bool = False,
 ) -> Claim:
     names = ("id", "token_id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
+    recorded = row["prediction_id"] or ""
     return Claim(
         **{name: row[name] for name in names},
-        prediction_id=row["prediction_id"],
+        prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # set by hand, it may be anything
         worker=worker,
         asked_at=asked_at,
         age=age,

@@ -564,6 +564,94 @@ async def test_a_prompt_changed_while_its_image_is_made_buys_nothing_more(
     assert [bought.prompt for bought in sandbox.ledger] == ["before [sandbox: run=0.5]"]
 
 
+# What nobody should write into our columns: the column values, and what becomes of the token
+
+
+DUE = "generation_due_at = now() - interval '1 s'"
+HELD = "status = 'generating', generation_worker = 7"
+OVER = f"{HELD}, generation_lease_ends_at = now() - interval '1 min'"
+FOREVER = ("infinity", "-infinity", "20000-01-01", "4000-01-01 BC")
+UNTOUCHED = ("detected", "generating")
+ODD_ROWS = {
+    f"{DUE}, generation_attempts = 32767": "uploading",
+    f"{DUE}, generation_attempts = 2147483647": "uploading",
+    f"{DUE}, generation_attempts = -5": "uploading",
+    f"{DUE}, generation_attempts = -2147483648": "uploading",
+    f"{DUE}, generation_attempts = NULL": "uploading",
+    f"{OVER}, generation_attempts = NULL": "uploading",
+    f"{OVER}, generation_attempts = 2147483647": "uploading",
+    f"{DUE}, generation_epoch = 9223372036854775807": "detected",
+    "generation_epoch = 9223372036854775807": "detected",
+    "generation_epoch = -9223372036854775808": "uploading",
+    f"{OVER}, generation_epoch = 9223372036854775807": "generating",
+    f"{OVER}, generation_rescues = 2147483647": "failed",
+    f"{OVER}, generation_rescues = -2147483648": "uploading",
+    f"{OVER}, generation_seed = NULL": "uploading",
+    f"{OVER}, generation_seed = 5, generation_seeded_at = NULL": "uploading",
+    f"{DUE}, generation_seed = 6, generation_seeded_at = NULL": "uploading",
+    f"{DUE}, generation_seed = -5": "uploading",
+    "status = 'generating'": "uploading",
+    OVER.replace("= 7", "= NULL"): "uploading",
+    OVER.replace("= 7", "= -9223372036854775808"): "uploading",
+    f"{OVER}, generation_due_at = 'infinity'": "uploading",
+    "generation_due_at = 'infinity'": "detected",
+    "generation_due_at = '20000-01-01'": "detected",
+    "generation_due_at = '-infinity'": "uploading",
+    "generation_due_at = '4000-01-01 BC'": "uploading",
+    **{
+        f"{DUE}, generation_seed = {seed}, generation_seeded_at = '{when}'": "uploading"
+        for seed, when in enumerate(FOREVER, 10)
+    },
+    **{
+        f"{OVER}, generation_seed = {seed}, generation_seeded_at = '{when}'": "uploading"
+        for seed, when in enumerate(FOREVER, 20)
+    },
+    **{f"{HELD}, generation_lease_ends_at = '{when}'": "uploading" for when in FOREVER},
+    **{f"mint_timestamp = '{when}'": "uploading" for when in FOREVER},
+    **{f"created_at = '{when}'": "uploading" for when in FOREVER},
+    **{
+        f"{DUE}, generation_seed = {seed}, generation_prediction_id = {written}": "uploading"
+        for seed, written in enumerate(
+            ("''", "'../account'", "E'a\\nb'", "'?'", "repeat('x', 1000000)", "repeat('y', 201)"), 30
+        )
+    },
+    f"{DUE}, generation_error = repeat('x', 1000), image_url = 'junk'": "uploading",
+}
+
+
+async def test_no_odd_row_ends_the_worker_or_holds_up_others(
+    database, sandbox, base_url, connection, make_token, until
+):
+    await connection.execute(
+        "ALTER TABLE tokens_s0 ALTER generation_attempts DROP NOT NULL,"
+        " DROP CONSTRAINT tokens_s0_generation_attempts_check, DROP CONSTRAINT tokens_s0_generation_seed_check"
+    )
+    tokens = {}
+    async with working(database, base_url, lease_seconds=1) as (_, log):
+        for place, columns in enumerate(ODD_ROWS):
+            tokens[columns] = await make_token(prompt=f"odd {place}", status="failed", generation_error="x")
+        async with connection.transaction():
+            for columns, token_id in tokens.items():
+                to = "" if "status" in columns else "status = 'detected', "
+                await connection.execute(f"UPDATE tokens_s0 SET {to}{columns} WHERE token_id = {token_id}")
+        healthy = [await make_token() for _ in range(5)]
+        for token_id in healthy:
+            await log.wait("token.generation.succeeded", token_id=token_id)
+        waits = [token_id for columns, token_id in tokens.items() if ODD_ROWS[columns] in UNTOUCHED]
+        await until(f"{NOTHING_LEFT[:-1]} AND token_id <> ALL ($1))", waits)
+        last = await make_token()
+        await log.wait("token.generation.succeeded", token_id=last)
+
+    statuses = dict(await connection.fetch("SELECT token_id, status FROM tokens_s0"))
+    assert {columns: statuses[token_id] for columns, token_id in tokens.items()} == ODD_ROWS
+    bought = collections.Counter(each.prompt for each in sandbox.ledger)
+    assert set(bought.values()) - {6} == {1}
+    assert {told.get("error_type") for told in log.of("worker.error")} == {"NumericValueOutOfRangeError"}
+    assert all(
+        0 <= told["age_seconds"] < 1e12 for told in log.of("token.create_sent") if told["age_seconds"] is not None
+    )
+
+
 async def test_rows_that_cannot_be_claimed_delay_no_mint(database, base_url, connection, make_token, token_row):
     for _ in range(20):
         await make_token(generation_epoch=2**63 - 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from reactor.errors import GenerationError, PermanentError, TransientError
-from reactor.providers import Prediction
+from reactor.providers import PREDICTION_ID, Prediction
 from reactor.providers.classification import failure
 from reactor.providers.transport import UnreadableError
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from reactor.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
-_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
 def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> Prediction:
     """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
     prediction_id, status = body.get("id"), body.get("status")
-    if not (isinstance(prediction_id, str) and _ID.fullmatch(prediction_id)):
+    if not (isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id)):
         raise UnreadableError("an answer without a prediction id")
     if body.get("data_removed") is True and body.get("output") is None and status == "succeeded":
         return Prediction(prediction_id, error=TransientError("The prediction's output was removed before it was read"))

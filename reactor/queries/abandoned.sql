@@ -5,9 +5,10 @@
 -- $4 known          uuid[]            what this worker holds, or has to leave alone
 -- $5 own_keys       bigint[]          keys that this worker claimed under
 -- $6 uptime         double precision  seconds that this worker has been running
--- Returns id, epoch, lease_ends_at as seen (rescue.sql takes what still is so), and owner: 'own' (a claim whose answer we
--- never got), 'foreign' (left without a lease by another program), 'dead'. In any order: workers that look at once do not
--- all go for the same.
+-- Returns id, epoch, lease_ends_at as seen (rescue.sql takes what still is so; as seconds since 1970, which hold what no
+-- client's dates do), and owner: 'own' (a claim whose answer we never got), 'foreign' (left by another program without a
+-- lease, or with one that is longer than any worker's), 'dead'. In any order: workers that look at once do not all go for
+-- the same.
 -- Leans on the partial index WHERE status = 'generating'. Lease times are read from the heap, to keep renewals HOT.
 --
 -- The lease decides, the liveness lock only accelerates: a lock is lost with its connection while its holder lives, so
@@ -22,18 +23,21 @@ WITH alive AS MATERIALIZED (
 SELECT
   {key} AS id,
   generation_epoch AS epoch,
-  generation_lease_ends_at AS lease_ends_at,
+  extract(epoch FROM generation_lease_ends_at)::double precision AS lease_ends_at,
   CASE
     WHEN generation_worker = ANY ($5::bigint[]) THEN 'own'
-    WHEN generation_lease_ends_at IS NULL THEN 'foreign'
-    ELSE 'dead'
+    WHEN generation_lease_ends_at < clock_timestamp() + interval '2 days' THEN 'dead'
+    ELSE 'foreign'
   END AS owner
 FROM {table}
 WHERE status = {generating}
   AND {key} <> ALL ($4::uuid[])
   AND (
     generation_worker = ANY ($5::bigint[])
-    OR (generation_lease_ends_at IS NULL AND $6::double precision >= $2::double precision)
+    OR (
+      coalesce(generation_lease_ends_at, 'infinity') > clock_timestamp() + interval '2 days'
+      AND $6::double precision >= $2::double precision
+    )
     OR (
       clock_timestamp() > pg_postmaster_start_time() + interval '10 seconds'
       AND (

@@ -8,6 +8,9 @@
 -- Leans on the two partial indexes WHERE status = 'detected'. Retries are compared with now(): by the
 -- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
 --
+-- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
+-- the provider keeps what it could be found by, and more.
+--
 -- The gate's row is locked only where tokens were found and there is something to book: half-open it moves on by
 -- pause_seconds, so that of all workers one gets one token per interval; a rate limit counts the creates (GCRA, a burst
 -- of ten seconds' worth). The snapshot's gate only says whether to look for tokens. How many are admitted is computed
@@ -76,7 +79,7 @@ claimed AS (
     generation_worker = $2::bigint,
     generation_lease_ends_at = clock_timestamp() + make_interval(secs => $3::double precision),
     generation_due_at = NULL,
-    generation_attempts = CASE WHEN generation_due_at IS NULL THEN 0 ELSE generation_attempts END,
+    generation_attempts = CASE WHEN generation_due_at IS NULL THEN 0 ELSE greatest(0, generation_attempts) END,
     generation_rescues = CASE WHEN generation_due_at IS NULL THEN 0 ELSE generation_rescues END,
     generation_censored = generation_due_at IS NOT NULL AND generation_censored,
     generation_error = CASE WHEN generation_due_at IS NOT NULL THEN generation_error END,
@@ -86,8 +89,9 @@ claimed AS (
       ELSE floor(random() * 2147483648)::integer
     END,
     generation_seeded_at = CASE
-      WHEN generation_due_at IS NOT NULL AND generation_seed IS NOT NULL THEN generation_seeded_at
-      ELSE now()
+      WHEN generation_due_at IS NULL OR generation_seed IS NULL THEN now()
+      WHEN generation_seeded_at > now() - interval '1 year' AND generation_seeded_at < now() THEN generation_seeded_at
+      ELSE now() - interval '2 hours'
     END
   WHERE {key} = ANY (ARRAY(
     SELECT key
@@ -105,7 +109,10 @@ claimed AS (
     generation_seeded_at AS seeded_at,
     generation_seeded_at < now() AS seed_was_set,
     generation_prediction_id AS prediction_id,
-    CASE WHEN generation_epoch = 1 THEN extract(epoch FROM clock_timestamp() - created_at)::double precision END AS age,
+    CASE
+      WHEN generation_epoch = 1 AND isfinite(created_at)
+        THEN greatest(0, extract(epoch FROM clock_timestamp() - created_at))::double precision
+    END AS age,
     {order} AS position
 )
 SELECT

@@ -11,7 +11,10 @@ WITH fresh AS (
   LIMIT 1
 ),
 retries AS (
-  SELECT extract(epoch FROM generation_due_at - clock_timestamp()) AS seconds
+  SELECT CASE
+    WHEN isfinite(generation_due_at) THEN extract(epoch FROM generation_due_at - clock_timestamp())
+    WHEN generation_due_at < now() THEN 0
+  END AS seconds
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL
   ORDER BY generation_due_at

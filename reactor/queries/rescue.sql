@@ -1,7 +1,7 @@
 -- Takes tokens over, in place: generating stays, the epoch rises, the lease is ours.
 -- $1 ids             uuid[]            from abandoned.sql
 -- $2 epochs          bigint[]          in the order of $1, as are
--- $3 leases_end_at   timestamptz[]     as they were seen: a holder that has renewed since is not dead
+-- $3 leases_end_at   double precision[] as they were seen: a holder that has renewed since is not dead
 -- $4 owners          text[]            own, foreign or dead
 -- $5 worker          bigint            the rescuer's key
 -- $6 lease           double precision  seconds
@@ -10,7 +10,7 @@
 -- Leans on the primary key.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
-  FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)
+  FROM unnest($1::uuid[], $2::bigint[], $3::double precision[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)
 ),
 abandoned AS (
   SELECT token.{key} AS key, seen.owner, seen.owner = 'dead' AND token.generation_rescues >= $7::integer AS hopeless
@@ -19,7 +19,7 @@ abandoned AS (
   WHERE token.{key} = ANY ($1::uuid[])
     AND token.status = {generating}
     AND token.generation_epoch = seen.epoch
-    AND token.generation_lease_ends_at IS NOT DISTINCT FROM seen.lease_ends_at
+    AND extract(epoch FROM token.generation_lease_ends_at)::double precision IS NOT DISTINCT FROM seen.lease_ends_at
   FOR NO KEY UPDATE OF token SKIP LOCKED
 ),
 taken AS (
@@ -33,10 +33,14 @@ taken AS (
       WHEN NOT hopeless THEN clock_timestamp() + make_interval(secs => $6::double precision)
     END,
     generation_due_at = NULL,
-    generation_attempts = coalesce(generation_attempts, 0),
+    generation_attempts = greatest(0, generation_attempts),
     generation_rescues = generation_rescues + CASE WHEN owner = 'dead' AND NOT hopeless THEN 1 ELSE 0 END,
     generation_seed = coalesce(generation_seed, floor(random() * 2147483648)::integer),
-    generation_seeded_at = CASE WHEN generation_seed IS NULL THEN now() ELSE coalesce(generation_seeded_at, now()) END
+    generation_seeded_at = CASE
+      WHEN generation_seed IS NULL THEN now()
+      WHEN generation_seeded_at > now() - interval '1 year' AND generation_seeded_at < now() THEN generation_seeded_at
+      ELSE now() - interval '2 hours'
+    END
   FROM abandoned
   WHERE token.{key} = ANY (ARRAY(SELECT key FROM abandoned)) AND token.{key} = abandoned.key
   RETURNING
