@@ -6,6 +6,7 @@ Each case ends in one of the outcomes of the table of errors, with a reason that
 import collections
 import json
 import re
+import time
 from contextlib import asynccontextmanager
 
 import anyio
@@ -13,7 +14,7 @@ import pytest
 from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor import purchase
+from reactor import dispatcher, purchase
 from reactor.providers import replicate, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -663,3 +664,69 @@ async def test_rows_that_cannot_be_claimed_delay_no_mint(database, base_url, con
 
     assert log.of("worker.error", role="dispatcher") == []
     assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'detected'") == 20
+
+
+# The NOTIFY channel
+
+
+WAKE = "public_tokens_s0_wake"
+FORGED = ("x" * 7999, "{", '{"status": 7, "token_ids": {}}', "\x01\x7f\u202e\U0001f98a", "null", "")
+
+
+async def test_a_forged_notification_is_only_a_hint(database, base_url, connection, make_token):
+    async with working(database, base_url) as (_, log):
+        for channel in (WAKE, "public_tokens_s0_status"):
+            for payload in FORGED:
+                await connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded", token_id=token_id)
+
+    assert log.of("worker.error") == log.of("listener.lost") == []
+
+
+async def flood(connect, *, clients=4, bursts=5):
+    """10,000 notifications: as many clients, each of which commits so many bursts of 500."""
+
+    async def shout(client):
+        for _ in range(bursts):
+            await client.execute(f"SELECT pg_notify('{WAKE}', number::text) FROM generate_series(1, 500) AS number")
+
+    async with anyio.create_task_group() as group:
+        for _ in range(clients):
+            group.start_soon(shout, await connect())
+
+
+async def test_a_flood_of_notifications_costs_a_claim_per_pause(database, base_url, connect, monkeypatch):
+    monkeypatch.setattr(dispatcher, "AFTER_EMPTY", 0.25)
+    async with working(database, base_url) as (_, log):
+        before, began = len(log.of("tokens.claimed")), time.monotonic()
+        await flood(connect)
+        claims, took = len(log.of("tokens.claimed")) - before, time.monotonic() - began
+
+    assert claims <= took / 0.25 + 2
+
+
+async def test_a_flood_of_notifications_delays_no_mint(database, base_url, connect, make_token):
+    delays = []
+    async with working(database, base_url) as (_, log), anyio.create_task_group() as group:
+        group.start_soon(flood, connect)
+        for _ in range(5):
+            minted_at = time.monotonic()
+            token_id = await make_token()
+            await log.wait("token.create_sent", token_id=token_id)
+            delays.append(time.monotonic() - minted_at)
+
+    assert dispatcher.AFTER_EMPTY == 0.01
+    assert min(delays) < 0.1
+    assert max(delays) < 2
+
+
+async def test_a_flood_of_notifications_makes_no_claim_where_all_slots_are_taken(
+    database, base_url, connect, make_token
+):
+    async with working(database, base_url, worker_batch_size=1) as (_, log):
+        await make_token(prompt="[sandbox: run=60]")
+        await log.wait("token.create_sent")
+        before = len(log.of("tokens.claimed"))
+        await flood(connect)
+        assert len(log.of("tokens.claimed")) == before
