@@ -16,6 +16,9 @@ class Mutant:
 
 FENCES = "tests/test_queries_fences.py"
 LOST = f"{FENCES}::test_a_holder_that_lost_its_token_writes_nothing"
+BAD = "tests/test_bad_input.py"
+ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
+ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 
 MUTANTS = (
@@ -152,5 +155,103 @@ MUTANTS = (
         "redact(outcome.error)",
         "outcome.error",
         "tests/test_worker.py::test_secrets_are_stored_nowhere",
+    ),
+    Mutant(
+        "a 404 that is believed at once",
+        "reactor/providers/replicate.py",
+        "if not gone or time.monotonic() - since < GONE_AFTER:",
+        "if not gone:",
+        f"{BAD}::test_a_prediction_that_shows_late_is_not_bought_again",
+    ),
+    Mutant(
+        "an edge's 404 that is believed",
+        "reactor/providers/replicate.py",
+        " and error.answer.body is not None",
+        "",
+        f"{BAD}::test_a_404_that_is_not_the_apis_own_ends_nothing",
+    ),
+    Mutant(
+        "another prediction's answer",
+        "reactor/providers/replicate.py",
+        "if of not in {None, told.id}:",
+        "if False:",
+        ODD_BYTES,
+    ),
+    Mutant(
+        "a traceback in a reason",
+        "reactor/providers/classification.py",
+        "if _TRACEBACK in text:",
+        "if False:",
+        ODD_BYTES,
+    ),
+    Mutant(
+        "tags in a reason",
+        "reactor/providers/classification.py",
+        '_TAG.sub(" ", text[:_MOST_READ])',
+        "text[:_MOST_READ]",
+        ODD_BYTES,
+    ),
+    Mutant(
+        "a seed's time as it was written",
+        "reactor/queries/claim.sql",
+        "      ELSE now() - interval '2 hours'\n",
+        "      ELSE generation_seeded_at\n",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "a rescued seed's time as it was written",
+        "reactor/queries/rescue.sql",
+        "      ELSE now() - interval '2 hours'\n",
+        "      ELSE generation_seeded_at\n",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "attempts as they were written",
+        "reactor/queries/claim.sql",
+        "ELSE greatest(0, generation_attempts)",
+        "ELSE generation_attempts",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "a lease without an end",
+        "reactor/queries/abandoned.sql",
+        "coalesce(generation_lease_ends_at, 'infinity') > clock_timestamp() + interval '2 days'",
+        "generation_lease_ends_at IS NULL",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "a prediction id as it was written",
+        "reactor/store.py",
+        "recorded if PREDICTION_ID.fullmatch(recorded) else None",
+        "recorded or None",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "a refused row that rests the claims",
+        "reactor/claimer.py",
+        "if not await self._pass_over(error) and not claims:",
+        "if await self._pass_over(error) or not claims:",
+        f"{BAD}::test_rows_that_cannot_be_claimed_delay_no_mint",
+    ),
+    Mutant(
+        "no rest after an empty claim",
+        "reactor/dispatcher.py",
+        "await anyio.sleep(AFTER_EMPTY)",
+        "pass",
+        f"{BAD}::test_a_flood_of_notifications_costs_a_claim_per_pause",
+    ),
+    Mutant(
+        "a fallback that nobody checks",
+        "reactor/attempt.py",
+        "return validate_prompt(rules.fallback_prompt if self.claim.censored else given)",
+        "return rules.fallback_prompt if self.claim.censored else validate_prompt(given)",
+        f"{BAD}::test_a_fallback_without_anything_to_see_fails_its_token_with_a_reason",
+    ),
+    Mutant(
+        "a timeout that does not say what was last seen",
+        "reactor/purchase.py",
+        "        self.last_seen = told\n",
+        "        self.last_seen = self.last_seen\n",
+        f"{BAD}::test_an_attempt_that_ran_out_of_time_says_what_was_last_seen",
     ),
 )
