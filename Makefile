@@ -20,7 +20,7 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 	@$(BIN)/reactor demo $(ARGS)
 
 test: $(READY) ## Run the tests against an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 mutants: $(READY) ## Take each guard out and see its test fail
 	@$(BIN)/python -m tests.mutants

@@ -176,7 +176,7 @@ async def test_a_provider_that_fails_three_times_fails_the_token(database, sandb
 
     row = await token_row(token_id)
     assert (row["status"], row["generation_attempts"]) == ("failed", 3)
-    assert row["generation_error"] == "Replicate answered 503 after 3 attempts"
+    assert row["generation_error"] == "Replicate answered 503 Service Unavailable after 3 attempts"
     assert [round(line["retry_in_seconds"]) for line in lines.of("token.generation.retry")] == [1, 2]
 
 
