@@ -1,6 +1,9 @@
+import anyio
 import asyncpg
 import pytest
+from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
+from proxy import proxied
 
 from reactor.database import ConnectionLostError, Session
 
@@ -38,3 +41,33 @@ async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_
         await log.wait("listener.lost")
         await make_token()
         await log.wait("token.generation.succeeded")
+
+
+@pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)
+async def test_a_server_that_said_goodbye_and_is_not_gone_yet_is_a_lost_connection(database, connection):
+    with anyio.fail_after(10):
+        async with proxied(database) as proxy:
+            proxy.linger()
+            session = Session(proxy.url, name="reactor test")
+            await session.fetch("SELECT 1")
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reactor test'"
+            )
+            await proxy.ended.wait()
+            await anyio.wait_all_tasks_blocked()
+
+            with pytest.raises(ConnectionLostError):
+                await session.fetch("SELECT 1")
+            assert await session.fetch("SELECT 1")
+            await session.aclose()
+
+
+async def test_a_statement_that_is_cancelled_drops_its_connection(database, connection, until_blocked):
+    session = Session(database, name="reactor test")
+    (before,) = await session.fetch("SELECT pg_backend_pid()")
+    with anyio.move_on_after(0.05):
+        await session.fetch("SELECT pg_sleep(30)")
+    (after,) = await session.fetch("SELECT pg_backend_pid()")
+    await session.aclose()
+
+    assert before != after

@@ -1,0 +1,122 @@
+"""A TCP proxy before PostgreSQL that loses what the test tells it to lose."""
+
+import socket
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import SocketAttribute
+
+_GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
+_HEAD = 1024  # bytes; the start of a session, with the client's application_name
+
+
+class _Link:
+    """One client's connection."""
+
+    def __init__(self, client):
+        self.client = client
+        self.head = b""
+        self.swallows = False
+        self.scope = anyio.CancelScope()
+
+    def is_of(self, name):
+        return name.encode() in self.head
+
+    def cut(self):
+        # A reset, not a goodbye.
+        raw = self.client.extra(SocketAttribute.raw_socket)
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.scope.cancel()
+
+
+class Proxy:
+    """Passes everything on, until told otherwise. What was swallowed once stays half-open for ever, as in life."""
+
+    def __init__(self, target):
+        self._target = urlsplit(target)
+        self._links = set()
+        self._mode = "pass"
+        self._port = 0
+        self._lingers = False
+        self.ended = anyio.Event()  # the server has closed a connection
+
+    @property
+    def url(self):
+        at = f"{self._target.username}@127.0.0.1:{self._port}"
+        return self._target._replace(netloc=at).geturl()
+
+    def swallow(self, name=""):
+        """Let connections be half-open: those of one application_name, or all, and all that come until healed."""
+        for link in self._links:
+            link.swallows |= link.is_of(name)
+        if not name:
+            self._mode = "swallow"
+
+    def linger(self):
+        """Pass on what a server says before it closes a connection, but not that it does."""
+        self._lingers = True
+
+    def cut(self):
+        """Reset every connection."""
+        for link in self._links:
+            link.cut()
+
+    def refuse(self):
+        """Reset every connection, and all that come until healed."""
+        self._mode = "refuse"
+        self.cut()
+
+    def heal(self):
+        """Pass on what connects from now on."""
+        self._mode = "pass"
+
+    async def serve(self, listener):
+        self._port = listener.extra(SocketAttribute.local_port)  # noqa: S610  (not Django's)
+        await listener.serve(self._handle)
+
+    async def _handle(self, client):
+        link = _Link(client)
+        link.swallows = self._mode == "swallow"
+        async with client:
+            if self._mode == "refuse":
+                link.cut()
+                return
+            self._links.add(link)
+            try:
+                with suppress(*_GONE), link.scope:
+                    async with await anyio.connect_tcp("127.0.0.1", self._target.port) as server:
+                        await self._pass_on(link, server)
+            finally:
+                self._links.discard(link)
+
+    async def _pass_on(self, link, server):
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._pump, link, link.client, server)
+            group.start_soon(self._pump, link, server, link.client)
+
+    async def _pump(self, link, source, sink):
+        with suppress(*_GONE):
+            while True:
+                data = await source.receive()
+                if source is link.client and len(link.head) < _HEAD:
+                    link.head += data
+                if not link.swallows:
+                    await sink.send(data)
+        if source is not link.client:
+            self.ended.set()
+            if self._lingers:
+                await anyio.sleep_forever()
+        link.scope.cancel()
+
+
+@asynccontextmanager
+async def proxied(target):
+    """A proxy before a database, as long as the block lasts."""
+    proxy = Proxy(target)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(proxy.serve, listener)
+        await anyio.wait_all_tasks_blocked()
+        yield proxy
+        group.cancel_scope.cancel()
