@@ -120,7 +120,7 @@ async def refuse(connection, when):
 
 
 @asynccontextmanager
-async def running(database, provider, *, idle=True, **overrides):
+async def running(database, provider, *, connected=True, idle=True, **overrides):
     """A worker that listens and has claimed what there was; stopped, and its tokens handed back, at the end."""
     log = Log()
     given = settings(database, **overrides)
@@ -128,8 +128,9 @@ async def running(database, provider, *, idle=True, **overrides):
     worker = Worker(given, provider, Telemetry(log), redact)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
-        await log.wait("listener.connected")
-        if idle:
+        if connected:
+            await log.wait("listener.connected")
+        if connected and idle:
             await log.idle()
         try:
             yield worker, log

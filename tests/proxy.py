@@ -25,7 +25,7 @@ class _Link:
 
     def cut(self):
         # A reset, not a goodbye.
-        raw = self.client.extra(SocketAttribute.raw_socket)
+        raw = self.client.extra(SocketAttribute.raw_socket)  # noqa: S610  (not Django's)
         with suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.scope.cancel()
@@ -106,8 +106,8 @@ class Proxy:
                     await sink.send(data)
         if source is not link.client:
             self.ended.set()
-            if self._lingers:
-                await anyio.sleep_forever()
+        if link.swallows or (self._lingers and source is not link.client):
+            await anyio.sleep_forever()  # the other side hears of no end either
         link.scope.cancel()
 
 

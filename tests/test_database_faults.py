@@ -1,0 +1,389 @@
+"""Whatever happens to PostgreSQL, nothing is lost, settled twice or paid twice, and the worker stays up.
+
+Each test holds one token's generation in the middle, brings a fault about, lets the generation end, and mints another
+as soon as the database takes it.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import asyncpg
+import pytest
+from conftest import command, fresh, on
+from doubles import DirectedProvider, running
+from proxy import proxied
+
+from reactor import migrations
+from reactor.database import SERVER_SETTINGS
+from reactor.embedded import EmbeddedPostgres
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not EmbeddedPostgres.available(), reason="stops and kills a server of its own"),
+]
+# A crash of the server, not of the machine: what it wrote, it wrote. So it commits before it answers, but nothing waits
+# for a disk.
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "50", "deadlock_timeout": "300ms"}
+ROLES = ("claims", "writes", "renewals", "rest", "listener")
+OURS = "pid <> pg_backend_pid() AND application_name LIKE 'reactor %' AND datname = current_database()"
+LISTENS = f"{OURS} AND application_name = 'reactor listener'"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with EmbeddedPostgres(settings=SETTINGS) as server:
+        command(server.url(), "CREATE ROLE worker LOGIN", "CREATE DATABASE template_faults")
+        _migrate(on(server.url(), "template_faults"))
+        yield server
+        server.stop(signal.SIGQUIT)  # no checkpoint of what is thrown away
+
+
+def _migrate(url):
+    anyio.run(migrations.upgrade, url)
+    command(
+        url,
+        "GRANT USAGE ON SCHEMA public, reactor TO worker",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public, reactor TO worker",
+        "CREATE TABLE fault (begun boolean NOT NULL)",
+        "GRANT SELECT ON fault TO PUBLIC",
+        "INSERT INTO fault VALUES (false)",
+    )
+
+
+@pytest.fixture
+def database(server):
+    """The worker's URL of a migrated database: it is no superuser, for whom limits do not count."""
+    name = fresh(server.url(), "TEMPLATE template_faults STRATEGY file_copy")
+    yield on(server.url(), name).replace("postgres@", "worker@", 1)
+    command(server.url(), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(autouse=True)
+def renew_often(monkeypatch):
+    """So that every role meets every fault soon. A peer would still count on 3 s."""
+    monkeypatch.setattr("reactor.keeper.renewal_interval", lambda _lease: 0.2)
+
+
+@pytest.fixture
+def answers_soon(monkeypatch):
+    """Shorten the client's limits, which a half-open connection runs into."""
+    monkeypatch.setattr("reactor.database.ANSWER_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.listener.PROBE_EVERY", 1.0)
+    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.6)
+
+
+class Operator:
+    """A superuser beside the worker, with a new connection for every word."""
+
+    def __init__(self, database):
+        self._url = urlsplit(database)._replace(netloc=f"postgres@127.0.0.1:{urlsplit(database).port}").geturl()
+
+    @asynccontextmanager
+    async def connected(self):
+        connection = await asyncpg.connect(self._url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def do(self, statement, *arguments):
+        async with self.connected() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def mint(self):
+        author = "INSERT INTO authors (wallet_address, prompt_text) VALUES (gen_random_uuid(), 'a fox') RETURNING id"
+        minted = f"WITH author AS ({author}) INSERT INTO tokens_s0 (author_id) SELECT id FROM author RETURNING token_id"
+        return (await self.do(minted))[0]["token_id"]
+
+    async def tokens(self):
+        return await self.do("SELECT * FROM tokens_s0 ORDER BY token_id")
+
+    async def until(self, condition):
+        with anyio.fail_after(10):
+            async with self.connected() as connection:
+                while not await connection.fetchval(f"SELECT {condition}"):
+                    await anyio.lowlevel.checkpoint()  # the database is what we wait for
+
+    async def fault(self, *, begun):
+        await self.do("UPDATE fault SET begun = $1", begun)
+
+    async def harm(self, when, what):
+        """Have an update of a token do `what`, while the fault has begun."""
+        body = f"IF {when} AND (SELECT begun FROM public.fault) THEN {what}; END IF; RETURN NEW;"
+        await self.do(f"CREATE FUNCTION harm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+        await self.do("CREATE TRIGGER harm BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION harm()")
+
+
+class Case:
+    """A worker with one generation under way."""
+
+    def __init__(self, database, worker, log, provider, end):
+        self.operator = Operator(database)
+        self.worker = worker
+        self.log = log
+        self.provider = provider
+        self.end = end  # of the generation that is under way
+        self.back_at = 0.0
+
+    async def troubled(self, *roles):
+        """Wait until these roles have met the fault."""
+        for role in roles:
+            await self.log.wait("worker.error", role=role)
+
+    def back(self):
+        """The fault ends now."""
+        self.back_at = time.monotonic()
+
+    async def recovers(self):
+        """Mint once more; all becomes images, each bought once, nothing counted, nothing told twice."""
+        self.back()
+        await self.operator.mint()
+        with anyio.fail_after(15):
+            minted = len(await self.operator.tokens())
+            await self.log.wait("token.generation.succeeded", times=minted)
+        tokens = await self.operator.tokens()
+        assert [token["status"] for token in tokens] == ["uploading"] * minted
+        assert [token["generation_attempts"] for token in tokens] == [0] * minted
+        assert [token["generation_rescues"] for token in tokens] == [0] * minted
+        assert len(self.provider.asked("create")) == minted
+        assert not self.log.of("token.lease_lost")
+
+    def told(self):
+        """How often each role told of its trouble."""
+        return Counter(told["role"] for told in self.log.of("worker.error"))
+
+
+@asynccontextmanager
+async def working(database, *, through=None, **overrides):
+    """A case, whose worker is to stop cleanly at the end."""
+    provider, under_way, end = DirectedProvider(), anyio.Event(), anyio.Event()
+
+    async def held(_argument):
+        under_way.set()
+        await end.wait()
+
+    provider.script["wait"] = [held]
+    with anyio.fail_after(40):
+        async with running(through or database, provider, **overrides) as (worker, log):
+            case = Case(database, worker, log, provider, end)
+            await case.operator.mint()
+            with anyio.fail_after(10):
+                await under_way.wait()
+            await case.operator.until("count(generation_prediction_id) = 1 FROM tokens_s0")
+            await case.operator.until(f"count(*) = {len(ROLES)} FROM pg_stat_activity WHERE {OURS}")
+            yield case
+            worker.stop()
+            with anyio.fail_after(5):
+                await log.wait("worker.stopped")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], ids=["fast", "immediate", "killed"])
+async def test_a_restart_is_waited_for(server, database, how):
+    async with working(database) as case:
+        server.stop(how)
+        case.end.set()
+        await case.troubled("settler", "keeper")
+        server.start()
+        await case.recovers()
+
+    assert case.told() <= Counter(settler=1, keeper=1, dispatcher=1, sweep=1)
+    assert len(case.log.of("listener.lost")) == 1
+
+
+async def test_a_database_that_is_absent_at_the_start_is_waited_for(server, database):
+    operator, provider = Operator(database), DirectedProvider()
+    await operator.mint()
+    server.stop()
+    with anyio.fail_after(20):
+        async with running(database, provider, connected=False) as (_, log):
+            await log.wait("worker.error", role="worker")
+            server.start()
+            await log.wait("token.generation.succeeded")
+            await operator.mint()
+            await log.wait("token.generation.succeeded", times=2)
+
+    assert len(log.of("worker.error")) == 1
+    assert len(provider.asked("create")) == 2
+
+
+async def test_a_crash_of_one_backend_which_restarts_them_all_is_waited_for(database):
+    async with working(database) as case:
+        (row,) = await case.operator.do(f"SELECT min(pid) AS pid FROM pg_stat_activity WHERE {OURS}")
+        os.kill(row["pid"], signal.SIGKILL)
+        await case.log.wait("listener.lost")
+        case.end.set()
+        await case.log.wait("listener.connected", times=2)
+        await case.recovers()
+
+    assert max(case.told().values(), default=1) == 1
+
+
+async def test_a_frozen_database_is_waited_for(server, database, answers_soon):
+    async with working(database) as case:
+        frozen = [
+            row["pid"]
+            for row in await case.operator.do("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        ]
+        frozen.append(server.pid)
+        try:
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            case.end.set()
+            await case.troubled("settler", "keeper")
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        await case.recovers()
+
+    assert max(case.told().values()) == 1
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_connection_that_is_terminated_is_opened_again(database, role):
+    async with working(database) as case:
+        ours = f"FROM pg_stat_activity WHERE {OURS} AND application_name = 'reactor {role}'"
+        (row,) = await case.operator.do(f"SELECT pid, pg_terminate_backend(pid, 5000) {ours}")
+        await case.operator.mint()
+        await case.operator.until(f"count(*) = 1 {ours} AND pid <> {row['pid']}")
+        case.end.set()
+        await case.recovers()
+
+    assert max(case.told().values(), default=1) == 1
+
+
+async def test_all_connections_terminated_are_opened_again(database):
+    async with working(database) as case:
+        await case.operator.do(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+        case.end.set()
+        await case.recovers()
+
+    assert max(case.told().values(), default=1) == 1
+
+
+@pytest.mark.parametrize("how", ["refuse", "swallow"])
+async def test_a_network_that_is_away_is_waited_for(database, answers_soon, how):
+    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+        getattr(proxy, how)()
+        case.end.set()
+        await case.operator.mint()
+        await case.troubled("settler", "keeper")
+        proxy.heal()
+        await case.recovers()
+
+    assert max(case.told().values()) == 1
+
+
+async def test_connections_that_are_cut_are_opened_again(database):
+    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+        proxy.cut()
+        case.end.set()
+        await case.recovers()
+
+    assert max(case.told().values(), default=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("connection", "role"),
+    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "keeper"), ("rest", "sweep")],
+)
+async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role):
+    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+        proxy.swallow(f"reactor {connection}")
+        await case.operator.mint()
+        if connection != "renewals":
+            case.end.set()
+        await case.troubled(role)
+        case.end.set()
+        await case.recovers()
+
+    assert case.told() == {role: 1}
+    assert not case.log.of("listener.lost")
+
+
+async def test_a_standby_is_waited_for_until_it_is_promoted(server, database):
+    async with working(database) as case:
+        server.stop()
+        (server.log.parent / "data" / "standby.signal").touch()
+        server.start()
+        case.end.set()
+        await case.troubled("settler", "keeper")
+        await case.operator.do("SELECT pg_promote()")
+        await case.recovers()
+
+    assert max(case.told().values()) == 1
+
+
+async def test_a_database_without_a_free_connection_is_waited_for(database):
+    async with working(database) as case:
+        await case.operator.do("ALTER ROLE worker CONNECTION LIMIT 0")
+        try:
+            await case.operator.do(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+            case.end.set()
+            await case.operator.mint()
+            await case.troubled("settler", "keeper")
+        finally:
+            await case.operator.do("ALTER ROLE worker CONNECTION LIMIT -1")
+        await case.recovers()
+
+    assert max(case.told().values()) == 1
+    assert "too many connections" in case.log.of("worker.error", role="settler")[0]["error_message"]
+
+
+async def test_a_statement_that_takes_too_long_is_repeated(database, monkeypatch):
+    monkeypatch.setitem(SERVER_SETTINGS, "statement_timeout", "300ms")
+    async with working(database) as case:
+        await case.operator.harm("NEW.status = 'uploading'", "PERFORM pg_sleep(30)")
+        await case.operator.fault(begun=True)
+        case.end.set()
+        await case.troubled("settler")
+        await case.operator.fault(begun=False)
+        await case.recovers()
+
+    assert case.told() == Counter(settler=1)
+
+
+async def test_a_deadlock_is_broken_and_the_claim_repeated(database):
+    async with working(database) as case:
+        async with case.operator.connected() as other, other.transaction():
+            await other.execute("UPDATE reactor.intake SET reason = reason")
+            token_id = await case.operator.mint()
+            waits = f"EXISTS (SELECT FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock')"
+            await case.operator.until(waits)
+            await other.execute("UPDATE tokens_s0 SET created_at = created_at WHERE token_id = $1", token_id)
+            told = await case.log.wait("worker.error", role="dispatcher")
+        case.end.set()
+        await case.recovers()
+
+    assert "deadlock" in told["error_message"]
+    assert case.told() == Counter(dispatcher=1)
+
+
+async def test_a_table_that_is_locked_is_waited_for(database, monkeypatch):
+    monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "300ms")
+    async with working(database) as case:
+        async with case.operator.connected() as other, other.transaction():
+            await other.execute("LOCK TABLE tokens_s0 IN ACCESS EXCLUSIVE MODE")
+            case.end.set()
+            await case.troubled("settler", "keeper")
+        await case.recovers()
+
+    assert max(case.told().values()) == 1
+
+
+async def test_a_full_disk_is_waited_for(database):
+    async with working(database) as case:
+        await case.operator.harm("true", "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'")
+        await case.operator.fault(begun=True)
+        case.end.set()
+        await case.operator.mint()
+        await case.troubled("settler", "keeper", "dispatcher")
+        await case.operator.fault(begun=False)
+        await case.recovers()
+
+    assert case.told() == Counter(settler=1, keeper=1, dispatcher=1)
