@@ -15,6 +15,8 @@ from typing import Any
 import anyio
 import asyncpg
 
+from reactor.reach import Reach
+
 CONNECT_WITHIN = 5.0  # seconds
 ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
 SERVER_SETTINGS = {
@@ -126,11 +128,13 @@ def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
 class Session:
     """One connection, opened at first use and anew after every loss; one statement at a time."""
 
-    def __init__(self, dsn: str, *, name: str, pooled: bool = False) -> None:
+    def __init__(self, dsn: str, *, name: str, pooled: bool = False, reach: Reach | None = None) -> None:
+        self.reach = reach or Reach()
         self._dsn = dsn
         self._name = name
         self._pooled = pooled
         self._connection: asyncpg.Connection[Any] | None = None
+        self._lost = False
         self._turn = anyio.Lock()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -141,16 +145,26 @@ class Session:
         async with self._turn:
             connection = await self._connected()
             try:
-                return await connection.fetch(query, *arguments)
+                rows = await connection.fetch(query, *arguments)
             except (*LOST, asyncpg.PostgresError) as error:
                 raise self._judged(error) from error
             except anyio.get_cancelled_exc_class():
                 self.drop()
                 raise
+            if self._lost:
+                self._lost = False
+                self.reach.back()
+            return rows
 
     async def _connected(self) -> asyncpg.Connection[Any]:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, name=self._name, pooled=self._pooled)
+        if self._connection is not None and self._connection.is_closed():
+            self._lose()
+        if self._connection is None:
+            try:
+                self._connection = await connect(self._dsn, name=self._name, pooled=self._pooled)
+            except ConnectionLostError:
+                self._lose()
+                raise
         return self._connection
 
     def _judged(self, error: Exception) -> DatabaseError:
@@ -158,11 +172,16 @@ class Session:
         # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
         told = _told(error)
         if not isinstance(error, ValueError) and (not state or state in _LOST_STATES or state.startswith("08")):
-            self.drop()
+            self._lose()
             return ConnectionLostError(told)
         if state.startswith(_NOT_A_ROW):
             return RolledBackError(told)
         return RowRefusedError(told, kind=type(error).__name__)
+
+    def _lose(self) -> None:
+        self.drop()
+        self._lost = True
+        self.reach.lost()
 
     def drop(self) -> None:
         """Terminate the connection, without a word to the other side, which may not be there to hear it."""

@@ -106,7 +106,7 @@ class Dispatcher:
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
         if self._failures:
-            await anyio.sleep(reconnect_delay(self._failures))
+            await self._store.reach.sleep(reconnect_delay(self._failures))
             return
         if resting := self._breaker.resting:
             await anyio.sleep(resting)

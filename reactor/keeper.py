@@ -112,7 +112,10 @@ class Keeper:
         """Renew all leases at the renewal interval, until cancelled."""
         failures = 0
         while True:
-            await anyio.sleep(reconnect_delay(failures) if failures else renewal_interval(self._lease))
+            if failures:
+                await self._store.reach.sleep(reconnect_delay(failures))
+            else:
+                await anyio.sleep(renewal_interval(self._lease))
             try:
                 if self._held:
                     await self._renew(list(self._held.values()))

@@ -73,7 +73,10 @@ class Listener:
                 self._tell_lost(error)
             self._tell_started()
             failures += 1
-            await anyio.sleep(jittered(DEAF_PAUSE) if self._deaf >= DEAF_AFTER else reconnect_delay(failures))
+            if self._deaf >= DEAF_AFTER:
+                await anyio.sleep(jittered(DEAF_PAUSE))
+            else:
+                await self._store.reach.sleep(reconnect_delay(failures))
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         lost, heard = anyio.Event(), _Heard()
@@ -82,6 +85,8 @@ class Listener:
         await connection.add_listener(self._channel, heard)
         await connection.add_listener(self._store.table.wake_channel, self._ring)
         self._wake.ring()
+        if self._told_lost:
+            self._store.reach.back()
         self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
         self._told_lost = False
         while True:
@@ -121,6 +126,7 @@ class Listener:
         status.started()
 
     def _tell_lost(self, error: Exception) -> None:
+        self._store.reach.lost()
         if not self._told_lost:
             self._told_lost = True
             self._telemetry.emit("listener.lost", error_type=type(error).__name__.strip("_"), error_message=str(error))

@@ -95,7 +95,7 @@ class Settler:
                 raise
             except DatabaseError as trouble:
                 self._trouble.met(trouble)
-                await anyio.sleep(reconnect_delay(failures))
+                await self._store.reach.sleep(reconnect_delay(failures))
             else:
                 if intent != "locked":
                     return intent
@@ -128,7 +128,7 @@ class Settler:
             answers = await write([entry.item for entry in batch])
         except ConnectionLostError as error:
             self._trouble.met(error)
-            await anyio.sleep(reconnect_delay(self._failures))
+            await self._store.reach.sleep(reconnect_delay(self._failures))
             self._failures += 1
             return
         except DatabaseError as error:  # certainly nothing was written

@@ -91,6 +91,7 @@ class Store:
         create_interval: float,
     ) -> None:
         self.table = table
+        self.reach = rest.reach
         self._redact = redact
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
         self._lease = lease

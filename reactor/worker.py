@@ -20,6 +20,7 @@ import anyio
 
 from reactor.backoff import reconnect_delay
 from reactor.database import DatabaseError, Session, session_name
+from reactor.reach import Reach
 from reactor.roles import Roles
 from reactor.store import Store, discover
 from reactor.telemetry import Trouble
@@ -164,7 +165,8 @@ class Worker:
         dsn = self._settings.database_url.get_secret_value()
         pooled = self._settings.listen_database_url is not None
         names = ("claims", "writes", "renewals", "rest")
-        sessions = {name: Session(dsn, name=session_name(name), pooled=pooled) for name in names}
+        reach = Reach()
+        sessions = {name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach) for name in names}
         try:
             yield sessions
         finally:

@@ -306,6 +306,17 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
     assert not case.log.of("listener.lost")
 
 
+async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
+    for role in ("settler", "keeper", "dispatcher"):
+        monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
+    async with working(database, poll_interval_seconds=0.2) as case:
+        server.stop()
+        case.end.set()
+        await case.troubled("settler", "keeper", "dispatcher")
+        server.start()
+        await case.recovers()
+
+
 async def test_a_standby_is_waited_for_until_it_is_promoted(server, database):
     async with working(database) as case:
         server.stop()
