@@ -306,6 +306,37 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
     assert not case.log.of("listener.lost")
 
 
+async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon):
+    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+        for again in (2, 3, 4):
+            proxy.swallow("reactor listener")
+            await case.log.wait("listener.connected", times=again)
+        case.end.set()
+        await case.recovers()
+
+    assert {told["error_message"] for told in case.log.of("listener.lost")} == {"the connection does not answer"}
+    assert not case.log.of("listener.degraded")
+
+
+async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(database, answers_soon):
+    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+        (old,) = await case.operator.do(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS}")
+        proxy.swallow()
+        await case.log.wait("listener.lost")
+        await case.troubled("keeper")
+        proxy.heal()
+        await case.log.wait("listener.connected", times=2)
+        await case.operator.until(f"count(*) = 2 FROM pg_stat_activity WHERE {LISTENS}")
+        await case.operator.do("SELECT pg_terminate_backend($1, 5000)", old["pid"])
+        with anyio.fail_after(5):
+            locks = "pg_locks JOIN pg_stat_activity USING (pid)"
+            await case.operator.until(f"count(*) = 1 FROM {locks} WHERE locktype = 'advisory' AND {LISTENS}")
+        case.end.set()
+        await case.recovers()
+
+    assert not case.log.of("listener.degraded")
+
+
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
     for role in ("settler", "keeper", "dispatcher"):
         monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
