@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
 RESCUE_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end it first
+# Seconds after this worker was cut off from the database: who else was has not renewed either, and gets time for it.
+# After a restart the query waits as long; a crash of a backend, a promoted standby or a network is none.
+STEADY_AFTER = 10.0
 MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
 
 
@@ -74,6 +77,8 @@ class Rescuer:
                     known=self._keeper.known,
                     uptime=time.monotonic() - self._started_at,
                 )
+                if self._store.reach.steady_for < STEADY_AFTER:
+                    abandoned = [token for token in abandoned if token.owner == "own"]
                 rescued = await self._taken(abandoned, worker) if abandoned else []
         except (DatabaseError, TimeoutError):
             return False  # the claims, on the same connection, say that it is away

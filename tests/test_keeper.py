@@ -294,5 +294,37 @@ async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
     assert (await token_row(token_id))["generation_rescues"] == 0
 
 
+async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
+    database, provider, connection, make_token, token_row, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.02)
+    monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 3600.0)
+    abandoned, seen, often = Store.abandoned, [], anyio.Event()
+
+    async def counted(*arguments, **named):
+        found = await abandoned(*arguments, **named)
+        seen.extend(found)
+        if len(seen) >= 5:
+            often.set()
+        return found
+
+    monkeypatch.setattr(Store, "abandoned", counted)
+    async with running(database, provider) as (_, log):
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'reactor %' AND datname = current_database()"
+        )
+        overdue = await connection.fetchval("SELECT now() + interval '54 s'")
+        held = {"status": "generating", "generation_worker": 12345, "generation_epoch": 1}
+        token_id = await make_token(**held, generation_lease_ends_at=overdue)
+        with anyio.fail_after(15):  # for ten seconds after a restart nobody looks at all
+            await often.wait()
+        before = await token_row(token_id)
+        monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 0.0)
+        await log.wait("token.generation.rescued", token_id=token_id)
+
+    assert (before["generation_rescues"], before["generation_worker"]) == (0, 12345)
+
+
 async def lease_of(connection, token_id):
     return await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0 WHERE token_id = $1", token_id)
