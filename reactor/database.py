@@ -45,7 +45,8 @@ LOST = (
     TimeoutError,
     EOFError,
 )
-_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}  # shutdown, starting up, full, timeouts
+# Shutdown, starting up, full, timeouts; and read-only: what became a standby stays one, the primary is found anew.
+_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04", "25006"}
 # Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
 # else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
 _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
@@ -60,7 +61,7 @@ class ConnectionLostError(DatabaseError):
 
 
 class RolledBackError(DatabaseError):
-    """The server refused it or rolled it back: deadlock, timeout, disk full, read-only, a missing privilege."""
+    """The server refused it or rolled it back: deadlock, timeout, disk full, a missing privilege."""
 
 
 class RowRefusedError(DatabaseError):

@@ -71,3 +71,13 @@ async def test_a_statement_that_is_cancelled_drops_its_connection(database, conn
     await session.aclose()
 
     assert before != after
+
+
+async def test_a_server_that_became_a_standby_is_left_for_whoever_is_the_primary_now(database):
+    session = Session(database, name="reactor test")
+    await session.fetch("SET default_transaction_read_only = on")
+
+    with pytest.raises(ConnectionLostError, match="read-only"):
+        await session.fetch("UPDATE reactor.intake SET reason = reason")
+    await session.fetch("UPDATE reactor.intake SET reason = reason")
+    await session.aclose()
