@@ -118,8 +118,10 @@ class Keeper:
                 await anyio.sleep(renewal_interval(self._lease))
             try:
                 if self._held:
-                    await self._renew(list(self._held.values()))
-            except DatabaseError as error:
+                    # A connection that does not answer is left in time for another try.
+                    with anyio.fail_after(self._lease / 3):
+                        await self._renew(list(self._held.values()))
+            except (DatabaseError, TimeoutError) as error:
                 failures += 1
                 self._trouble.met(error)
             else:

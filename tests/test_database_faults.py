@@ -337,6 +337,19 @@ async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(dat
     assert not case.log.of("listener.degraded")
 
 
+async def test_a_renewal_without_an_answer_costs_no_lease(database):
+    async with proxied(database) as proxy, working(database, through=proxy.url, lease_seconds=3) as case:
+        proxy.swallow("reactor renewals")
+        began = time.monotonic()
+        await case.troubled("keeper")
+        await case.operator.until("min(generation_lease_ends_at) > clock_timestamp() + interval '2.5 s' FROM tokens_s0")
+        renewed_after = time.monotonic() - began
+        case.end.set()
+        await case.recovers()
+
+    assert renewed_after < 2.5
+
+
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
     for role in ("settler", "keeper", "dispatcher"):
         monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
