@@ -43,12 +43,26 @@ async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_
         await log.wait("token.generation.succeeded")
 
 
+@pytest.fixture
+async def open_session():
+    """Open sessions, and drop them at the end: one that a failed test left open would keep uvloop from closing."""
+    opened = []
+
+    def open_another(url):
+        opened.append(Session(url, name="reactor test"))
+        return opened[-1]
+
+    yield open_another
+    for session in opened:
+        session.drop()
+
+
 @pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)
-async def test_a_server_that_said_goodbye_and_is_not_gone_yet_is_a_lost_connection(database, connection):
+async def test_a_server_that_said_goodbye_and_is_not_gone_yet_is_a_lost_connection(database, connection, open_session):
     with anyio.fail_after(10):
         async with proxied(database) as proxy:
             proxy.linger()
-            session = Session(proxy.url, name="reactor test")
+            session = open_session(proxy.url)
             await session.fetch("SELECT 1")
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reactor test'"
@@ -59,25 +73,22 @@ async def test_a_server_that_said_goodbye_and_is_not_gone_yet_is_a_lost_connecti
             with pytest.raises(ConnectionLostError):
                 await session.fetch("SELECT 1")
             assert await session.fetch("SELECT 1")
-            await session.aclose()
 
 
-async def test_a_statement_that_is_cancelled_drops_its_connection(database, connection, until_blocked):
-    session = Session(database, name="reactor test")
+async def test_a_statement_that_is_cancelled_drops_its_connection(database, open_session):
+    session = open_session(database)
     (before,) = await session.fetch("SELECT pg_backend_pid()")
     with anyio.move_on_after(0.05):
         await session.fetch("SELECT pg_sleep(30)")
     (after,) = await session.fetch("SELECT pg_backend_pid()")
-    await session.aclose()
 
     assert before != after
 
 
-async def test_a_server_that_became_a_standby_is_left_for_whoever_is_the_primary_now(database):
-    session = Session(database, name="reactor test")
+async def test_a_server_that_became_a_standby_is_left_for_whoever_is_the_primary_now(database, open_session):
+    session = open_session(database)
     await session.fetch("SET default_transaction_read_only = on")
 
     with pytest.raises(ConnectionLostError, match="read-only"):
         await session.fetch("UPDATE reactor.intake SET reason = reason")
     await session.fetch("UPDATE reactor.intake SET reason = reason")
-    await session.aclose()
