@@ -82,26 +82,30 @@ class Dispatcher:
 
         Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens.
         """
-        with anyio.move_on_after(CLAIM_WITHIN, shield=True):
-            async with self._claiming:
-                room = self._breaker.room(self._keeper.free)  # under the lock: a rescue may just have taken slots
-                if room <= 0:
-                    return False
-                try:
-                    claims = await self._claimer.claim(room, self._worker())
-                except DatabaseError as error:
-                    self._trouble.met(error)
-                    self._failures += 1
-                    return False
-                for claim in claims:
-                    self._breaker.tries(claim.fence)
-                    self._start(claim)
-            self._trouble.passed()
-            self._failures = 0
-            self._empty = 0 if claims else self._empty + 1
-            self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
-            return len(claims) == room
+        async with self._claiming:
+            with anyio.move_on_after(CLAIM_WITHIN, shield=True):
+                return await self._claim_some()
         return False
+
+    async def _claim_some(self) -> bool:
+        """Claim what there is room for; under the lock and the shield of `_claim`."""
+        room = self._breaker.room(self._keeper.free)  # only now: a rescue may just have taken slots
+        if room <= 0:
+            return False
+        try:
+            claims = await self._claimer.claim(room, self._worker())
+        except DatabaseError as error:
+            self._trouble.met(error)
+            self._failures += 1
+            return False
+        for claim in claims:
+            self._breaker.tries(claim.fence)
+            self._start(claim)
+        self._trouble.passed()
+        self._failures = 0
+        self._empty = 0 if claims else self._empty + 1
+        self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
+        return len(claims) == room
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""

@@ -128,6 +128,9 @@ class Worker:
             await upkeep.start(roles.listener.run)
         async with roles.attempts as self._attempts_scope:
             await self._take_in(roles, drain=drain)
+            self._telemetry.emit(
+                "worker.stopping", held=roles.keeper.held, grace_seconds=settings.shutdown_grace_seconds
+            )
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):
             await roles.settler.drained()

@@ -105,3 +105,27 @@ async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider
             await log.wait("tokens.claimed", times=2)
 
     assert len(log.of("tokens.claimed")) == 1
+
+
+async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
+    database, provider, make_token, token_row, monkeypatch
+):
+    looking, looked = anyio.Event(), anyio.Event()
+
+    async def looks(_store, *_arguments, **_named):
+        looking.set()
+        await looked.wait()
+        return []
+
+    async with running(database, provider) as (worker, log):
+        monkeypatch.setattr(Store, "abandoned", looks)
+        with anyio.fail_after(5):
+            await looking.wait()
+        token_id = await make_token()
+        await anyio.wait_all_tasks_blocked()
+        worker.stop()
+        await anyio.wait_all_tasks_blocked()
+        looked.set()
+        await log.wait("worker.stopped")
+
+    assert (await token_row(token_id))["generation_epoch"] == 0

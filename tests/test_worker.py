@@ -442,6 +442,7 @@ async def test_stopping_waits_for_what_finishes_within_the_grace(database, provi
         token_id = await make_token()
         await log.wait("token.generation.started")
         worker.stop()
+        await log.wait("worker.stopping", held=1, grace_seconds=20)
         gate.set()
         await log.wait("worker.stopped")
 
