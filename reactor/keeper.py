@@ -71,6 +71,7 @@ class Keeper:
         self._slots = slots
         self._lease = lease
         self._held: dict[UUID, Holding] = {}
+        self._freed = anyio.Event()
         self._left: dict[UUID, float] = {}  # until when, in monotonic seconds
 
     @property
@@ -102,7 +103,14 @@ class Keeper:
         """Free the slot; the dispatcher refills it at once."""
         if self._held.get(holding.claim.id) is holding:
             del self._held[holding.claim.id]
+            self._freed.set()
             self._wake.ring()
+
+    async def freed(self) -> None:
+        """Return once there is a free slot."""
+        while self.free <= 0:
+            self._freed = anyio.Event()
+            await self._freed.wait()
 
     def leave(self, token: UUID) -> None:
         """Leave a token alone whose row cannot be written, for as long as a lease lasts. Then it is tried again."""

@@ -56,10 +56,12 @@ class Rescuer:
     async def run(self) -> None:
         """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
 
-        Not while a claim is on its way: its tokens would look like ones whose answer was lost.
+        Not while a claim is on its way: its tokens would look like ones whose answer was lost. Where every slot is
+        taken, no claim begins before this has looked: each freed slot would go to the queue, as long as there is one.
         """
         while True:
             async with self._claiming:
+                await self._keeper.freed()
                 room = self._breaker.room(self._keeper.free)
                 found = await self._pass(room) if room > 0 else False
             if not found:

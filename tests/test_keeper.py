@@ -191,6 +191,27 @@ async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
     assert not log.of("worker.error")
 
 
+async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_before_the_queue(
+    database, provider, make_token, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
+    ended = anyio.Event()
+    provider.script["wait"] = [lambda _: ended.wait()]
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await make_token()
+        await log.wait("token.generation.started")
+        for _ in range(5):
+            await make_token()
+        left = await make_token(status="generating", generation_worker=log.of("worker.started")[0]["worker"])
+        with anyio.move_on_after(0.5):
+            await log.wait("token.generation.rescued")
+        assert not log.of("token.generation.rescued")
+        ended.set()
+        second = await log.wait("token.generation.succeeded", times=2)
+
+    assert second["token_id"] == left
+
+
 @pytest.mark.parametrize("name", ["claim", "abandoned", "renew"])
 async def test_a_row_that_the_database_refuses_does_not_end_the_worker(
     database, provider, connection, make_token, monkeypatch, name
