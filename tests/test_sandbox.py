@@ -533,3 +533,19 @@ async def test_the_command_says_that_its_port_is_taken():
     assert code == 1
     assert said.count("\n") == 1
     assert "in use" in said
+
+
+async def test_a_client_that_leaves_before_it_has_asked_is_no_error(caplog):
+    sandbox = Sandbox()
+    async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url) as another:
+        url = httpx.URL(base_url)
+        async with await anyio.connect_tcp(url.host, url.port) as client:
+            head = f"POST {CREATE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\ncontent-length: 9\r\n\r\n"
+            await client.send(head.encode())
+            with anyio.fail_after(5):
+                while not sandbox.requests:
+                    await anyio.lowlevel.checkpoint()
+        await another.get("/v1/account", headers={"authorization": "Bearer x"})
+
+    assert not caplog.records
+    assert not sandbox.ledger

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import uvicorn
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -101,10 +102,10 @@ async def _end(state: ServerState) -> None:
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:
-    """An answer that nobody waits for any more is no error."""
+    """A client that does not wait for its answer, or leaves before it has asked, is no error."""
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(ConnectionError, anyio.ClosedResourceError, asyncio.CancelledError):
+        with contextlib.suppress(ConnectionError, anyio.ClosedResourceError, asyncio.CancelledError, ClientDisconnect):
             await app(scope, receive, send)
 
     return called
