@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants migrate run check lock clean
+.PHONY: help demo test torture mutants migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 
 test: $(READY) ## Run the tests against an embedded PostgreSQL (or DATABASE_URL, if set)
 	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+
+torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 mutants: $(READY) ## Take each guard out and see its test fail
 	@$(BIN)/python -m tests.mutants

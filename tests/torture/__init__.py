@@ -1,0 +1,15 @@
+"""Real processes, killed and stopped along a seeded plan, and an audit that joins what is left.
+
+plan.py       what is minted and what goes wrong, and when: the same for the same seed
+profiles.py   how long a torture is, and how hard
+processes.py  programs that end with us
+proxy.py      the links between workers and the database, which can go half-open
+producer.py   the backend that mints, and measures its own commits
+questions.py  what the harness asks the database
+history.py    every write to a token, kept by a trigger of ours
+house.py      all of it together
+violence.py   what each event of the plan does
+audit.py      tokens, history and the provider's ledger, joined
+rescues.py    from `kill -9` to the token running again
+report.py     the figures, for a terminal
+"""

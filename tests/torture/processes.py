@@ -1,0 +1,85 @@
+"""Programs that are ended by us, and that end with us even where we are killed."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None)
+_KEPT = {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}
+_TESTS = Path(__file__).parent.parent
+
+
+def _die_with_owner():
+    if sys.platform == "linux":
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def start(command, *, log, **environment):
+    """Start a program with nothing in its environment but what it needs. Main thread only."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
+        return subprocess.Popen(
+            command,
+            env={**kept, "PYTHONPATH": str(_TESTS), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=_die_with_owner,  # noqa: PLW1509  (the harness has no threads that hold a lock)
+        )
+
+
+def reactor(*arguments):
+    return [Path(sys.executable).with_name("reactor"), *arguments]
+
+
+def module(name, *arguments):
+    return [sys.executable, "-m", name, *arguments]
+
+
+@contextmanager
+def ended(popen):
+    """End a program with the block."""
+    try:
+        yield popen
+    finally:
+        popen.kill()
+        popen.wait()
+
+
+class Program:
+    """A worker process: its number is in every write of its connections, its key in every token it holds."""
+
+    def __init__(self, number, popen, log):
+        self.number = number
+        self.popen = popen
+        self._log = log
+        self._told = {}
+
+    def told(self, event):
+        """The first line of its log about an event, None where it has said nothing of it."""
+        if event not in self._told:
+            for line in self._log.read_bytes().splitlines(keepends=True):
+                if b'"%s"' % event.encode() in line and line.endswith(b"\n"):
+                    self._told[event] = json.loads(line)
+                    break
+        return self._told.get(event)
+
+    @property
+    def key(self):
+        started = self.told("worker.started")
+        return started and started["worker"]
+
+    @property
+    def listens(self):
+        return self.popen.poll() is None and self.told("listener.connected") is not None
+
+    @property
+    def trouble(self):
+        """What it said on stderr: a worker says nothing there."""
+        return self._log.with_suffix(".err").read_text(errors="replace")

@@ -1,0 +1,69 @@
+"""How long a torture is, and how hard."""
+
+from dataclasses import dataclass, field
+
+SLOTS = 8  # of each worker: few enough to be taken at times, with a queue behind them
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How much of everything. Durations are seconds."""
+
+    tokens: int
+    rate: float  # tokens a second
+    workers: int
+    lease: float
+    timeout: float  # of one attempt
+    events: dict[str, int] = field(default_factory=dict)
+    drops: int = 0  # transactions of drop_size tokens
+    drop_size: int = 0
+    quiet_within: float = 60.0  # after the last mint and the last event
+
+    @property
+    def duration(self):
+        return self.tokens / self.rate
+
+
+PROFILES = {
+    "ci": Profile(
+        tokens=330,
+        rate=10.0,
+        workers=4,
+        lease=6.0,
+        timeout=18.0,
+        events={
+            "kill": 10,
+            "stop": 2,
+            "term": 1,
+            "term-twice": 1,
+            "restart": 1,
+            "terminate": 1,
+            "half-open": 1,
+            "no-renewals": 2,
+        },
+        drops=1,
+        drop_size=60,
+    ),
+    "full": Profile(
+        tokens=10_000,
+        rate=12.0,
+        workers=6,
+        lease=12.0,
+        timeout=36.0,
+        events={
+            "kill": 180,
+            "stop": 24,
+            "term": 20,
+            "term-twice": 10,
+            "restart": 7,
+            "terminate": 7,
+            "half-open": 16,
+            "no-renewals": 16,
+            "hold": 8,
+            "cut": 8,
+        },
+        drops=10,
+        drop_size=150,
+        quiet_within=300.0,
+    ),
+}

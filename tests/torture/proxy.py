@@ -1,0 +1,102 @@
+"""A worker's link to the database, which can go half-open, be held up, or be cut."""
+
+from contextlib import suppress
+
+import anyio
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import SocketAttribute
+
+NOTICED_AFTER = 11.0  # seconds until a server's keepalives would end the session of a client that is gone
+_NAMED = b"application_name\0"
+_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+
+
+class _Wire:
+    """One connection. What it loses is lost: its other end hears no more of it."""
+
+    def __init__(self, near, far):
+        self.near, self.far = near, far
+        self.name = ""  # its application_name, once it has told it
+        self.lost = set()  # of "questions" and "answers"
+
+    async def carry(self, link):
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._pipe, self.near, self.far, "questions", link, group.cancel_scope)
+            group.start_soon(self._pipe, self.far, self.near, "answers", link, group.cancel_scope)
+
+    async def _pipe(self, source, sink, what, link, scope):
+        with suppress(*_BROKEN):
+            async for data in source:
+                if not self.name and _NAMED in data:
+                    self.name = data.partition(_NAMED)[2].partition(b"\0")[0].decode()
+                    link.meet(self)
+                await link.open.wait()
+                if what not in self.lost:
+                    await sink.send(data)
+        if self.lost:
+            await anyio.sleep(NOTICED_AFTER)
+        scope.cancel()
+
+
+class Link:
+    """Forwards connections to the database's port."""
+
+    def __init__(self, server_port):
+        self._server_port = server_port
+        self._wires = set()
+        self._lost = ()
+        self._losing = ""
+        self._refusing = False
+        self.open = anyio.Event()
+        self.open.set()
+        self.port = 0
+
+    async def run(self, *, task_status=TASK_STATUS_IGNORED):
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610  (not Django's)
+            task_status.started()
+            await listener.serve(self._accept)
+
+    async def half_open(self, seconds, how, *, of=""):
+        """Connections from before and during this time lose all they carry, or only the answers, for ever.
+
+        All of them, or those `of` one application_name.
+        """
+        self._lost, self._losing = ("questions", "answers") if how == "both" else ("answers",), of
+        for wire in self._wires:
+            self.meet(wire)
+        await anyio.sleep(seconds)
+        self._lost = ()
+
+    def meet(self, wire):
+        """Let a connection have the link's fault, once it is known which it is."""
+        if self._losing in {"", wire.name}:
+            wire.lost |= set(self._lost)
+
+    async def hold(self, seconds):
+        """Deliver nothing, and then all of it, as TCP does once a network is whole again."""
+        self.open = anyio.Event()
+        await anyio.sleep(seconds)
+        self.open.set()
+
+    async def cut(self, seconds):
+        """End all connections, and let none in."""
+        self._refusing = True
+        for wire in list(self._wires):
+            await wire.near.aclose()
+        await anyio.sleep(seconds)
+        self._refusing = False
+
+    async def _accept(self, near):
+        async with near:
+            if self._refusing:
+                return
+            with suppress(*_BROKEN):
+                async with await anyio.connect_tcp("127.0.0.1", self._server_port) as far:
+                    wire = _Wire(near, far)
+                    self._wires.add(wire)
+                    self.meet(wire)
+                    try:
+                        await wire.carry(self)
+                    finally:
+                        self._wires.discard(wire)
