@@ -398,3 +398,24 @@ async def test_the_next_stage_is_told(database, sandbox, make_token):
     await next_stage.close()
 
     assert heard == [{"status": "uploading", "token_ids": [token_id]}]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_while_no_worker_runs_yet_or_any_more_is_no_failure(when):
+    runs = {"before": "os.kill(os.getpid(), signal.SIGTERM)", "after": "signal.signal(signal.SIGTERM, signal.SIG_DFL)"}
+    code = f"""
+import os, signal, sys
+import reactor.cli
+run = sys.modules["reactor.cli.run"]
+run.run_async = lambda _: {runs[when]}
+run.run.callback(drain=False)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    settings = {
+        "DATABASE_URL": "postgresql://localhost/x",
+        "REPLICATE_API_TOKEN": TOKEN,
+        "FALLBACK_CENSORED_PROMPT": "a calm sea",
+    }
+    ended = subprocess.run([sys.executable, "-c", code], env=os.environ | settings, cwd="/", check=False)
+
+    assert ended.returncode == 0

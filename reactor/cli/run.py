@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 import click
@@ -15,6 +16,8 @@ from reactor.settings import Settings
 def run(*, drain: bool) -> None:
     """Turn tokens into images until SIGTERM or Ctrl-C."""
     settings = Settings.load()
+    # While the worker runs the signals are its own. Before, there is nothing to hand back; after, nothing to end.
+    signal.signal(signal.SIGTERM, _leave)
 
     from reactor.application import run as run_reactor  # noqa: PLC0415  (the SDK takes a second to import)
     from reactor.logs import StructuredLog  # noqa: PLC0415
@@ -27,3 +30,9 @@ def run(*, drain: bool) -> None:
         run_async(partial(run_reactor, settings, drain=drain, log=log))
     except TableError as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
