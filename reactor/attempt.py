@@ -15,6 +15,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
+from reactor.failpoints import reached
 from reactor.prompts import fingerprint, validate_prompt
 from reactor.purchase import Purchase
 from reactor.tokens import Released, Succeeded
@@ -114,6 +115,7 @@ class Attempt:
             await self._intake.accepted(self.claim)
         self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
         image_url = await self._purchase.image(prediction)
+        await reached("result_seen")
         self._intake.succeeded()
         return Succeeded(self.claim, image_url, prediction.id)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import anyio
 
 from reactor.database import RowRefusedError
+from reactor.failpoints import reached
 from reactor.purchase import LeaseOverError
 from reactor.tokens import Failed, Released, Retry, Succeeded
 
@@ -80,7 +81,9 @@ class Attempts:
             outcome = None
         except anyio.get_cancelled_exc_class():
             if not holding.lost:  # hand back what shutdown cut short
+                await reached("before_release")
                 await self._settle(holding, attempt.released(), time.monotonic())
+                await reached("released")
             raise
         except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
             # Where it was, not what it said: that may repeat the prompt.

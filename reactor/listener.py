@@ -18,6 +18,7 @@ from anyio import TASK_STATUS_IGNORED
 
 from reactor.backoff import jittered, reconnect_delay
 from reactor.database import LOST, DatabaseError, connect, session_name
+from reactor.failpoints import reached
 from reactor.table import plain_query
 from reactor.wake import Wake
 
@@ -88,6 +89,7 @@ class Listener:
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
         await connection.add_listener(self._store.table.wake_channel, lambda *_: self._wake.ring())
+        await reached("listening")
         self._connected()
         while True:
             await self._prove(connection, heard, lost)

@@ -20,6 +20,8 @@ nothing.
 What is left: a create that reaches the provider more than SURE_AFTER after its answer was given up (a request held back
 in a proxy, say), or one that the listing shows later than that, is bought twice. Every such chance is an ambiguous
 create, and they are counted.
+And a worker that freezes between its look at the lease and the socket, for longer than lease and SURE_AFTER together,
+sends when it wakes.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import anyio
 
 from reactor.backoff import jittered
 from reactor.errors import AmbiguousCreateError, GenerationError, PermanentError, TransientError
+from reactor.failpoints import reached
 from reactor.providers import Prediction
 from reactor.tokens import Bought
 
@@ -92,6 +95,7 @@ class Purchase:
 
     async def make(self, prompt: str) -> Prediction:
         """Buy. Raises LeaseOverError, and TransientError, due at once, where an unanswered create bought nothing."""
+        await reached("before_create")
         if not self._lease_runs():
             raise LeaseOverError
         self._sure_at = float("inf")
@@ -107,6 +111,7 @@ class Purchase:
         except GenerationError:
             self._sure_at = 0.0
             raise
+        await reached("created")
         self._own(prediction)
         return prediction
 
@@ -150,6 +155,7 @@ class Purchase:
         """Return our prediction, or None once a complete listing without it is believed."""
         since = self._claim.seeded_at - LOOK_BACK
         self._see("still looking for what a create bought")
+        await reached("before_look")
         while True:
             try:
                 found = await self._provider.find(self._claim.seed, since)

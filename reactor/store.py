@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
+from reactor.failpoints import reached
 from reactor.providers import PREDICTION_ID
 from reactor.table import TokensTable, described, plain_query
 from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
@@ -108,6 +109,7 @@ class Store:
         rows = await self._claims.fetch(
             self._claim, slots, worker, self._lease, self._create_interval, list(passed_over)
         )
+        await reached("claimed")
         return [_claim(row, worker, asked_at, age=row["age"], probe=row["probe"]) for row in rows]
 
     async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int] | None:
@@ -128,7 +130,9 @@ class Store:
         """Take over what is still as it was seen."""
         asked_at = time.monotonic()
         seen = zip(*((token.id, token.epoch, token.lease_ends_at, token.owner) for token in abandoned), strict=True)
+        await reached("before_rescue")
         rows = await self._claims.fetch(self._rescue, *map(list, seen), worker, self._lease, most_rescues)
+        await reached("rescued")
         return [
             Rescued(
                 _claim(row, worker, asked_at, rescued=row["owner"] != "own"),
@@ -145,23 +149,29 @@ class Store:
 
     async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
         """Renew the leases; return which tokens are still held, and whether each was renewed or is locked for now."""
+        await reached("before_renew")
         rows = await self._renewals.fetch(self._renew, *_fences(claims), self._lease)
+        await reached("renewed")
         return {row["id"]: row["renewed"] for row in rows}
 
     async def record(self, bought: Sequence[Bought]) -> list[Answer]:
         """Write prediction ids down; return the answers in their order."""
         claims = [each.claim for each in bought]
+        await reached("before_record")
         rows = await self._writes.fetch(
             self._record, *_fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
         )
+        await reached("recorded")
         answers: dict[UUID, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
         return [answers.get(claim.id, "lost") for claim in claims]
 
     async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
         """Turn to the fallback prompt; return the new intent, None where the token was lost."""
+        await reached("before_censor")
         rows = await self._writes.fetch(
             self._censor, claim.id, claim.epoch, claim.worker, attempts, self._redact(error)
         )
+        await reached("censored")
         if not rows:
             return None
         return "locked" if rows[0]["seed"] is None else Intent(rows[0]["seed"], rows[0]["seeded_at"])
@@ -170,7 +180,9 @@ class Store:
         """Let tokens go, in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
         rows = [_row(outcome, self._redact) for outcome in outcomes]
+        await reached("before_settle")
         answers = await self._writes.fetch(self._settle, *_fences(claims), *map(list, zip(*rows, strict=True)))
+        await reached("settled")
         by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
         return [by_fence[claim.fence] for claim in claims]
 

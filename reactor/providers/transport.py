@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import orjson
 
+from reactor.failpoints import reached
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -91,8 +93,12 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else."""
         request.extensions = {**request.extensions, "timeout": TIMEOUTS}
+        if request.method == "POST":
+            await reached("before_send")
         response = await self._inner.handle_async_request(request)
         try:
+            if request.method == "POST":
+                await reached("request_sent")
             content = await _bounded(response)
         finally:
             await response.aclose()
