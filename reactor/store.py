@@ -135,7 +135,8 @@ class Store:
         await reached("rescued")
         return [
             Rescued(
-                _claim(row, worker, asked_at, rescued=row["owner"] != "own"),
+                # Our own may be a rescue whose answer was lost: then a dead worker's request may still be in flight.
+                _claim(row, worker, asked_at, rescued=row["owner"] != "own" or row["rescues"] > 0),
                 row["owner"],
                 row["error"] if row["failed"] else None,
             )

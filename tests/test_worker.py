@@ -4,6 +4,7 @@ import anyio
 import pytest
 from doubles import SECRET, DirectedProvider, running
 
+from reactor.database import ConnectionLostError
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -520,6 +521,34 @@ async def test_a_dead_workers_token_is_taken_over_and_its_prediction_resumed(
 
     row = await token_row(token_id)
     assert (row["status"], row["generation_rescues"], row["generation_epoch"]) == ("uploading", 1, 5)
+    assert provider.asked("create") == []
+
+
+async def test_a_rescue_whose_answer_was_lost_does_not_believe_a_single_look(
+    database, provider, make_token, connection, monkeypatch
+):
+    monkeypatch.setattr("reactor.purchase.SURE_AFTER", 0.5)
+    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    rescue = Store.rescue
+
+    async def answer_lost(store, *arguments, **options):
+        await rescue(store, *arguments, **options)
+        monkeypatch.setattr(Store, "rescue", rescue)
+        raise ConnectionLostError("the answer to a rescue")
+
+    async def listed_late(seed):
+        provider.bought[seed] = Prediction("bought-just-before")
+
+    monkeypatch.setattr(Store, "rescue", answer_lost)
+    provider.script["find"] = [listed_late]
+    await make_token(status="generating", generation_epoch=4, generation_worker=12345, generation_seed=99)
+    await connection.execute(
+        "UPDATE tokens_s0 SET generation_seeded_at = now(), generation_lease_ends_at = now() - interval '1 s'"
+    )
+    async with running(database, provider) as (_, log):
+        await log.wait("token.generation.succeeded", prediction_id="bought-just-before")
+
     assert provider.asked("create") == []
 
 

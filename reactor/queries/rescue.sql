@@ -6,7 +6,7 @@
 -- $5 worker          bigint            the rescuer's key
 -- $6 lease           double precision  seconds
 -- $7 most_rescues    integer           after so many the token fails: it may be what kills them
--- Returns one row per token taken, as claim.sql does, with whether it failed and whose it was.
+-- Returns one row per token taken, as claim.sql does, how often rescued, whether it failed, and whose it was.
 -- Leans on the primary key.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
@@ -54,11 +54,13 @@ taken AS (
     generation_seeded_at AS seeded_at,
     generation_seeded_at < now() AS seed_was_set,
     generation_prediction_id AS prediction_id,
+    generation_rescues AS rescues,
     hopeless AS failed,
     generation_error AS error,
     owner
 )
 SELECT
-  id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, failed, error, owner
+  id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, rescues, failed, error,
+  owner
 FROM taken
 ORDER BY id;
