@@ -46,15 +46,25 @@ class Breaker:
 
     def accepted(self) -> bool:
         """A create was accepted; return whether that ended a rest."""
-        rested, self._rest, self._refused, self._trying = self._rest > 0, 0.0, 0, None
+        self._refused = 0
+        return self.answered()
+
+    def answered(self) -> bool:
+        """The provider answered something, so this worker reaches it; return whether that ended a rest."""
+        rested, self._rest, self._trying = self._rest > 0, 0.0, None
         return rested
+
+    @property
+    def on(self) -> bool:
+        """Whether it breaks at all."""
+        return self._threshold > 0
 
     def rest(self, fence: Fence) -> float | None:
         """Rest because of this claim; return for how many seconds, None where it rests already.
 
         Twice as long each time that the one token it tries with fails too.
         """
-        if self.resting > 0 and self._trying != fence:
+        if self._rest and self._trying != fence:
             return None
         self._trying = None
         self._rest = min(max(FIRST_REST, 2 * self._rest), LONGEST_REST)

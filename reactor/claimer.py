@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
 
 MOST_REFUSALS = 100  # in one go: those behind them have their turn in the next
-PASS_OVER = 5.0  # seconds until a refused token is asked for again
-MOST_REMEMBERED = 1000  # refused tokens
+PASS_OVER, LONGEST_PASS_OVER = 5.0, 300.0  # seconds until a refused token is asked for again, twice as many each time
+MOST_REMEMBERED = 10_000  # refused tokens
 
 
 class Claimer:
@@ -29,10 +29,12 @@ class Claimer:
     def __init__(self, store: Store, telemetry: Telemetry) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._refused: dict[UUID, float] = {}  # passed over until then, in monotonic seconds
+        self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
+        self.broke_off = False  # the last claim ended at so many refusals: there may be tokens behind them
 
     async def claim(self, slots: int, worker: int) -> list[Claim]:
         """Return up to `slots` tokens, in mint order. Raises DatabaseError."""
+        self.broke_off = False
         try:
             return await self._store.claim(slots, worker, self._passed_over())
         except RowRefusedError:
@@ -52,6 +54,7 @@ class Claimer:
                 claims += one
                 if not one:
                     break
+        self.broke_off = refusals >= MOST_REFUSALS
         return claims
 
     async def _pass_over(self, error: RowRefusedError) -> bool:
@@ -63,11 +66,14 @@ class Claimer:
         if id_ not in self._refused:
             told = {"error_type": error.kind, "error_message": str(error)}
             self._telemetry.emit("worker.error", role="claimer", token_id=token_id, **told)
+        now = time.monotonic()
         if len(self._refused) >= MOST_REMEMBERED:
-            self._refused.clear()
-        self._refused[id_] = time.monotonic() + PASS_OVER
+            self._refused = {key: kept for key, kept in self._refused.items() if kept[0] > now}
+        _, before = self._refused.get(id_, (0.0, 0.0))
+        seconds = min(max(PASS_OVER, 2 * before), LONGEST_PASS_OVER)
+        self._refused[id_] = now + seconds, seconds
         return True
 
     def _passed_over(self) -> list[UUID]:
         now = time.monotonic()
-        return [id_ for id_, until in self._refused.items() if until > now]
+        return [id_ for id_, (until, _) in self._refused.items() if until > now]

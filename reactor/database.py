@@ -172,7 +172,10 @@ class Session:
         state = getattr(error, "sqlstate", None) or ""
         # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
         told = _told(error)
-        if not isinstance(error, ValueError) and (not state or state in _LOST_STATES or state.startswith("08")):
+        # What a statement raised, and did not end its session: a host's trigger may lose a connection of its own.
+        of_a_statement = state.startswith("08") and getattr(error, "severity_en", None) == "ERROR"
+        lost = not state or state in _LOST_STATES or state.startswith("08")
+        if lost and not of_a_statement and not isinstance(error, ValueError):
             self._lose()
             return ConnectionLostError(told)
         if state.startswith(_NOT_A_ROW):

@@ -105,7 +105,7 @@ class Dispatcher:
         self._failures = 0
         self._empty = 0 if claims else self._empty + 1
         self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
-        return len(claims) == room
+        return len(claims) == room or self._claimer.broke_off
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
@@ -113,7 +113,8 @@ class Dispatcher:
             await self._store.reach.sleep(reconnect_delay(self._failures))
             return
         if resting := self._breaker.resting:
-            await anyio.sleep(resting)
+            with anyio.move_on_after(resting):  # a create that is accepted ends the rest, and rings
+                await self._wake.wait()
             return
         if self._keeper.free > 0:
             self._sweep.ask(empty=self._empty)

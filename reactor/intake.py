@@ -21,9 +21,10 @@ import anyio
 import anyio.lowlevel
 
 from reactor.backoff import jittered
-from reactor.database import DatabaseError
+from reactor.database import ConnectionLostError, DatabaseError
 from reactor.errors import AccountError, GenerationError, RateLimitedError, TransientError, UnauthorizedError
 from reactor.store import Paused
+from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
     from reactor.breaker import Breaker
@@ -48,6 +49,7 @@ class Intake:
         self._provider = provider
         self._telemetry = telemetry
         self._wake = wake
+        self._trouble = Trouble(telemetry, "intake")
         self._told: str | None = None  # how the gate stood when last told of: see _standing
 
     async def learn(self, claim: Claim, error: GenerationError, *, bought: bool) -> float | None:
@@ -55,6 +57,10 @@ class Intake:
 
         Return after how many seconds the token may be tried again with nothing counted; None where it is its own.
         """
+        if isinstance(error, (UnauthorizedError, AccountError, RateLimitedError)) or (
+            isinstance(error, TransientError) and error.answered
+        ):
+            self._reached(self._breaker.answered())
         match error:
             case UnauthorizedError():
                 return 0.0 if await self._pause(None, _REFUSED) is None else None
@@ -75,11 +81,13 @@ class Intake:
     async def _provider_failed(self, claim: Claim, error: TransientError, *, bought: bool) -> float | None:
         broke = self._breaker.failed(bought=bought)
         excuse: float | None = 0.0
-        if (claim.probe and not bought) or (broke and error.answered):
+        alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
+        if (claim.probe and not bought and not alone) or (broke and error.answered):
             paused = await self._pause(BREAKER_PAUSE, f"Failures in a row: {error}", probed=claim.probe)
             excuse = _after(paused) if claim.probe else 0.0
-        elif broke:
-            excuse = self._rest(claim, error)
+        elif broke or (claim.probe and not bought):
+            excuse = self._rest(claim, error) if broke else 0.0
+            await self.unproven(claim)
         elif bought or not await self._is_shut():
             excuse = None
         return None if bought else excuse
@@ -94,11 +102,14 @@ class Intake:
 
     async def accepted(self, claim: Claim) -> None:
         """Open the gate where the provider took the one token that it let through."""
-        if self._breaker.accepted():
-            self._telemetry.emit("intake.resumed", worker_only=True)
-            self._wake.ring()
+        self._reached(self._breaker.accepted())
         if claim.probe:
             await self._open(None)
+
+    def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker tells it)
+        if rested:
+            self._telemetry.emit("intake.resumed", worker_only=True)
+            self._wake.ring()
 
     def succeeded(self) -> None:
         """An image is there: whatever failed before is over."""
@@ -117,9 +128,13 @@ class Intake:
         while True:
             try:
                 await self._look()
-            except (DatabaseError, GenerationError):
+            except (ConnectionLostError, GenerationError):
                 # Still away, or still refused: the gate stays as it is until the next look.
                 await anyio.lowlevel.checkpoint()
+            except DatabaseError as error:
+                self._trouble.met(error)
+            else:
+                self._trouble.passed()
             await anyio.sleep(jittered(CHECK_EVERY))
 
     async def _look(self) -> None:

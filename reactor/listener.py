@@ -105,6 +105,10 @@ class Listener:
         self._wake.ring()
         if self._told_lost:
             self._store.reach.back()
+        if self._deaf < DEAF_AFTER:  # beyond, it is told once it is proven
+            self._tell_connected()
+
+    def _tell_connected(self) -> None:
         self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
         self._told_lost = False
 
@@ -122,6 +126,8 @@ class Listener:
             rung = await self._rung()
             if rung:
                 await heard.wait()
+                if self._deaf >= DEAF_AFTER:
+                    self._tell_connected()
                 self.proven, self._deaf = bool(locked), 0
                 return
         if lost.is_set():
@@ -149,8 +155,6 @@ class Listener:
         status.started()
 
     def _lost(self, error: Exception) -> None:
-        if not isinstance(error, _DeafError):
-            self._store.reach.lost()
         if not self._told_lost:
             self._told_lost = True
             self._telemetry.emit("listener.lost", error_type=type(error).__name__.strip("_"), error_message=str(error))

@@ -29,6 +29,7 @@ async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -
         connection.commit()  # Alembic begins its own
         command.upgrade(_config(connection, table), "head")
         repair(connection, *place(connection, table))
+        connection.execute(text("INSERT INTO reactor.intake DEFAULT VALUES ON CONFLICT DO NOTHING"))
         there = found(connection, table)
         if not (there and there["triggers_enabled"]):
             raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")

@@ -108,8 +108,10 @@ class Purchase:
             prediction = await self._provider.create(prompt, self._claim.seed)
         except AmbiguousCreateError as error:
             prediction = await self._after_ambiguous(error)
-        except GenerationError:
+        except GenerationError as error:
             self._sure_at = 0.0
+            # Nothing could be looked for; what is left of a seed would only say that a create was sent blindly.
+            error.purchase_over |= not self._provider.seedable
             raise
         await reached("created")
         self._own(prediction)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import jittered
-from reactor.database import DatabaseError, RowRefusedError
+from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.keeper import renewal_interval
+from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Rescuer:
         self._keeper = keeper
         self._breaker = breaker
         self._telemetry = telemetry
+        self._trouble = Trouble(telemetry, "rescuer")
         self._worker = worker
         self._start = start
         self._claiming = claiming
@@ -82,8 +84,12 @@ class Rescuer:
                 if self._store.reach.steady_for < STEADY_AFTER:
                     abandoned = [token for token in abandoned if token.owner == "own"]
                 rescued = await self._taken(abandoned, worker) if abandoned else []
-        except (DatabaseError, TimeoutError):
+        except (ConnectionLostError, TimeoutError):
             return False  # the claims, on the same connection, say that it is away
+        except DatabaseError as error:
+            self._trouble.met(error)
+            return False
+        self._trouble.passed()
         for token in rescued:
             self._begin(token)
         if recovered := sum(token.owner != "own" for token in rescued):

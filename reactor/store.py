@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
+from reactor.database import RolledBackError
 from reactor.failpoints import reached
 from reactor.providers import PREDICTION_ID
 from reactor.table import TokensTable, described, plain_query
@@ -68,7 +69,10 @@ async def discover(session: Session, tokens_table: str) -> TokensTable:
 
 async def intake(session: Session) -> asyncpg.Record:
     """How the gate stands: paused, reason, resumes_in. Raises DatabaseError."""
-    return (await session.fetch(plain_query("intake")))[0]
+    rows = await session.fetch(plain_query("intake"))
+    if not rows:
+        raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
+    return rows[0]
 
 
 async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:

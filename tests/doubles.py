@@ -108,12 +108,12 @@ def settings(database, **overrides):
     return Settings.load(_env_file=None, **values)
 
 
-async def refuse(connection, when):
+async def refuse(connection, when, *, state="P0001"):
     """Have a trigger of the host's refuse such updates."""
     await connection.execute(
         f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-          $$ BEGIN IF {when} THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+          $$ BEGIN IF {when} THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '{state}'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION refuse();
         """
     )

@@ -93,6 +93,14 @@ def test_failures_of_what_was_under_way_prolong_no_rest(breaker, clock):
     assert breaker.resting == 3.0
 
 
+def test_failures_of_what_was_under_way_prolong_no_rest_that_has_passed_either(breaker, clock):
+    breaker.rest(FENCE)
+    clock.now += 5.0
+
+    assert breaker.rest(OTHER) is None
+    assert breaker.room(10) == 1
+
+
 def test_an_accepted_create_ends_the_rest(breaker):
     breaker.rest(FENCE)
 

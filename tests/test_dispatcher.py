@@ -129,3 +129,29 @@ async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
         await log.wait("worker.stopped")
 
     assert (await token_row(token_id))["generation_epoch"] == 0
+
+
+async def test_many_tokens_that_may_not_be_claimed_hold_up_no_mint(database, provider, connection, make_token):
+    await make_token()
+    await connection.execute(
+        "INSERT INTO tokens_s0 (author_id) SELECT author_id FROM tokens_s0, generate_series(1, 300)"
+    )
+    await refuse(connection, "NEW.token_id <= 301 AND NEW.status = 'generating'")
+    async with running(database, provider, idle=False) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded", token_id=token_id)
+        told = [event["token_id"] for event in log.of("worker.error", role="claimer")]
+
+    assert len(told) == len(set(told))
+
+
+async def test_no_token_is_passed_over_for_another_one(database, provider, connection, make_token, connect):
+    innocent, bad = await make_token(), await make_token()
+    await refuse(connection, f"NEW.token_id = {bad} AND NEW.status = 'generating'")
+    host = await connect()
+    async with host.transaction():
+        await host.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", innocent)
+        async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+            told = await log.wait("worker.error", role="claimer")
+
+    assert told["token_id"] == bad

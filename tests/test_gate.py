@@ -6,6 +6,7 @@ import anyio
 import pytest
 from doubles import DirectedProvider, running
 
+from reactor import migrations
 from reactor.errors import AccountError, AmbiguousCreateError, PermanentError, RateLimitedError, TransientError
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,6 @@ def half_open(connection):
 
 FAULTS = {
     "transient": (TransientError("Replicate answered 503"), "TransientError"),
-    "unanswered": (TransientError("no route", answered=False), "TransientError"),
     "rate limit": (RateLimitedError("throttled", retry_after=2.0), "RateLimitedError"),
     "account": (AccountError("Insufficient credit"), "AccountError"),
 }
@@ -304,3 +304,75 @@ async def test_an_account_that_takes_one_create_at_a_time_fails_no_token(databas
     assert not log.of("token.generation.exhausted")
     assert await connection.fetchval("SELECT max(generation_attempts) FROM tokens_s0") == 0
     assert len(log.of("intake.paused")) <= 15
+
+
+async def test_a_probe_that_reaches_nobody_rests_its_worker_and_leaves_the_fleets_pause_alone(
+    database, provider, make_token, half_open, gate
+):
+    provider.script["create"] = [TransientError("no route", answered=False)]
+    await half_open(8.0)
+    await make_token()
+    async with running(database, provider, breaker_threshold=1, idle=False) as (_, log):
+        await log.wait("intake.paused", worker_only=True)
+        await log.wait("token.generation.released")
+        told = await gate()
+
+    assert told["pause_seconds"] == 8
+    assert told["paused_for"] <= 0
+
+
+async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_token, monkeypatch):
+    monkeypatch.setattr("reactor.breaker.FIRST_REST", 3.0)
+    accepted = anyio.Event()
+
+    async def accepts(_argument):
+        await accepted.wait()
+
+    provider.script["create"] = [TransientError("no route", answered=False), accepts]
+    async with running(database, provider, breaker_threshold=1) as (_, log):
+        await make_token()
+        await log.wait("intake.paused", worker_only=True)
+        await make_token()
+        await log.wait("token.create_sent", times=2)
+        await anyio.wait_all_tasks_blocked()
+        accepted.set()
+        await log.wait("intake.resumed", worker_only=True)
+        with anyio.fail_after(1):
+            await log.wait("token.create_sent", times=3)
+
+
+async def test_any_answer_shows_that_the_worker_reaches_the_provider(
+    database, provider, make_token, connection, monkeypatch
+):
+    monkeypatch.setattr("reactor.breaker.FIRST_REST", 0.2)
+    provider.script["create"] = [
+        TransientError("no route", answered=False),
+        RateLimitedError("throttled", retry_after=0.2),
+    ]
+    async with running(database, provider, breaker_threshold=1) as (_, log):
+        await make_token()
+        await log.wait("token.generation.retry", error_type="RateLimitedError")
+        await log.wait("intake.resumed", worker_only=True)
+
+
+async def test_a_gate_row_that_is_gone_is_told_and_ends_no_worker(
+    database, provider, make_token, connection, monkeypatch
+):
+    monkeypatch.setattr("reactor.intake.CHECK_EVERY", 0.05)
+    async with running(database, provider) as (_, log):
+        await connection.execute("DELETE FROM reactor.intake")
+        told = await log.wait("worker.error", role="intake")
+        await migrations.upgrade(database)
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert "reactor migrate" in told["error_message"]
+    assert len(log.of("worker.error", role="intake")) == 1
+
+
+async def test_an_arrival_far_ahead_stops_nobody(database, provider, make_token, connection):
+    await connection.execute("UPDATE reactor.intake SET arrival_at = now() + interval '1 hour'")
+    async with running(database, provider) as (_, log):
+        await make_token()
+        with anyio.fail_after(5):
+            await log.wait("token.generation.succeeded")

@@ -2,7 +2,7 @@ import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running
 
-from reactor.database import ConnectionLostError, RowRefusedError
+from reactor.database import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.errors import TransientError
 from reactor.keeper import renewal_interval
 from reactor.store import Rescued, Store
@@ -349,3 +349,35 @@ async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
 
 async def lease_of(connection, token_id):
     return await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0 WHERE token_id = $1", token_id)
+
+
+async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monkeypatch):
+    asked = []
+
+    async def denied(_store, *_arguments, **_named):
+        asked.append(1)
+        raise RolledBackError("InsufficientPrivilegeError: permission denied")
+
+    monkeypatch.setattr(Store, "abandoned", denied)
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.02)
+    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+        await log.wait("worker.error", role="rescuer")
+        await log.wait("tokens.claimed", times=4)
+
+    assert len(asked) > 1
+    assert len(log.of("worker.error", role="rescuer")) == 1
+
+
+async def test_a_listener_that_never_connects_keeps_nobody_from_rescuing(
+    database, provider, connection, make_token, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 0.5)
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.listener.reconnect_delay", lambda _: 0.05)
+    await make_token(status="generating", generation_epoch=1, generation_worker=7, generation_seed=3)
+    await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 minute'")
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
+    async with running(database, provider, connected=False, idle=False, listen_database_url=nowhere) as (_, log):
+        await log.wait("token.generation.rescued")
+
+    assert len(log.of("listener.lost")) == 1

@@ -61,8 +61,12 @@ async def test_the_first_claim_is_made_under_a_key_whose_liveness_lock_is_held(
 async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
     database, provider, connection, make_token, held, monkeypatch
 ):
-    async def rings_nothing(_store, _channel):
-        pass
+    probes, often = [], anyio.Event()
+
+    async def rings_nothing(_store, channel):
+        probes.append(channel)
+        if len(probes) > 5:
+            often.set()
 
     monkeypatch.setattr(Store, "ring", rings_nothing)
     monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.05)
@@ -70,7 +74,8 @@ async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
     await make_token()
     async with running(database, provider) as (_, log):
         await log.wait("token.generation.started")
-        await log.wait("listener.connected", times=5)
+        with anyio.fail_after(10):
+            await often.wait()
 
     assert await connection.fetchval("SELECT generation_epoch FROM tokens_s0") == 1
     assert len(log.of("listener.degraded")) == 1
@@ -108,3 +113,20 @@ async def test_a_worker_stops_while_its_listener_is_still_being_proven(database,
 
 def test_a_deaf_connection_is_known_within_15_seconds():
     assert 1.1 * PROBE_EVERY + PROBE_WITHIN <= 15
+
+
+async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database, provider, monkeypatch):
+    monkeypatch.setattr("reactor.listener.DEAF_PAUSE", 0.05)
+    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.1)
+    ring, rings = Store.ring, []
+
+    async def elsewhere(store, channel):
+        rings.append(channel)
+        await ring(store, channel if len(rings) > 8 else f"{channel}_x")
+
+    monkeypatch.setattr(Store, "ring", elsewhere)
+    async with running(database, provider, idle=False) as (_, log):
+        await log.wait("listener.degraded")
+        await log.wait("listener.connected", times=3)
+
+    assert [len(log.of(f"listener.{event}")) for event in ("degraded", "lost")] == [1, 2]

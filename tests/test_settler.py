@@ -256,3 +256,14 @@ async def test_a_token_deleted_while_it_is_generated_is_dropped(database, provid
         await log.wait("token.lease_lost", token_id=token_id)
         await make_token()
         await log.wait("token.generation.succeeded")
+
+
+async def test_a_connection_that_a_hosts_trigger_lost_is_not_ours(
+    database, provider, connection, make_token, token_row
+):
+    await refuse(connection, "NEW.token_id = 1 AND NEW.status = 'uploading'", state="08006")
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await make_token()
+        await log.wait("token.generation.succeeded", token_id=2)
+        await log.wait("token.generation.failed", token_id=1)

@@ -388,6 +388,21 @@ async def test_a_model_without_a_seed_is_asked_once_more_after_an_ambiguous_crea
     assert provider.asked("find") == []
 
 
+async def test_without_a_seed_a_create_that_was_refused_is_none_that_was_sent_blindly(
+    database, provider, make_token, token_row
+):
+    provider.seedable = False
+    provider.script["create"] = [
+        TransientError("Replicate answered 503", purchase_over=False, retry_after=0.0),
+        AmbiguousCreateError("no answer"),
+    ]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.generation.succeeded", token_id=token_id)
+
+    assert (await token_row(token_id))["generation_attempts"] == 2
+
+
 async def test_a_create_that_failed_without_a_purchase_is_looked_for_once_before_the_next(
     database, provider, make_token
 ):

@@ -11,6 +11,8 @@
 -- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
 -- the provider keeps what it could be found by, and more.
 --
+-- An arrival far ahead (the clock was set back, or somebody set it) is none of the limit's, and counts as now.
+--
 -- The gate's row is locked only where tokens were found and there is something to book: half-open it moves on by
 -- pause_seconds, so that of all workers one gets one token per interval; a rate limit counts the creates (GCRA, a burst
 -- of ten seconds' worth). The snapshot's gate only says whether to look for tokens. How many are admitted is computed
@@ -21,7 +23,7 @@ WITH gate AS (
     paused_until IS NOT NULL OR $4::double precision > 0 AS guarded
   FROM reactor.intake
   WHERE (paused_until IS NULL OR paused_until <= clock_timestamp())
-    AND greatest(arrival_at, clock_timestamp()) + make_interval(secs => $4::double precision)
+    AND greatest(CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp()) + make_interval(secs => $4::double precision)
       <= clock_timestamp() + make_interval(secs => greatest(10, $4::double precision))
 ),
 retries AS (
@@ -54,7 +56,7 @@ admitted AS (
       WHEN paused_until IS NOT NULL THEN 1
       -- Without a limit the division is null, and the least of the others counts.
       ELSE greatest(0, least((SELECT count(*) FROM found), floor(0.001 + (
-        greatest(10, $4::double precision) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))
+        greatest(10, $4::double precision) - greatest(0, extract(epoch FROM CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END - clock_timestamp()))
       ) / nullif($4::double precision, 0))))
     END::integer AS tokens
   FROM reactor.intake
@@ -67,7 +69,7 @@ booked AS (
   UPDATE reactor.intake
   SET
     paused_until = CASE WHEN paused_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => pause_seconds) END,
-    arrival_at = greatest(arrival_at, clock_timestamp())
+    arrival_at = greatest(CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp())
       + make_interval(secs => $4::double precision * (SELECT tokens FROM admitted))
   WHERE (SELECT tokens FROM admitted) > 0
 ),

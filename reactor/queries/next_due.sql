@@ -29,7 +29,7 @@ SELECT greatest(
   extract(epoch FROM paused_until - clock_timestamp()),
   CASE
     WHEN $1::double precision > 0 THEN
-      extract(epoch FROM arrival_at - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision)
+      extract(epoch FROM CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision)
   END
 )::double precision AS due_in
 FROM waiting, reactor.intake
