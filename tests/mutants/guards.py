@@ -74,7 +74,8 @@ MUTANTS = (
     Mutant(
         "a rescue that takes what has shown itself",
         "reactor/queries/rescue.sql",
-        "    AND token.generation_lease_ends_at IS NOT DISTINCT FROM seen.lease_ends_at\n",
+        "    AND extract(epoch FROM token.generation_lease_ends_at)::double precision"
+        " IS NOT DISTINCT FROM seen.lease_ends_at\n",
         "",
         "tests/test_queries_rescue.py::test_a_holder_that_shows_itself_after_the_look_is_not_dead",
     ),
