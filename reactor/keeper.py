@@ -1,4 +1,4 @@
-"""Keeps what this worker holds: leases renewed, and dead workers' tokens taken over.
+"""Keeps what this worker holds: its slots, and their leases renewed.
 
     claim ──▶ lease ──renewed every third of it, 3 s at most──▶ … ──▶ settled
                 │
