@@ -83,18 +83,22 @@ async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_WITHIN, statement_cache_size=0, server_settings=named)
     except _DRIVER as error:
         raise MigrationError(unreachable(error)) from error  # here: SQLAlchemy would make some of them its own
-    if not direct and await _is_pooled(connection):
-        await connection.close(timeout=1)
-        raise MigrationError(POOLED)
-    # Not as parameters of the start, which PgBouncer refuses.
-    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = 0")
+    try:
+        if not direct:
+            await _refuse_a_pooler(connection)
+        # Not as parameters of the start, which PgBouncer refuses.
+        await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = 0")
+    except BaseException:
+        connection.terminate()  # nobody else knows it yet, and left open it keeps the loop from closing
+        raise
     return connection
 
 
-async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:
-    """Whether the other end is another process than the one that serves us: a pooler tells an id of its own."""
+async def _refuse_a_pooler(connection: asyncpg.Connection[Any]) -> None:
+    """Raise MigrationError where another process serves us than tells its id: that is a pooler's."""
     async with connection.transaction():
-        return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
+        if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+            raise MigrationError(POOLED)
 
 
 async def _lock(connection: AsyncConnection) -> None:

@@ -584,9 +584,23 @@ async def test_a_pooler_that_keeps_sessions_may_be_named_as_direct(empty_databas
 
 
 async def test_no_setting_of_the_role_cuts_a_migration_short(empty_database):
-    await fetch(empty_database, f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET statement_timeout = '1ms'")
+    await fetch(empty_database, f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET statement_timeout = '200ms'")
 
-    await migrations.upgrade(empty_database)
+    await turns.patiently(empty_database, lambda connection: connection.exec_driver_sql("SELECT pg_sleep(0.3)"))
+
+
+async def test_a_connection_that_cannot_be_set_up_is_not_left_open(empty_database, monkeypatch):
+    opened = []
+
+    async def fails(connection):
+        opened.append(connection)
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(turns, "_refuse_a_pooler", fails)
+    with pytest.raises(turns.MigrationError):
+        await migrations.upgrade(empty_database)
+
+    assert [connection.is_closed() for connection in opened] == [True]
 
 
 @pytest.fixture
