@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture mutants migrate run check lock clean
+.PHONY: help demo test torture mutants bench migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every
 
 mutants: $(READY) ## Take each guard out and see its test fail
 	@$(BIN)/python -m tests.mutants
+
+bench: $(VENV)/.bench ## Measure us, the floor and the peers on a fresh PostgreSQL: table, JSON, picture
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 migrate: $(READY) ## Create or complete the tables in DATABASE_URL
 	@$(BIN)/reactor migrate $(ARGS)
@@ -60,5 +63,15 @@ $(READY): requirements.lock pyproject.toml
 		$(PYTHON) -m venv --upgrade-deps $(VENV) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+# What is measured beside us is nobody else's burden: only `make bench` installs it.
+$(VENV)/.bench: $(READY)
+	@echo "Adding the peers to $(VENV) …"
+	@if test -x $(BIN)/uv; then \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c requirements.lock --group bench; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench; \
 	fi
 	@touch $@

@@ -1,0 +1,68 @@
+"""e. What a claim of ten costs, however many wait, and behind a snapshot that keeps every dead row."""
+
+import asyncio
+import statistics
+import time
+
+from reactor.database import Session
+from reactor.redaction import Redactor
+from reactor.store import Store, discover
+from reactor.tokens import Succeeded
+from tests.bench.server import connect
+
+CLAIMS, EACH = 40, 10
+FILL = """
+    INSERT INTO tokens_s0 (mint_timestamp, generation_due_at)
+    SELECT now() - number * interval '1 ms', {due} FROM generate_series(1, {count}) AS number
+"""
+LATER = "now() + interval '1 day' + number * interval '1 s'"
+OLD_SNAPSHOT_OVER = 30_000  # claims
+
+
+def run(bench):
+    deep = 100_000 if bench.quick else 1_000_000
+    cases = [
+        ("1,000 waiting", 1_000, 0, False),
+        (f"{deep:,} waiting", deep, 0, False),
+        ("1,000 and 100,000 retries", 1_000, 100_000, False),
+        ("1,000, old snapshot", 1_000 + OLD_SNAPSHOT_OVER, 0, True),
+    ]
+    for name, waiting, retries, snapshot in bench.rounds(cases):
+        with bench.server.database() as url:
+            filled(url, waiting, retries)
+            with bench.measuring("e. depth", "claim of 10", name) as figures:
+                figures["median_ms"] = 1000 * asyncio.run(claimed(url, snapshot=snapshot))
+
+
+def filled(url, waiting, retries):
+    with connect(url) as connection:
+        connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+        connection.execute(FILL.format(due="NULL", count=waiting))
+        connection.execute(FILL.format(due=LATER, count=retries))
+        connection.execute("ALTER TABLE tokens_s0 ENABLE TRIGGER USER")
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+
+
+async def claimed(url, *, snapshot):
+    """The median of some claims, in seconds."""
+    sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "rest")}
+    table = await discover(sessions["rest"], "tokens_s0")
+    store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
+    for _ in range(10):
+        await store.claim(EACH, 1)
+    with connect(url) as old:
+        if snapshot:
+            old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            old.execute("SELECT count(*) FROM reactor.intake")
+            for _ in range(OLD_SNAPSHOT_OVER // 100):
+                await store.settle([Succeeded(claim, "https://x", "bench") for claim in await store.claim(100, 1)])
+        took = []
+        for _ in range(CLAIMS):
+            began = time.perf_counter()
+            if len(await store.claim(EACH, 1)) < EACH:
+                raise RuntimeError("nothing was left to claim")
+            took.append(time.perf_counter() - began)
+    for session in sessions.values():
+        await session.aclose()
+    return statistics.median(took)

@@ -1,0 +1,46 @@
+"""f. Several workers that wait on one table: what one mint costs the database, and how soon one of them starts."""
+
+import time
+from contextlib import ExitStack
+
+from tests.bench import subjects
+from tests.bench.bench import percentiles
+from tests.bench.child import Child
+from tests.bench.scenarios.counting import count_from_now_on, counter
+from tests.bench.scenarios.reaction import RATE, SLOTS, WARM_UP, steady
+from tests.bench.scenarios.setting import settled_in, worker
+
+FLEETS = (1, 4, 16)
+
+
+def run(bench):
+    subject = subjects.REACTOR
+    with settled_in(bench, [subject]) as urls:
+        url = urls[subject.name]
+        count_from_now_on(url)
+        for workers in bench.rounds(FLEETS):
+            subject.clean(url)
+            with ExitStack() as stack:
+                calls = stack.enter_context(counter(url))
+                fleet = [stack.enter_context(worker(subject, url, SLOTS)) for _ in range(workers)]
+                producer = stack.enter_context(Child("tests.bench.producer", url=url, mint=subject.mint))
+                with_mints(bench, workers, fleet, producer, calls)
+
+
+def with_mints(bench, workers, fleet, producer, calls):
+    count = 60 if bench.quick else 200
+    steady(producer, 1, WARM_UP)
+    time.sleep(1)
+    idle, seconds = calls(), count / RATE
+    time.sleep(seconds)
+    idle = calls() - idle
+    with bench.measuring("f. fleet", "20/s", f"{workers} workers") as figures:
+        before = calls()
+        commits = dict(steady(producer, 1000, count))
+        time.sleep(0.5)
+        asked = calls() - before - count - idle  # the mints themselves, and what idle workers ask anyway
+        figures["statements_per_mint"] = asked / count
+        starts = {}
+        for process in fleet:
+            starts |= process.starts()
+        figures.update(percentiles([starts[number] - commit for number, commit in commits.items()]))

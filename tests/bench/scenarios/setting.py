@@ -1,0 +1,29 @@
+"""Subjects with their databases, and the provider that some of them speak to."""
+
+from contextlib import ExitStack, contextmanager
+
+from tests.bench.child import Child
+
+
+@contextmanager
+def settled_in(bench, subjects):
+    """Give a database's URL for each subject, by its name."""
+    with ExitStack() as stack:
+        urls = {}
+        for subject in subjects:
+            urls[subject.name] = stack.enter_context(bench.server.database())
+            subject.install(urls[subject.name])
+        yield urls
+
+
+@contextmanager
+def provided(kind="sandbox"):
+    """Run a provider; give the process and its base URL."""
+    with Child("tests.bench.provider", kind=kind) as provider:
+        yield provider, provider.ask("url").strip('"')
+
+
+def worker(subject, url, slots, base_url=None):
+    """The subject's process."""
+    more = {"provider": base_url} if subject.provider else {}
+    return Child(subject.module, url=url, slots=slots, **more)

@@ -1,0 +1,129 @@
+"""Who is measured: how each is installed, how one mints for it, and when nothing is left to do."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.server import connect
+
+AUTHOR = "('00000000-0000-4000-8000-' || lpad(to_hex(number), 12, '0'))::uuid"
+AUTHORS = 21_000  # each with its number for a prompt: so a start tells which mint it is of
+FLOOR = """
+    CREATE TABLE floor_tokens (
+      id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number integer, status text NOT NULL DEFAULT 'detected',
+      image_url text
+    ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+    CREATE INDEX ON floor_tokens (id) WHERE status = 'detected';
+    CREATE FUNCTION floor_rings() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN PERFORM pg_notify('floor', ''); RETURN NULL; END $$;
+    CREATE TRIGGER rings AFTER INSERT ON floor_tokens FOR EACH STATEMENT EXECUTE FUNCTION floor_rings();
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`mint` takes numbers as $1; `waiting` tells whether anything is not settled; `wants_provider`: over HTTP."""
+
+    name: str
+    module: str
+    table: str
+    mint: str
+    waiting: str
+    install: Any
+    provider: bool = False
+
+    def prepare(self, url):
+        """Install it, and empty what is there."""
+        self.install(url)
+
+    def clean(self, url):
+        with connect(url) as connection:
+            connection.execute(f"TRUNCATE {self.table} CASCADE")
+            connection.execute("VACUUM ANALYZE")
+            connection.execute("CHECKPOINT")
+
+    def fill(self, url, count):
+        """Let `count` mints wait, as if nobody had heard of them."""
+        with connect(url) as connection:
+            connection.execute(f"ALTER TABLE {self.table.split(',')[0]} DISABLE TRIGGER USER")
+            mint = self.mint.replace("$1", f"ARRAY(SELECT generate_series(1, {count}))")
+            connection.execute(mint.encode())
+            connection.execute(f"ALTER TABLE {self.table.split(',')[0]} ENABLE TRIGGER USER")
+            connection.execute("VACUUM ANALYZE")
+            connection.execute("CHECKPOINT")
+
+
+def _floor(url):
+    with connect(url) as connection:
+        connection.execute(FLOOR)
+
+
+def _authors(url):
+    with connect(url) as connection:
+        connection.execute(
+            f"INSERT INTO authors (id, wallet_address, prompt_text) SELECT {AUTHOR}, '0x' || number, number"
+            f" FROM generate_series(0, {AUTHORS}) AS number"
+        )
+
+
+def _pgqueuer(url):
+    from tests.bench.workers.pgqueuer_worker import install  # noqa: PLC0415  (only where it is measured)
+
+    asyncio.run(install(url))
+
+
+def _procrastinate(url):
+    from tests.bench.workers.procrastinate_worker import install  # noqa: PLC0415  (only where it is measured)
+
+    asyncio.run(install(url))
+
+
+_ON_FLOOR = {
+    "table": "floor_tokens",
+    "mint": "INSERT INTO floor_tokens (number) SELECT unnest($1::integer[])",
+    "waiting": "SELECT EXISTS (SELECT FROM floor_tokens WHERE status <> 'uploading')",
+    "install": _floor,
+}
+_OURS = {
+    "module": "tests.bench.workers.ours",
+    "table": "tokens_s0",
+    "mint": f"INSERT INTO tokens_s0 (author_id) SELECT {AUTHOR} FROM unnest($1::integer[]) AS number",
+    "waiting": "SELECT EXISTS (SELECT FROM tokens_s0 WHERE status IN ('detected', 'generating'))",
+    "install": _authors,
+}
+FLOOR_NO_OP = Subject("floor", "tests.bench.workers.floor", **_ON_FLOOR)
+FLOOR_HTTPX = Subject("floor + httpx", "tests.bench.workers.floor", **_ON_FLOOR, provider=True)
+POLLER = Subject("1 s poller", "tests.bench.workers.poller", **_ON_FLOOR)
+REACTOR = Subject("reactor", **_OURS)
+REACTOR_SDK = Subject("reactor + SDK", **_OURS, provider=True)
+PGQUEUER = Subject(
+    "pgqueuer",
+    "tests.bench.workers.pgqueuer_worker",
+    table="pgqueuer, pgqueuer_log",
+    mint="""
+      WITH inserted AS (
+        INSERT INTO pgqueuer (priority, entrypoint, payload, status)
+        SELECT 0, 'generate', convert_to(number::text, 'UTF8'), 'queued' FROM unnest($1::integer[]) AS number
+        RETURNING id, entrypoint, priority
+      )
+      INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority)
+      SELECT id, 'queued', entrypoint, priority FROM inserted
+    """,
+    waiting="SELECT EXISTS (SELECT FROM pgqueuer)",
+    install=_pgqueuer,
+)
+PROCRASTINATE = Subject(
+    "procrastinate",
+    "tests.bench.workers.procrastinate_worker",
+    table="procrastinate_jobs, procrastinate_events",
+    mint="""
+      SELECT procrastinate_defer_jobs_v1(ARRAY(
+        SELECT ROW('default', 'generate', 0, NULL, NULL, jsonb_build_object('number', number), NULL)
+          ::procrastinate_job_to_defer_v1
+        FROM unnest($1::integer[]) AS number
+      ))
+    """,
+    waiting="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
+    install=_procrastinate,
+)
+ALL = (FLOOR_NO_OP, REACTOR, PGQUEUER, PROCRASTINATE, POLLER, FLOOR_HTTPX, REACTOR_SDK)

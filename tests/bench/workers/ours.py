@@ -1,0 +1,77 @@
+"""The reactor as it is run, with its log and metrics; the provider does nothing, or is the SDK."""
+
+import json
+import sys
+
+import anyio
+
+from reactor.database import Session
+from reactor.health import Health
+from reactor.logs import StructuredLog
+from reactor.metrics import Metrics
+from reactor.providers import Prediction
+from reactor.providers.replicate import ReplicateProvider
+from reactor.redaction import Redactor
+from reactor.settings import Settings
+from reactor.telemetry import Telemetry
+from reactor.worker import Worker
+from tests.bench.marks import Marks
+
+IMAGE = "https://replicate.delivery/image.webp"
+
+
+class NoOp:
+    """Has the image at once."""
+
+    seedable = True
+
+    def __init__(self, marks):
+        self._marks = marks
+
+    async def create(self, prompt, seed):
+        self._marks.start(int(prompt))
+        return Prediction("bench", IMAGE)
+
+    async def wait(self, prediction, seen):
+        return prediction.image_url
+
+    async def find(self, seed, since):
+        return None
+
+
+class Told:
+    """A sink that says when a mint would wake us."""
+
+    def __init__(self, marks):
+        self._marks = marks
+
+    def __call__(self, event, fields):
+        if event == "listener.connected":
+            self._marks.ready()
+
+
+async def main(*, url, slots, provider=None):
+    marks = Marks()
+    settings = Settings.load(
+        _env_file=None,
+        database_url=url,
+        replicate_api_token="r8_bench",
+        replicate_base_url=provider,
+        fallback_censored_prompt="a calm sea",
+        worker_batch_size=slots,
+        rate_limit_per_minute=0,
+        http_port=0,
+    )
+    redact = Redactor(settings.secrets())
+    sinks = (
+        StructuredLog(redact, level="INFO", style="json"),
+        Metrics(),
+        Health(Session(url, name="reactor health"), "tokens_s0", slots=slots),
+        Told(marks),
+    )
+    made = ReplicateProvider("r8_bench", base_url=provider) if provider else NoOp(marks)
+    await Worker(settings, made, Telemetry(*sinks), redact).run()
+
+
+if __name__ == "__main__":
+    anyio.run(lambda: main(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
