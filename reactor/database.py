@@ -27,6 +27,7 @@ SERVER_SETTINGS = {
     "default_transaction_isolation": "read committed",  # a stricter role default would fail claims with 40001
     "default_transaction_read_only": "off",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
     # How soon the server notices a dead worker, and lets go of its liveness lock.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
