@@ -6,29 +6,29 @@
 -- $5 seeds           integer[] that it was bought with, in the order of $1
 -- Returns id and recorded; false: locked by somebody else for now. The others were lost, or have turned to the fallback
 -- prompt. Run again it does the same.
--- Leans on the primary key.
+-- Leans on the primary key. The holder is compared as an expression: by a status the planner expects next to no row,
+-- and goes through all pairs.
 WITH bought AS (
   SELECT id, epoch, worker, prediction_id, seed
   FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[])
     AS given (id, epoch, worker, prediction_id, seed)
 ),
 held AS (
-  SELECT token.{key} AS key
-  FROM {table} AS token
-  JOIN bought ON bought.id = token.{key}
-  WHERE token.{key} = ANY ($1::uuid[])
-    AND token.status = {generating}
-    AND token.generation_epoch = bought.epoch
-    AND token.generation_worker = bought.worker
-    AND token.generation_seed = bought.seed
-  ORDER BY token.{key}
-  FOR NO KEY UPDATE OF token SKIP LOCKED
+  SELECT {key} AS key, CASE WHEN status = {generating} THEN generation_worker END AS holder
+  FROM {table}
+  WHERE {key} = ANY ($1::uuid[])
+  ORDER BY {key}
+  FOR NO KEY UPDATE SKIP LOCKED
 ),
 recorded AS (
   UPDATE {table} AS token
   SET generation_prediction_id = bought.prediction_id
   FROM bought
-  WHERE token.{key} = ANY (ARRAY(SELECT key FROM held)) AND token.{key} = bought.id
+  JOIN held ON held.key = bought.id AND held.holder = bought.worker
+  WHERE token.{key} = bought.id
+    AND token.generation_epoch = bought.epoch
+    AND token.generation_worker = bought.worker
+    AND token.generation_seed = bought.seed
   RETURNING token.{key} AS key
 )
 SELECT bought.id, recorded.key IS NOT NULL AS recorded

@@ -12,7 +12,8 @@
 -- $11 seeds          integer[]           that the outcome was reached with
 -- Returns id, epoch and answer: won; already (a repeat, after an outcome that never reached us); lost; locked (by
 -- somebody else, for now).
--- Leans on the primary key. A row that is locked holds up no other: it is passed over, and answered for by the snapshot.
+-- Leans on the primary key. The holder is compared as an expression: by a status the planner expects next to no row,
+-- and goes through all pairs. A row that is locked holds up no other: it is passed over, and answered for by the snapshot.
 -- Where the seed is another by now (a fallback prompt's, whose answer never reached us), attempts and purchase are that
 -- intent's, and stay.
 WITH outcomes AS (
@@ -25,7 +26,7 @@ WITH outcomes AS (
 held AS (
   SELECT
     {key} AS key,
-    status,
+    CASE WHEN status = {generating} THEN generation_worker END AS holder,
     generation_epoch AS epoch,
     generation_worker AS worker,
     generation_seed AS seed,
@@ -72,9 +73,8 @@ won AS (
       WHEN NOT outcomes.purchase_over THEN coalesce(outcomes.prediction_id, token.generation_prediction_id)
     END
   FROM outcomes
-  WHERE token.{key} = ANY (ARRAY(SELECT key FROM held))
-    AND token.{key} = outcomes.id
-    AND token.status = {generating}
+  JOIN held ON held.key = outcomes.id AND held.holder = outcomes.worker
+  WHERE token.{key} = outcomes.id
     AND token.generation_epoch = outcomes.epoch
     AND token.generation_worker = outcomes.worker
   RETURNING token.{key} AS key, token.generation_epoch AS epoch
