@@ -43,13 +43,13 @@ class StructuredLog:
         self._logger = structlog.wrap_logger(
             structlog.WriteLogger(sys.stdout),
             processors=[
+                _redacting(redact),  # first: what is added below tells no secret
                 structlog.processors.add_log_level,
                 _for_people if console else structlog.processors.TimeStamper(fmt="iso", utc=True),
-                _redacting(redact),
                 _console(colours=terminal) if console else _json,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(level),
-        )
+        ).bind()  # once, not at every event
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         with suppress(OSError):  # a full disk or a reader that went away stops no generation
