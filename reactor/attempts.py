@@ -109,6 +109,7 @@ class Attempts:
             told = {"error_type": error.kind, "error_message": f"cannot be ended, left to its lease: {error}"}
             self._telemetry.emit("worker.error", role="attempt", token_id=outcome.claim.token_id, **told)
         else:
+            holding.over = isinstance(written, (Succeeded, Failed))
             self._tell_end(outcome.claim, written, time.monotonic() - started_at)
 
     def _tell_begin(self, claim: Claim) -> None:

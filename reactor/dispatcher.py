@@ -68,6 +68,7 @@ class Dispatcher:
 
     async def drain(self) -> None:
         """Claim and start until no token is detected or generating anywhere."""
+        self._keeper.draining = True
         while True:
             await checkpoint()
             self._wake.clear()

@@ -44,6 +44,7 @@ class Holding:
         self.lease_ends_at = claim.asked_at + lease  # monotonic seconds: earlier than the database's, never later
         self.lost = False
         self.settling = False  # its outcome is handed in
+        self.over = False  # the token is known to be settled for good
         self.scope = anyio.CancelScope()
 
     def lease_runs(self) -> bool:
@@ -73,6 +74,7 @@ class Keeper:
         self._held: dict[UUID, Holding] = {}
         self._freed = anyio.Event()
         self._left: dict[UUID, float] = {}  # until when, in monotonic seconds
+        self.draining = False  # somebody waits for the last slot to become free
 
     @property
     def free(self) -> int:
@@ -100,11 +102,17 @@ class Keeper:
         return holding
 
     def let_go(self, holding: Holding) -> None:
-        """Free the slot; the dispatcher refills it at once."""
+        """Free the slot; the dispatcher refills it at once.
+
+        With a slot free already and the token not put back, there is nothing to claim: the last claim found less than
+        it could have started.
+        """
         if self._held.get(holding.claim.id) is holding:
+            was_full = self.free <= 0
             del self._held[holding.claim.id]
             self._freed.set()
-            self._wake.ring()
+            if was_full or self.draining or not holding.over:
+                self._wake.ring()
 
     async def freed(self) -> None:
         """Return once there is a free slot."""
