@@ -113,7 +113,8 @@ class Attempt:
         else:
             prediction = await self._purchase.make(self._prompt())
             await self._intake.accepted(self.claim)
-        self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
+        if self.claim.probe:
+            self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
         image_url = await self._purchase.image(prediction)
         await reached("result_seen")
         self._intake.succeeded()
