@@ -1,4 +1,4 @@
-"""pgqueuer, as its documentation has it; `batch_size` is how many it takes at a time."""
+"""pgqueuer, as its documentation has it; it wants room for two batches."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ async def main(*, url, slots):
         marks.start(int(job.payload))
 
     marks.ready()
-    await queue.run(batch_size=slots)
+    await queue.run(batch_size=slots // 2, max_concurrent_tasks=slots)
 
 
 async def install(url):
