@@ -92,7 +92,7 @@ async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off():
         return httpx.Response(201, json=STARTING)
 
     provider = ReplicateProvider(TOKEN)
-    provider._transport._inner = httpx.MockTransport(answer)
+    provider._transport._idle = [httpx.MockTransport(answer)]
     await provider.create("a fox", 1)
 
     assert seen == [{"connect": 5.0, "write": 15.0, "read": 30.0, "pool": 5.0}]
@@ -198,7 +198,7 @@ async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(call):
         raise ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
 
     provider = ReplicateProvider(TOKEN)
-    provider._transport._inner = httpx.MockTransport(broken)
+    provider._transport._idle = [httpx.MockTransport(broken)]
 
     error = await failing(call(provider))
 
@@ -211,7 +211,7 @@ async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
 
     async def call(provider):
         error = await failing(CALLS["get"](provider))
-        return str(error), provider._transport._inner._pool.connections
+        return str(error), provider._transport._idle[-1]._pool.connections
 
     told, connections = await asked(wire, call)
 
@@ -282,7 +282,7 @@ async def test_only_the_same_scheme_host_and_port_get_the_token(following, follo
         return httpx.Response(200, json={"next": following if len(urls) == 1 else None, "results": []})
 
     provider = ReplicateProvider(TOKEN)
-    provider._transport._inner = httpx.MockTransport(answer)
+    provider._transport._idle = [httpx.MockTransport(answer)]
     outcome = [await provider.find(1, EPOCH)] if followed else await failing(provider.find(1, EPOCH))
 
     assert len(urls) == (2 if followed else 1)
@@ -320,7 +320,7 @@ async def test_a_connection_outlives_idle_hours(monkeypatch):
 async def test_a_peer_that_vanished_is_noticed_by_tcp():
     async def look(provider):
         await provider.create("a fox", 1)
-        stream = provider._transport._inner._pool.connections[0]._connection._network_stream
+        stream = provider._transport._idle[-1]._pool.connections[0]._connection._network_stream
         return [stream.get_extra_info("socket").getsockopt(*option[:2]) for option in transport.SOCKET_OPTIONS]
 
     assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in transport.SOCKET_OPTIONS]
@@ -332,7 +332,7 @@ async def test_a_connection_that_the_server_closed_is_not_written_to():
     async def calls(provider):
         await provider.create("a fox", 1)
         with anyio.fail_after(5):
-            while not provider._transport._inner._pool.connections[0].has_expired():
+            while not provider._transport._idle[-1]._pool.connections[0].has_expired():
                 await anyio.lowlevel.checkpoint()
         return await provider.create("a fox", 1)
 
@@ -362,7 +362,7 @@ async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
         return httpx.Response(200, json={})
 
     provider = ReplicateProvider(TOKEN)
-    provider._transport._inner = httpx.MockTransport(answer)
+    provider._transport._idle = [httpx.MockTransport(answer)]
     await provider.check()
 
     assert hosts == ["https://api.replicate.com/v1/account"]
@@ -426,7 +426,7 @@ async def test_two_tasks_do_not_read_each_others_answers():
 async def test_one_client_is_built_and_no_tls_context_after_it(monkeypatch):
     provider = ReplicateProvider(TOKEN)
     monkeypatch.setattr(ssl, "create_default_context", None)
-    provider._transport._inner = httpx.MockTransport(lambda request: httpx.Response(201, json=STARTING))
+    provider._transport._idle = [httpx.MockTransport(lambda request: httpx.Response(201, json=STARTING))]
 
     await provider.create("a fox", 1)
     client = provider._client._async_client

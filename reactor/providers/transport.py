@@ -84,24 +84,35 @@ def forget_body() -> None:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """httpx's own transport, told what the SDK does not tell it."""
+    """httpx's own transport, told what the SDK does not tell it.
+
+    One per request under way, and so one connection each, used again last in, first out. httpx searches a pool of a
+    hundred at every step of every request: 14 ms of CPU a request where a hundred are in flight, against 1 ms.
+    """
 
     def __init__(self) -> None:
-        # This builds the TLS context: 50-90 ms, once.
-        self._inner: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=LIMITS, socket_options=SOCKET_OPTIONS)
+        self._tls = httpx.create_ssl_context()  # 50-90 ms, once
+        self._idle: list[httpx.AsyncBaseTransport] = []
+
+    def _new(self) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(verify=self._tls, limits=LIMITS, socket_options=SOCKET_OPTIONS)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else."""
         request.extensions = {**request.extensions, "timeout": TIMEOUTS}
         if request.method == "POST":
             await reached("before_send")
-        response = await self._inner.handle_async_request(request)
+        inner = self._idle.pop() if self._idle else self._new()
         try:
-            if request.method == "POST":
-                await reached("request_sent")
-            content = await _bounded(response)
+            response = await inner.handle_async_request(request)
+            try:
+                if request.method == "POST":
+                    await reached("request_sent")
+                content = await _bounded(response)
+            finally:
+                await response.aclose()
         finally:
-            await response.aclose()
+            self._idle.append(inner)
         body = _object(content)
         if response.status_code >= 300:
             raise AnsweredError(Answer(response.status_code, response.headers, body))
@@ -114,7 +125,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._inner.aclose()
+        while self._idle:
+            await self._idle.pop().aclose()
 
 
 async def _bounded(response: httpx.Response) -> bytes:
