@@ -4,6 +4,7 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, refuse, running
 
 from reactor.database import ConnectionLostError
+from reactor.errors import TransientError
 from reactor.store import Store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
@@ -40,6 +41,24 @@ async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_g
         await log.wait("token.generation.succeeded")
 
     assert len(log.of("worker.error")) == 1
+
+
+async def test_a_mint_by_itself_costs_one_claim(database, provider, make_token):
+    async with running(database, provider) as (_, log):
+        before = len(log.of("tokens.claimed"))
+        for number in (1, 2, 3):
+            await make_token()
+            await log.wait("token.generation.succeeded", times=number)
+
+    assert [told["count"] for told in log.of("tokens.claimed")[before:]] == [1, 1, 1]
+
+
+async def test_a_token_that_goes_back_is_claimed_when_it_is_due_though_slots_are_free(database, provider, make_token):
+    provider.script["create"] = [TransientError("a hiccup")]
+    async with running(database, provider, poll_interval_seconds=60) as (_, log):
+        await make_token()
+        with anyio.fail_after(10):
+            await log.wait("token.generation.succeeded")
 
 
 @pytest.mark.parametrize("how", ["fresh", "due"])
