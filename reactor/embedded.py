@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -83,7 +84,8 @@ class EmbeddedPostgres:
 
     def __enter__(self) -> Self:
         try:
-            self._home = _temporary_home()
+            self._home = _temporary_home()  # known before it is made: an interrupt leaves none behind
+            self._home.mkdir(mode=0o700)
             self._account = _account()
             if self._account not in {"", "namespace"}:
                 os.chown(self._home, *map(int, self._account.split(":")))
@@ -167,7 +169,12 @@ class EmbeddedPostgres:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         command = ["initdb", "-D", str(self._folder), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
         process = self._launch([*command, "--no-locale", "--no-sync"])
-        if process.wait(START_WITHIN):
+        try:
+            code = process.wait(START_WITHIN)
+        except BaseException:
+            _kill(process)  # it would go on filling a folder that is being removed
+            raise
+        if code:
             raise EmbeddedPostgresError(f"initdb failed in {self._folder}: {self._last_words()}")
 
     def _started(self) -> bool:
@@ -175,13 +182,15 @@ class EmbeddedPostgres:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         process = self._launch(["postgres", "-D", str(self._folder), "-k", str(self._of_home), *options])
         deadline = time.monotonic() + START_WITHIN
-        while process.poll() is None and time.monotonic() < deadline:
-            if _is_ready(self._folder, process.pid):
-                self._process, self._watchdog = process, _watch(process.pid)
-                return True
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if _is_ready(self._folder, process.pid):
+                    self._process, self._watchdog = process, _watch(process.pid)
+                    return True
+                time.sleep(0.01)
+        finally:
+            if self._process is not process:
+                _kill(process)
         return False
 
     def _launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -224,7 +233,7 @@ def _binaries() -> Path:
 
 
 def _temporary_home() -> Path:
-    """Make a short folder (socket paths end at 100 bytes), and sweep those whose owner was killed."""
+    """Name a short folder (socket paths end at 100 bytes), and sweep those whose owner was killed."""
     root = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108  (mkdtemp below)
     for left in root.glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
@@ -232,7 +241,14 @@ def _temporary_home() -> Path:
             server = _postmaster_pid(left / "data")
             if left.stat().st_uid == os.getuid() and not _runs(owner) and not (server and _runs(server)):
                 shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
+    return root / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process of ours with what it has started, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+    process.wait()
 
 
 def _account() -> str:

@@ -52,6 +52,48 @@ def test_a_server_answers_on_tcp_and_on_its_socket_and_leaves_nothing_behind():
     assert not embedded._runs(pid)
 
 
+def interrupt(*_arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["the folder is made", "initdb runs", "the server starts"])
+def test_an_interrupt_leaves_no_process_and_no_folder_behind(monkeypatch, when):
+    launched, launch, name = [], EmbeddedPostgres._launch, embedded._temporary_home
+    homes = []
+
+    def launches(server, command):
+        process = launch(server, command)
+        launched.append(process)
+        if command[0] == "initdb" and when == "initdb runs":
+            wait = process.wait
+            until(lambda: any(server._folder.glob("*")))
+            process.wait = lambda *_: (setattr(process, "wait", wait), interrupt())
+        return process
+
+    def named():
+        homes.append(name())
+        return homes[-1]
+
+    def mkdir(folder, *arguments, **named):
+        make(folder, *arguments, **named)
+        if folder in homes:
+            interrupt()
+
+    make = Path.mkdir
+    monkeypatch.setattr(embedded, "_temporary_home", named)
+    monkeypatch.setattr(EmbeddedPostgres, "_launch", launches)
+    if when == "the folder is made":
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    if when == "the server starts":
+        monkeypatch.setattr(embedded, "_is_ready", interrupt)
+
+    with pytest.raises(KeyboardInterrupt), EmbeddedPostgres(settings=FAST):
+        pass
+
+    assert [process.poll() is None for process in launched] == [False] * len(launched)
+    assert not homes[0].exists()
+
+
 def test_a_restart_keeps_port_and_data_also_after_a_crash():
     with EmbeddedPostgres() as server:
         url = server.url()
