@@ -15,12 +15,17 @@ class GenerationError(Exception):
     """A generation that brought no image; the message is fit to be stored on the token once redacted.
 
     `purchase_over` is True where the money question is settled: the prediction ended without an image, or none was
-    bought. False keeps seed and prediction id on the token, so that the next attempt resumes or looks first.
+    bought. False keeps seed and prediction id on the token, so that the next attempt resumes or looks first. `answered`
+    is True where the provider itself said so: then this worker reaches it.
     """
 
-    def __init__(self, message: str, *, purchase_over: bool = True) -> None:
+    answered = False
+
+    def __init__(self, message: str, *, purchase_over: bool = True, answered: bool | None = None) -> None:
         super().__init__(message)
         self.purchase_over = purchase_over
+        if answered is not None:
+            self.answered = answered
 
     @property
     def kind(self) -> str:
@@ -31,15 +36,21 @@ class GenerationError(Exception):
 class TransientError(GenerationError):
     """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
 
-    `answered` is False where no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
+    Not `answered`, no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
     `retry_after` is seconds until the next try makes sense; None leaves it to the backoff.
     """
 
+    answered = True
+
     def __init__(
-        self, message: str, *, purchase_over: bool = True, answered: bool = True, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        purchase_over: bool = True,
+        answered: bool | None = None,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, purchase_over=purchase_over)
-        self.answered = answered
+        super().__init__(message, purchase_over=purchase_over, answered=answered)
         self.retry_after = retry_after
 
 
@@ -61,18 +72,22 @@ class PermanentError(GenerationError):
 class UnauthorizedError(PermanentError):
     """401 or 403: the API token is not accepted."""
 
+    answered = True
+
 
 class AccountError(GenerationError):
     """402, or a model that is not there: no token can be generated until somebody acts."""
+
+    answered = True
 
 
 class AmbiguousCreateError(GenerationError):
     """A create whose answer never came or could not be read: it may have been bought.
 
-    Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key. `answered` as of a
-    TransientError.
+    Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key.
     """
 
-    def __init__(self, message: str, *, answered: bool = True) -> None:
-        super().__init__(message, purchase_over=False)
-        self.answered = answered
+    answered = True
+
+    def __init__(self, message: str, *, answered: bool | None = None) -> None:
+        super().__init__(message, purchase_over=False, answered=answered)

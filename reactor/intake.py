@@ -57,9 +57,7 @@ class Intake:
 
         Return after how many seconds the token may be tried again with nothing counted; None where it is its own.
         """
-        if isinstance(error, (UnauthorizedError, AccountError, RateLimitedError)) or (
-            isinstance(error, TransientError) and error.answered
-        ):
+        if error.answered:
             self._reached(self._breaker.answered())
         match error:
             case UnauthorizedError():

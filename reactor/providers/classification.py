@@ -115,7 +115,7 @@ def _refused_create(answer: Answer, said: str) -> GenerationError:
         case 500 | 503:
             return TransientError(said, purchase_over=False)  # seen to carry no prediction; one look to be sure
         case status if 400 <= status < 500 and status != 408:
-            return PermanentError(said)
+            return PermanentError(said, answered=True)
         case _:  # redirects and the edge's own 5xx: whoever answered, we do not know what the API did
             return AmbiguousCreateError(said)
 

@@ -27,7 +27,6 @@ recorded AS (
   JOIN held ON held.key = bought.id AND held.holder = bought.worker
   WHERE token.{key} = bought.id
     AND token.generation_epoch = bought.epoch
-    AND token.generation_worker = bought.worker
     AND token.generation_seed = bought.seed
   RETURNING token.{key} AS key
 )

@@ -76,7 +76,6 @@ won AS (
   JOIN held ON held.key = outcomes.id AND held.holder = outcomes.worker
   WHERE token.{key} = outcomes.id
     AND token.generation_epoch = outcomes.epoch
-    AND token.generation_worker = outcomes.worker
   RETURNING token.{key} AS key, token.generation_epoch AS epoch
 )
 SELECT

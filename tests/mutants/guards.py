@@ -30,9 +30,9 @@ MUTANTS = (
         LOST,
     ),
     Mutant(
-        "no worker in settle",
+        "no status and worker in settle",
         "reactor/queries/settle.sql",
-        "    AND token.generation_worker = outcomes.worker\n",
+        " AND held.holder = outcomes.worker",
         "",
         LOST,
     ),
