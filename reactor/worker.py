@@ -1,6 +1,6 @@
 """A reactor process: what runs in it, and in which order it stops.
 
-    upkeep ─────────── listener, settler, renewals, intake's checks
+    upkeep ─────────── listener, settler, renewals, intake's checks, the provider's connection
       └─ attempts ──── one task per token held
            └─ intake ─ dispatcher, rescuer, sweep
 
@@ -124,6 +124,7 @@ class Worker:
             self._health.attach(in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven)
         for role in (roles.settler, roles.keeper, roles.intake):
             upkeep.start_soon(role.run)
+        upkeep.start_soon(self._provider.keep_warm)
         with self._until_stopped():
             await upkeep.start(roles.listener.run)
         async with roles.attempts as self._attempts_scope:

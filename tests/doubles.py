@@ -92,6 +92,9 @@ class DirectedProvider:
     async def check(self):
         await self._next("check", None, None)
 
+    async def keep_warm(self):
+        pass
+
     async def aclose(self):
         pass
 

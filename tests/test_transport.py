@@ -1,6 +1,7 @@
 """The traps of replicate 1.0.7, one by one: reference/replicate.md, §0."""
 
 import gc
+import json
 import ssl
 import time
 import traceback
@@ -8,12 +9,11 @@ import warnings
 from datetime import UTC, datetime
 
 import anyio
-import httpx
 import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AmbiguousCreateError, TransientError
-from reactor.providers import Prediction, replicate, transport
+from reactor.providers import Prediction, connection, connections, replicate, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 
@@ -50,6 +50,18 @@ async def asked(wire, call, **given):
             await provider.aclose()
 
 
+def answering(provider, *bodies):
+    """Answer what would be sent; give it."""
+    sent, replies = [], iter(bodies)
+
+    async def asked(request):
+        sent.append(request)
+        return connection.Reply(200, [], json.dumps(next(replies)).encode())
+
+    provider._transport._asked = asked
+    return sent
+
+
 @pytest.mark.parametrize("model", ["black-forest-labs/flux-schnell", "d" * 64])
 async def test_a_create_asks_for_no_waiting(model):
     wire = Wire(http(STARTING, 201))
@@ -82,20 +94,6 @@ async def test_a_server_that_drips_is_given_up(monkeypatch, call):
     error = await asked(wire, call)
 
     assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
-
-
-async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off():
-    seen = []
-
-    def answer(request):
-        seen.append(request.extensions["timeout"])
-        return httpx.Response(201, json=STARTING)
-
-    provider = ReplicateProvider(TOKEN)
-    provider._transport._idle = [httpx.MockTransport(answer)]
-    await provider.create("a fox", 1)
-
-    assert seen == [{"connect": 5.0, "write": 15.0, "read": 30.0, "pool": 5.0}]
 
 
 @pytest.mark.parametrize("fault", ["429", "503", "504"])
@@ -192,31 +190,18 @@ async def test_an_answer_nested_beyond_parsing_is_no_bug_of_ours(nested):
     assert seen == Prediction("p1") or type(seen) is AmbiguousCreateError
 
 
-@every_call
-async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(call):
-    def broken(request):
-        raise ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
-
-    provider = ReplicateProvider(TOKEN)
-    provider._transport._idle = [httpx.MockTransport(broken)]
-
-    error = await failing(call(provider))
-
-    assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
-
-
 async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
     monkeypatch.setattr(transport, "LARGEST_BODY", 1000)
     wire = Wire([(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)])
 
     async def call(provider):
         error = await failing(CALLS["get"](provider))
-        return str(error), provider._transport._idle[-1]._pool.connections
+        return str(error), provider._transport._connections._idle
 
-    told, connections = await asked(wire, call)
+    told, idle = await asked(wire, call)
 
     assert "more than 1,000 bytes" in told
-    assert connections == []
+    assert idle == []
 
 
 async def test_an_earlier_answer_is_not_taken_for_that_of_a_call_that_got_none():
@@ -275,17 +260,11 @@ async def test_a_listing_that_goes_on_at_another_host_is_not_followed(next_page)
     ],
 )
 async def test_only_the_same_scheme_host_and_port_get_the_token(following, followed):
-    urls = []
-
-    def answer(request):
-        urls.append(str(request.url))
-        return httpx.Response(200, json={"next": following if len(urls) == 1 else None, "results": []})
-
     provider = ReplicateProvider(TOKEN)
-    provider._transport._idle = [httpx.MockTransport(answer)]
+    sent = answering(provider, {"next": following, "results": []}, {"next": None, "results": []})
     outcome = [await provider.find(1, EPOCH)] if followed else await failing(provider.find(1, EPOCH))
 
-    assert len(urls) == (2 if followed else 1)
+    assert len(sent) == (2 if followed else 1)
     assert outcome == [None] or type(outcome) is TransientError
 
 
@@ -320,24 +299,11 @@ async def test_a_connection_outlives_idle_hours(monkeypatch):
 async def test_a_peer_that_vanished_is_noticed_by_tcp():
     async def look(provider):
         await provider.create("a fox", 1)
-        stream = provider._transport._idle[-1]._pool.connections[0]._connection._network_stream
-        return [stream.get_extra_info("socket").getsockopt(*option[:2]) for option in transport.SOCKET_OPTIONS]
+        (kept,) = provider._transport._connections._idle
+        sock = kept._transport.get_extra_info("socket")
+        return [sock.getsockopt(*option[:2]) for option in connections.SOCKET_OPTIONS]
 
-    assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in transport.SOCKET_OPTIONS]
-
-
-async def test_a_connection_that_the_server_closed_is_not_written_to():
-    wire = Wire([(0, http(STARTING, 201)), (0, HANG_UP)], http(STARTING, 201))
-
-    async def calls(provider):
-        await provider.create("a fox", 1)
-        with anyio.fail_after(5):
-            while not provider._transport._idle[-1]._pool.connections[0].has_expired():
-                await anyio.lowlevel.checkpoint()
-        return await provider.create("a fox", 1)
-
-    assert await asked(wire, calls) == Prediction("p1")
-    assert wire.connections == 2
+    assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in connections.SOCKET_OPTIONS]
 
 
 async def test_the_environment_changes_nothing(monkeypatch):
@@ -355,17 +321,12 @@ async def test_the_environment_changes_nothing(monkeypatch):
 
 async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
     monkeypatch.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:1")
-    hosts = []
-
-    def answer(request):
-        hosts.append(str(request.url))
-        return httpx.Response(200, json={})
-
     provider = ReplicateProvider(TOKEN)
-    provider._transport._idle = [httpx.MockTransport(answer)]
+    sent = answering(provider, {})
     await provider.check()
 
-    assert hosts == ["https://api.replicate.com/v1/account"]
+    assert sent[0].startswith(b"GET /v1/account HTTP/1.1\r\nHost: api.replicate.com\r\n")
+    assert provider._transport._base_url == "https://api.replicate.com"
 
 
 @pytest.mark.parametrize("given", [f"{TOKEN}\n", f"\t {TOKEN}\r\n"])
@@ -426,7 +387,7 @@ async def test_two_tasks_do_not_read_each_others_answers():
 async def test_one_client_is_built_and_no_tls_context_after_it(monkeypatch):
     provider = ReplicateProvider(TOKEN)
     monkeypatch.setattr(ssl, "create_default_context", None)
-    provider._transport._idle = [httpx.MockTransport(lambda request: httpx.Response(201, json=STARTING))]
+    answering(provider, STARTING, STARTING)
 
     await provider.create("a fox", 1)
     client = provider._client._async_client

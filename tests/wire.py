@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSStream
 
 _TLS = ssl.create_default_context()
 SILENCE, HANG_UP = object(), object()
@@ -36,7 +37,8 @@ def drip(answer, seconds=0.02):
 class Wire:
     """One answer a request, in order; `requests` holds heads and bodies."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, tls=None):
+        self._tls = tls
         self.answers = list(answers)
         self.requests = []
         self.connections = 0
@@ -47,14 +49,16 @@ class Wire:
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610  (not Django's)
         async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, self._talk)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http{'s' if self._tls else ''}://127.0.0.1:{port}"
             group.cancel_scope.cancel()
 
     async def _talk(self, stream):
         self.connections += 1
         gone = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
         async with stream:
-            with contextlib.suppress(*gone):
+            with contextlib.suppress(*gone, ssl.SSLError):
+                if self._tls:
+                    stream = await TLSStream.wrap(stream, ssl_context=self._tls, server_side=True)
                 while True:
                     self.requests.append(await self._request(stream))
                     await self._answer(stream)
@@ -79,4 +83,4 @@ class Wire:
                 await anyio.sleep_forever()
             if part is HANG_UP:
                 raise anyio.EndOfStream
-            await stream.send(part)
+            await (part(stream) if callable(part) else stream.send(part))

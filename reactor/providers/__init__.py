@@ -67,5 +67,8 @@ class Provider(Protocol):
     async def check(self) -> None:
         """Return where the account may be used; raise UnauthorizedError or another GenerationError where not."""
 
+    async def keep_warm(self) -> None:
+        """Keep what a create would have to wait for (a TLS handshake) done, until cancelled."""
+
     async def aclose(self) -> None:
         """Close the connections."""

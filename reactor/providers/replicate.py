@@ -31,7 +31,13 @@ CALL_WITHIN = 30.0  # seconds for one request and its answer, however slowly tha
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
 FIRST_POLL, SLOWEST_POLL = 0.15, 2.0  # seconds
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.LocalProtocolError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
 _UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
 _CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # as the system and OpenSSL put around their words
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
@@ -57,8 +63,8 @@ class ReplicateProvider:
         self._input = dict(model_input or {})
         self._seed_input = seed_input
         self._redact = Redactor([token])
-        self._transport = Transport()
         self._base_url = base_url or DEFAULT_BASE_URL
+        self._transport = Transport(self._base_url)
         # Without a base URL the SDK would ask the environment for one.
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport)
         self._plain_http = is_loopback(self._base_url)
@@ -126,6 +132,10 @@ class ReplicateProvider:
             except AnsweredError as error:
                 if error.answer.status != 404:  # a server without accounts has accepted the token all the same
                     raise
+
+    async def keep_warm(self) -> None:
+        """See Provider."""
+        await self._transport.keep_warm()
 
     async def aclose(self) -> None:
         """Close the connections; the SDK has no way to."""
@@ -204,7 +214,7 @@ def poll_delay(polls: int) -> float:
 def _said(error: Exception) -> str:
     """What a failed request came to, in words: the exceptions have names, and often no message."""
     match error:
-        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+        case httpx.ConnectTimeout():
             return "no connection in time"
         case TimeoutError() | httpx.TimeoutException():
             return f"nothing complete within {CALL_WITHIN:g} s"
@@ -212,7 +222,13 @@ def _said(error: Exception) -> str:
             return "it broke off, or is no HTTP"
         case httpx.DecodingError():
             return "it cannot be decompressed"
-        case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.InvalidURL() | UnreadableError():
+        case (
+            httpx.ConnectError()
+            | httpx.LocalProtocolError()
+            | httpx.UnsupportedProtocol()
+            | httpx.InvalidURL()
+            | UnreadableError()
+        ):
             return _CODES.sub("", str(error)).strip() or "no connection"
         case _:
             return "the connection was lost"

@@ -12,7 +12,7 @@ SSL_CERT_DIR are heeded.
 
 from __future__ import annotations
 
-import socket
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,29 +21,25 @@ import httpx
 import orjson
 
 from reactor.failpoints import reached
+from reactor.providers.connection import TooLargeError
+from reactor.providers.connections import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from reactor.providers.connection import Reply
 
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; a full page of the listing is some hundred kilobytes
-TIMEOUTS = {"connect": 5.0, "write": 15.0, "read": 30.0, "pool": 5.0}  # seconds
-# Idle connections are kept until the server closes them: a mint after a quiet hour waits for no TLS handshake.
-LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=None)
-# A peer that is gone without a word is noticed within 35 s, by TCP and not by a create that then hangs; the probes also
-# keep the path open through NAT.
-_KEEPALIVE = {
-    "TCP_KEEPIDLE": 20,
-    "TCP_KEEPINTVL": 5,
-    "TCP_KEEPCNT": 3,
-}  # seconds, seconds, probes; where the OS has them
-SOCKET_OPTIONS = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in _KEEPALIVE.items()
-        if hasattr(socket, name)
-    ),
-]
+_BREAKS = re.compile(rb"[\r\n\0]")
+# What the SDK's models of a prediction, a page and an account ask for at least.
+_ENOUGH = orjson.dumps(
+    {
+        **dict.fromkeys(("id", "model", "version", "username", "name"), "-"),
+        "status": "starting",
+        "type": "user",
+        "results": [],
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,56 +80,79 @@ def forget_body() -> None:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """httpx's own transport, told what the SDK does not tell it.
+    """What the SDK sends its requests through. To another origin than its own it sends nothing."""
 
-    One per request under way, and so one connection each, used again last in, first out. httpx searches a pool of a
-    hundred at every step of every request: 14 ms of CPU a request where a hundred are in flight, against 1 ms.
-    """
-
-    def __init__(self) -> None:
-        self._tls = httpx.create_ssl_context()  # 50-90 ms, once
-        self._idle: list[httpx.AsyncBaseTransport] = []
-
-    def _new(self) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport(verify=self._tls, limits=LIMITS, socket_options=SOCKET_OPTIONS)
+    def __init__(self, base_url: str) -> None:
+        self._base_url = httpx.URL(base_url)
+        self._origin = _origin(self._base_url)
+        self._connections = Connections(self._base_url, largest=LARGEST_BODY)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return a success whose body is a JSON object; raise everything else."""
-        request.extensions = {**request.extensions, "timeout": TIMEOUTS}
+        """Return a success whose body is a JSON object; raise everything else.
+
+        What comes back to the SDK only says that there was one: its own model of the whole would cost more than all the
+        rest, and nobody reads it.
+        """
+        written = self._written(request)
         if request.method == "POST":
             await reached("before_send")
-        inner = self._idle.pop() if self._idle else self._new()
-        try:
-            response = await inner.handle_async_request(request)
-            try:
-                if request.method == "POST":
-                    await reached("request_sent")
-                content = await _bounded(response)
-            finally:
-                await response.aclose()
-        finally:
-            self._idle.append(inner)
-        body = _object(content)
-        if response.status_code >= 300:
-            raise AnsweredError(Answer(response.status_code, response.headers, body))
+        reply = await self._asked(written)
+        if request.method == "POST":
+            await reached("request_sent")
+        body = _object(_decoded(reply))
+        if reply.status >= 300:
+            raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:
-            raise UnreadableError(f"no JSON object (HTTP {response.status_code})")
+            raise UnreadableError(f"no JSON object (HTTP {reply.status})")
         _answer.set(body)
-        return httpx.Response(
-            response.status_code, headers={"content-type": "application/json"}, content=content, request=request
-        )
+        return httpx.Response(reply.status, content=_ENOUGH, request=request)
+
+    async def keep_warm(self) -> None:
+        """Hold one connection open though nothing is asked, until cancelled."""
+        await self._connections.keep_warm()
 
     async def aclose(self) -> None:
         """Close the connections."""
-        while self._idle:
-            await self._idle.pop().aclose()
+        await self._connections.aclose()
+
+    def _written(self, request: httpx.Request) -> bytes:
+        """The request as it is sent. Raises UnsupportedProtocol, LocalProtocolError: it must not be."""
+        if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
+            raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        if any(_BREAKS.search(line) for line in lines):
+            raise httpx.LocalProtocolError("a line break in a header")
+        return b"\r\n".join([*lines, b"", request.content])
+
+    async def _asked(self, request: bytes) -> Reply:
+        try:
+            return await self._connections.ask(request)
+        except TooLargeError as error:
+            raise UnreadableError(f"more than {LARGEST_BODY:,} bytes") from error
 
 
-async def _bounded(response: httpx.Response) -> bytes:
-    """The decoded body. Raises UnreadableError beyond LARGEST_BODY, decompressed."""
+def _origin(url: httpx.URL) -> tuple[bytes, bytes, int | None]:
+    return url.raw_scheme, url.raw_host, url.port
+
+
+class _Pieces(httpx.SyncByteStream):
+    """A body, so little at a time that no piece of it can be decompressed to much more than LARGEST_BODY."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._body[place : place + 4096] for place in range(0, len(self._body), 4096))
+
+
+def _decoded(reply: Reply) -> bytes:
+    """The body, decompressed. Raises UnreadableError beyond LARGEST_BODY, and DecodingError."""
+    if all(name.lower() != b"content-encoding" for name, _ in reply.headers):
+        return reply.body
     content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
+    for piece in httpx.Response(200, headers=reply.headers, stream=_Pieces(reply.body)).iter_bytes():
+        content += piece
         if len(content) > LARGEST_BODY:
             raise UnreadableError(f"more than {LARGEST_BODY:,} bytes")
     return bytes(content)

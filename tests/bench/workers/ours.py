@@ -38,6 +38,9 @@ class NoOp:
     async def find(self, seed, since):
         return None
 
+    async def keep_warm(self):
+        pass
+
 
 class Told:
     """A sink that says when a mint would wake us."""

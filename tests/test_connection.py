@@ -1,0 +1,440 @@
+"""What may happen to a connection: whatever it is, nothing is bought twice, and nothing stays open."""
+
+import gzip
+import os
+import socket
+import ssl
+import time
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+import trustme
+from conftest import ASYNCIO, UVLOOP
+from wire import HANG_UP, SILENCE, Wire, http
+
+from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.providers import Prediction, connection, connections
+from reactor.providers.replicate import ReplicateProvider
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "r8_a_secret_that_must_not_be_told"
+STARTING = {"id": "p1", "status": "starting"}
+ANSWER = http(STARTING, 201)
+
+
+@pytest.fixture(params=[UVLOOP, ASYNCIO])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request, authority, monkeypatch, tmp_path):
+    """The server's side of TLS, or None; the provider trusts the authority by the environment."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return serving(authority) if request.param else None
+
+
+def serving(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+def provided(url):
+    return ReplicateProvider(TOKEN, base_url=url)
+
+
+async def buy(provider):
+    return await provider.create("a fox", 1)
+
+
+async def failing(call):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is what the test asks)
+        await call
+    return caught.value
+
+
+async def until(asked):
+    with anyio.fail_after(5):
+        while not asked():
+            await anyio.lowlevel.checkpoint()
+
+
+# Never sent, or ambiguous
+
+
+async def test_a_certificate_that_is_not_trusted_ends_it_before_anything_is_sent(authority):
+    wire = Wire(ANSWER, tls=serving(authority))
+    async with wire.serve() as url:
+        provider = provided(url)
+        error = await failing(buy(provider))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, True)
+    assert str(error) == "Cannot reach Replicate: certificate verify failed: unable to get local issuer certificate"
+    assert wire.requests == []
+
+
+async def test_a_handshake_that_does_not_end_is_given_up_before_anything_is_sent(monkeypatch):
+    monkeypatch.setitem(connections.TIMEOUTS, "connect", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        provider = provided(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        error = await failing(buy(provider))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, True)
+    assert str(error) == "Cannot reach Replicate: no connection in time"
+
+
+@pytest.mark.parametrize(
+    ("what", "length", "raised"), [("read", 1, httpx.ReadTimeout), ("write", 20_000_000, httpx.WriteTimeout)]
+)
+async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off(monkeypatch, what, length, raised):
+    monkeypatch.setitem(connection.TIMEOUTS, what, 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        provider = provided(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        error = await failing(provider.create("x" * length, 1))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (AmbiguousCreateError, False)
+    assert type(error.__cause__) is raised
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
+@pytest.mark.parametrize("said", [b"", ANSWER[:30], ANSWER[:-3]], ids=["nothing", "half a head", "half a body"])
+async def test_a_connection_that_ends_once_asked_is_asked_once(tls, kept, said):
+    wire = Wire(*[ANSWER] * kept, [(0, said), (0, HANG_UP)] if said else [(0, HANG_UP)], ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        for _ in range(kept):
+            await buy(provider)
+        error = await failing(buy(provider))
+        bought = len(wire.requests)
+        look = await buy(provider)
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (AmbiguousCreateError, False)
+    assert bought == 1 + kept
+    assert look == Prediction("p1")
+    assert wire.connections == 2
+
+
+async def test_a_look_over_a_connection_that_ends_is_not_repeated_either():
+    wire = Wire(ANSWER, [(0, HANG_UP)], ANSWER)
+    async with wire.serve() as url:
+        provider = provided(url)
+        await buy(provider)
+        error = await failing(provider._look("p1", 0.0))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, False)
+    assert len(wire.requests) == 2
+
+
+async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(authority):
+    async def broken(stream):
+        descriptor = os.dup(stream.extra(anyio.abc.SocketAttribute.raw_socket).fileno())  # noqa: S610  (not Django's)
+        with socket.socket(fileno=descriptor) as beneath:
+            beneath.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+
+    wire = Wire([(0, broken), (0, SILENCE)], tls=serving(authority))
+    async with wire.serve() as url:
+        provider = provided(url)
+        provider._transport._connections._tls.check_hostname, provider._transport._connections._tls.verify_mode = (
+            False,
+            ssl.CERT_NONE,
+        )
+        error = await failing(buy(provider))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (AmbiguousCreateError, False)
+
+
+# Kept connections
+
+
+async def test_a_connection_that_the_server_closed_is_not_written_to(tls):
+    wire = Wire([(0, ANSWER), (0, HANG_UP)], ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        await buy(provider)
+        await until(lambda: not provider._transport._connections._open)
+        assert provider._transport._connections._idle == []
+        bought = await buy(provider)
+        await provider.aclose()
+
+    assert bought == Prediction("p1")
+    assert wire.connections == 2
+
+
+async def test_an_end_that_the_loop_has_not_read_yet_is_seen():
+    def answer(server):
+        accepted, _ = server.accept()
+        accepted.recv(65536)
+        accepted.send(ANSWER)
+        return accepted
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        provider = provided(f"http://127.0.0.1:{server.getsockname()[1]}")
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(buy, provider)
+                accepted = await anyio.to_thread.run_sync(answer, server)
+            accepted.close()
+            time.sleep(0.01)  # noqa: ASYNC251  (the loop must not come to read)
+        await provider.aclose()
+
+
+async def test_what_is_said_unasked_is_no_answer(tls):
+    unasked = http({"id": "p2", "status": "starting"}, 408)
+    wire = Wire([(0, ANSWER), (0.02, unasked), (0, SILENCE)], ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        await buy(provider)
+        await until(lambda: not provider._transport._connections._open)
+        bought = await buy(provider)
+        await provider.aclose()
+
+    assert bought == Prediction("p1")
+    assert wire.connections == 2
+
+
+@pytest.mark.parametrize("more", [http({"id": "p2", "status": "starting"}), b"x", b"HTTP/1.1 200"])
+async def test_what_follows_an_answer_is_not_the_next_one(more):
+    wire = Wire(ANSWER + more, ANSWER)
+    async with wire.serve() as url:
+        provider = provided(url)
+        bought = [await buy(provider) for _ in range(2)]
+        await provider.aclose()
+
+    assert bought == [Prediction("p1")] * 2
+    assert wire.connections == 2
+
+
+async def test_a_server_that_wants_no_further_request_gets_none():
+    wire = Wire(http(STARTING, 201, connection="close"), ANSWER)
+    async with wire.serve() as url:
+        provider = provided(url)
+        bought = [await buy(provider) for _ in range(2)]
+        await provider.aclose()
+
+    assert bought == [Prediction("p1")] * 2
+    assert wire.connections == 2
+
+
+async def test_what_is_cancelled_takes_its_connection_with_it(tls):
+    wire = Wire(ANSWER, SILENCE, ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        await buy(provider)
+        async with anyio.create_task_group() as group:
+            group.start_soon(buy, provider)
+            await until(lambda: len(wire.requests) == 2)
+            group.cancel_scope.cancel()
+        await until(lambda: not provider._transport._connections._open)
+        bought = await buy(provider)
+        await provider.aclose()
+
+    assert bought == Prediction("p1")
+    assert wire.connections == 2
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 2))
+async def test_a_cancellation_at_any_turn_leaves_nothing_open(tls, turns):
+    wire = Wire(*[ANSWER] * 2, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        async with anyio.create_task_group() as group:
+            group.start_soon(buy, provider)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        kept = len(provider._transport._connections._idle)
+        await until(lambda: len(provider._transport._connections._open) == kept)
+        await provider.aclose()
+        assert not provider._transport._connections._open
+
+
+async def test_a_thousand_at_a_time_have_a_connection_each_and_keep_it(tls):
+    many = 300 if tls else 1000
+    wire = Wire(*[ANSWER] * 2 * many, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url)
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                for _ in range(many):
+                    group.start_soon(buy, provider)
+        await provider.aclose()
+
+    assert len(wire.requests) == 2 * many
+    assert wire.connections <= many
+
+
+# Kept warm
+
+
+async def test_the_first_mint_finds_a_connection(tls):
+    wire = Wire(ANSWER, tls=tls)
+    async with wire.serve() as url, anyio.create_task_group() as group:
+        provider = provided(url)
+        group.start_soon(provider.keep_warm)
+        await until(lambda: provider._transport._connections._idle and wire.connections)
+        assert wire.requests == []
+        bought = await buy(provider)
+        group.cancel_scope.cancel()
+        await provider.aclose()
+
+    assert bought == Prediction("p1")
+    assert wire.connections == 1
+
+
+async def test_a_connection_that_the_server_closes_is_replaced_without_a_word(monkeypatch, tls):
+    monkeypatch.setattr(connections, "STEADY", 0.0)
+    wire = Wire(*[[(0, ANSWER), (0, HANG_UP)]] * 3, tls=tls)
+    async with wire.serve() as url, anyio.create_task_group() as group:
+        provider = provided(url)
+        group.start_soon(provider.keep_warm)
+        for times in range(1, 4):
+            await until(lambda expected=times: provider._transport._connections._idle and wire.connections == expected)
+            await buy(provider)
+            await until(lambda expected=times: wire.connections == expected + 1)
+        group.cancel_scope.cancel()
+        await provider.aclose()
+
+    assert len(wire.requests) == 3
+
+
+@pytest.mark.parametrize("reachable", [False, True])
+async def test_what_does_not_last_is_tried_ever_more_rarely(monkeypatch, reachable):
+    delays, slept = [], anyio.sleep
+
+    async def sleep(seconds):
+        delays.append(seconds)
+        await (slept(0) if len(delays) < 9 else anyio.sleep_forever())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not reachable:
+            server.close()
+        provider = provided(url)
+        monkeypatch.setattr(connections.anyio, "sleep", sleep)
+        async with anyio.create_task_group() as group:
+            group.start_soon(provider.keep_warm)
+            while len(delays) < 9:
+                await slept(0.001)
+                for opened in list(provider._transport._connections._open):
+                    opened.close()
+            group.cancel_scope.cancel()
+        await provider.aclose()
+
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+# Answers, and requests
+
+
+CHUNKS = (
+    b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n"
+    b'9\r\n{"id": "p\r\n19\r\n1", "status": "starting"}\r\n0\r\n'
+)
+BODY = b'{"id": "p1", "status": "starting"}'
+
+
+@pytest.mark.parametrize(
+    ("parts", "connections"),
+    [
+        ([CHUNKS + b"\r\n"], 1),
+        ([CHUNKS + b"content-encoding: gzip\r\n\r\n"], 1),
+        ([b"HTTP/1.1 103 Early Hints\r\nlink: x\r\ncontent-encoding: gzip\r\n\r\n" + ANSWER], 1),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", ANSWER], 1),
+        ([b"HTTP/1.1 201 Created\r\n\r\n" + BODY, HANG_UP], 2),
+        ([b"HTTP/1.0 201 Created\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY], 2),
+        ([http(gzip.compress(BODY), 201, content_encoding="gzip")], 1),
+        ([ANSWER[place : place + 1] for place in range(len(ANSWER))], 1),
+    ],
+    ids=["chunks", "trailers", "early hints", "continue", "until its end", "HTTP/1.0", "gzip", "bytes"],
+)
+async def test_an_answer_may_come_in_many_forms(parts, connections):
+    wire = Wire([(0.001 * (len(parts) > 1), part) for part in parts], ANSWER)
+    async with wire.serve() as url:
+        provider = provided(url)
+        bought = [await buy(provider) for _ in range(2)]
+        await provider.aclose()
+
+    assert bought == [Prediction("p1")] * 2
+    assert wire.connections == connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CHUNKS,
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 201 Created\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
+        b"HTTP/1.1 201 Created\r\ntransfer-encoding: gzip\r\n\r\n" + BODY,
+        http(gzip.compress(b"x" * 50_000_000), 201, content_encoding="gzip"),
+        b"HTTP/1.1 201 Created\r\n" + b"x: y\r\n" * 2_000_000,
+    ],
+    ids=["no end", "another protocol", "two lengths", "an unknown coding", "a bomb", "endless headers"],
+)
+async def test_an_answer_that_is_none_is_ambiguous(answer):
+    wire = Wire([(0, answer), (0, HANG_UP)])
+    async with wire.serve() as url:
+        provider = provided(url)
+        error = await failing(buy(provider))
+        await provider.aclose()
+
+    assert type(error) is AmbiguousCreateError
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("x", "a\r\nb: c"), ("x", "a\nb"), ("x", "\x00"), ("x\r\ny", "a")])
+async def test_a_line_break_in_a_header_is_not_sent(name, value):
+    provider = provided("http://127.0.0.1:1")
+    request = httpx.Request("POST", "http://127.0.0.1:1/v1/predictions", headers={name: value})
+
+    assert type(await failing(provider._transport.handle_async_request(request))) is httpx.LocalProtocolError
+
+
+async def test_a_request_to_another_origin_is_not_sent():
+    wire = Wire(ANSWER)
+    async with wire.serve() as url:
+        request = httpx.Request("POST", f"{url}/v1/predictions")
+        error = await failing(provided("http://127.0.0.1:1")._transport.handle_async_request(request))
+
+    assert type(error) is httpx.UnsupportedProtocol
+    assert wire.connections == 0
+
+
+async def test_a_host_is_reached_at_whichever_of_its_addresses_answers(tls):
+    wire = Wire(ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url.replace("127.0.0.1", "localhost"))
+        bought = await buy(provider)
+        await provider.aclose()
+
+    assert bought == Prediction("p1")
+
+
+async def test_a_certificate_of_another_host_is_refused(tls, monkeypatch):
+    wire = Wire(ANSWER, tls=tls)
+    async with wire.serve() as url:
+        provider = provided(url.replace("127.0.0.1", "127.0.0.2"))
+        error = await failing(buy(provider))
+        await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, True)
+    assert wire.requests == []
+
+
+def test_both_modules_wait_as_long():
+    assert connections.TIMEOUTS is connection.TIMEOUTS == {"connect": 5.0, "write": 15.0, "read": 30.0}
