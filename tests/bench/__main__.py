@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tests.bench import picture, report
 from tests.bench.bench import Bench
-from tests.bench.scenarios import burst, depth, drain, fleet, idle, producer, reaction
+from tests.bench.scenarios import burst, depth, drain, fleet, idle, producer, quiet, reaction
 from tests.bench.server import serving
 
-SCENARIOS = {"a": reaction, "b": drain, "c": burst, "d": producer, "e": depth, "f": fleet, "g": idle}
+SCENARIOS = {"a": reaction, "b": drain, "c": burst, "d": producer, "e": depth, "f": fleet, "g": idle, "h": quiet}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -18,6 +18,7 @@ def arguments():
     parser.add_argument("--only", default=",".join(SCENARIOS), metavar="a,b", help=told)
     parser.add_argument("--quick", action="store_true", help="one short repetition: to see that it runs")
     parser.add_argument("--repetitions", type=int, metavar="N", help="3; with --quick 1")
+    parser.add_argument("--quiet", type=float, metavar="SECONDS", help="60; with --quick 5: without a mint, in h")
     parser.add_argument("--patience", type=float, default=20.0, metavar="SECONDS", help="to wait for a quiet machine")
     return parser.parse_args()
 
@@ -27,7 +28,8 @@ def main():
     chosen = [SCENARIOS[letter.strip()] for letter in given.only.split(",")]
     repetitions = given.repetitions or (1 if given.quick else 3)
     with serving() as server:
-        bench = Bench(server, repetitions, given.quick, 0.0 if given.quick else given.patience)
+        patience, quiet_for = (0.0, 5.0) if given.quick else (given.patience, 60.0)
+        bench = Bench(server, repetitions, given.quick, patience, given.quiet or quiet_for)
         try:
             for scenario in chosen:
                 scenario.run(bench)

@@ -15,6 +15,7 @@ class Bench:
     repetitions: int
     quick: bool
     patience: float  # seconds to wait for a quiet machine, before each measurement
+    quiet: float = 60.0  # seconds without a mint, where that is what is measured
     results: list = field(default_factory=list)
 
     def rounds(self, subjects):

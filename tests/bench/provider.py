@@ -1,12 +1,17 @@
 """A provider with no latency, in a process of its own: the sandbox, or a bare stream that costs next to nothing."""
 
+import asyncio
+import contextlib
 import json
+import math
 import re
+import ssl
 import sys
 import time
 
 import anyio
 import orjson
+import trustme
 
 from reactor.sandbox import Sandbox
 from reactor.sandbox.predictions import Timing
@@ -15,12 +20,18 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Bare:
-    """Answers every create with a prediction that has succeeded, and books it."""
+    """Answers every create with a prediction that has succeeded, and books it; closes what is idle so many seconds."""
 
-    def __init__(self):
+    def __init__(self, closes=None):
         self.booked = []
+        self._closes = closes
 
     async def answer(self, reader, writer):
+        with anyio.move_on_after(self._closes) as idle, contextlib.suppress(asyncio.IncompleteReadError):
+            await self._converse(reader, writer, idle)
+        writer.close()
+
+    async def _converse(self, reader, writer, idle):
         while head := await reader.readuntil(b"\r\n\r\n"):
             body = await reader.readexactly(int(_LENGTH.search(head)[1]))
             prompt = orjson.loads(body)["input"]["prompt"]
@@ -28,6 +39,7 @@ class Bare:
             told = orjson.dumps(_succeeded(len(self.booked)))
             writer.write(b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n")
             writer.write(b"content-length: %d\r\n\r\n%b" % (len(told), told))
+            idle.deadline = anyio.current_time() + (self._closes or math.inf)
 
 
 def _succeeded(number):
@@ -65,15 +77,20 @@ async def serve_sandbox():
         await anyio.to_thread.run_sync(_obey, base_url, booked, sandbox.ledger.clear)
 
 
-async def serve_bare():
-    import asyncio  # noqa: PLC0415
-
-    bare = Bare()
-    server = await asyncio.start_server(bare.answer, "127.0.0.1", 0)
+async def serve_bare(authority=None, closes=None):
+    """Over TLS, where there is a file for the certificate of an authority to trust."""
+    bare, tls = Bare(closes), None
+    if authority:
+        made, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.issue_cert("127.0.0.1").configure_cert(tls)
+        made.cert_pem.write_to_path(authority)
+    server = await asyncio.start_server(bare.answer, "127.0.0.1", 0, ssl=tls)
     host, port = server.sockets[0].getsockname()
-    await anyio.to_thread.run_sync(_obey, f"http://{host}:{port}", lambda: bare.booked, bare.booked.clear)
+    base_url = f"http{'s' if tls else ''}://{host}:{port}"
+    await anyio.to_thread.run_sync(_obey, base_url, lambda: bare.booked, bare.booked.clear)
 
 
 if __name__ == "__main__":
-    serve = {"sandbox": serve_sandbox, "bare": serve_bare}[json.loads(sys.argv[1])["kind"]]
-    anyio.run(serve, backend_options={"use_uvloop": True})
+    config = json.loads(sys.argv[1])
+    serve = {"sandbox": serve_sandbox, "bare": serve_bare}[config.pop("kind")]
+    anyio.run(lambda: serve(**config), backend_options={"use_uvloop": True})

@@ -17,13 +17,13 @@ def settled_in(bench, subjects):
 
 
 @contextmanager
-def provided(kind="sandbox"):
+def provided(kind="sandbox", **how):
     """Run a provider; give the process and its base URL."""
-    with Child("tests.bench.provider", kind=kind) as provider:
+    with Child("tests.bench.provider", kind=kind, **how) as provider:
         yield provider, provider.ask("url").strip('"')
 
 
-def worker(subject, url, slots, base_url=None):
-    """The subject's process."""
-    more = {"provider": base_url} if subject.provider else {}
+def worker(subject, url, slots, base_url=None, authority=None):
+    """The subject's process. `authority` is a file: whom to trust about the provider's name."""
+    more = {"provider": base_url, "authority": authority} if subject.provider else {}
     return Child(subject.module, url=url, slots=slots, **more)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 
 import asyncpg
@@ -58,8 +59,10 @@ async def work(url, slots, handle, ready):
         await rung.wait()
 
 
-def main(*, url, slots, provider=None):
+def main(*, url, slots, provider=None, authority=None):
     marks = Marks()
+    if authority:
+        os.environ["SSL_CERT_FILE"] = authority
     handle = plain_httpx(provider) if provider else no_op(marks)
     uvloop.run(work(url, slots, handle, marks.ready))
 

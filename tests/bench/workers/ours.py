@@ -1,6 +1,7 @@
 """The reactor as it is run, with its log and metrics; the provider does nothing, or is the SDK."""
 
 import json
+import os
 import sys
 
 import anyio
@@ -53,8 +54,10 @@ class Told:
             self._marks.ready()
 
 
-async def main(*, url, slots, provider=None):
+async def main(*, url, slots, provider=None, authority=None):
     marks = Marks()
+    if authority:
+        os.environ["SSL_CERT_FILE"] = authority
     settings = Settings.load(
         _env_file=None,
         database_url=url,
