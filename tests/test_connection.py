@@ -220,6 +220,25 @@ async def test_what_follows_an_answer_is_not_the_next_one(more):
     assert wire.connections == 2
 
 
+async def test_an_answer_before_all_was_sent_ends_its_connection():
+    def refuse(server):
+        accepted, _ = server.accept()
+        accepted.recv(1000)
+        accepted.send(http({"detail": "too large"}, 413))
+        return accepted
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        provider = provided(f"http://127.0.0.1:{server.getsockname()[1]}")
+        async with anyio.create_task_group() as group:
+            group.start_soon(failing, provider.create("x" * 20_000_000, 1))
+            accepted = await anyio.to_thread.run_sync(refuse, server)
+        kept = list(provider._transport._connections._idle)
+        accepted.close()
+        await provider.aclose()
+
+    assert kept == []
+
+
 async def test_a_server_that_wants_no_further_request_gets_none():
     wire = Wire(http(STARTING, 201, connection="close"), ANSWER)
     async with wire.serve() as url:
@@ -378,13 +397,14 @@ async def test_an_answer_may_come_in_many_forms(parts, connections):
     "answer",
     [
         CHUNKS,
+        b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\n" + BODY,
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n" + ANSWER,
         b"HTTP/1.1 201 Created\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
         b"HTTP/1.1 201 Created\r\ntransfer-encoding: gzip\r\n\r\n" + BODY,
         http(gzip.compress(b"x" * 50_000_000), 201, content_encoding="gzip"),
         b"HTTP/1.1 201 Created\r\n" + b"x: y\r\n" * 2_000_000,
     ],
-    ids=["no end", "another protocol", "two lengths", "an unknown coding", "a bomb", "endless headers"],
+    ids=["no end", "cut short", "another protocol", "two lengths", "an unknown coding", "a bomb", "endless headers"],
 )
 async def test_an_answer_that_is_none_is_ambiguous(answer):
     wire = Wire([(0, answer), (0, HANG_UP)])

@@ -209,5 +209,6 @@ class Connection(asyncio.Protocol):
         """End, unless it is one of the answers that come before the answer."""
         if self._whole or self._parser is None or 100 <= self._status < 200:
             return
-        self._whole, self._again = True, self._parser.should_keep_alive()
+        unsent = self._transport.get_write_buffer_size()  # a refusal may come before the whole request was taken
+        self._whole, self._again = True, self._parser.should_keep_alive() and not unsent
         self._end()

@@ -102,7 +102,7 @@ class Connections:
                 return await self._connected(sock, host if secure else None)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error)) from error
-        except (OSError, ValueError) as error:  # a name that cannot be encoded is a ValueError
+        except (OSError, ValueError, RuntimeError) as error:  # a name not to be encoded; what uvloop has for an OSError
             raise httpx.ConnectError(str(error)) from error
 
     async def _connected(self, sock: socket.socket, server_name: str | None) -> Connection:

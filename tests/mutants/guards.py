@@ -19,6 +19,7 @@ LOST = f"{FENCES}::test_a_holder_that_lost_its_token_writes_nothing"
 BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
+WIRE = "tests/test_connection.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 
 MUTANTS = (
@@ -289,5 +290,54 @@ MUTANTS = (
         "        self.last_seen = told\n",
         "        self.last_seen = self.last_seen\n",
         f"{BAD}::test_an_attempt_that_ran_out_of_time_says_what_was_last_seen",
+    ),
+    Mutant(
+        "a connection that spoke unasked is asked",
+        "reactor/providers/connection.py",
+        "        if self._parser is None or self._whole:\n            self._again = False\n            self.close()\n",
+        "        if self._parser is None or self._whole:\n",
+        f"{WIRE}::test_what_is_said_unasked_is_no_answer",
+    ),
+    Mutant(
+        "what follows an answer is left for the next request",
+        "reactor/providers/connection.py",
+        "        if self._whole:\n            self._again = False\n        else:\n",
+        "        if not self._whole:\n",
+        f"{WIRE}::test_what_follows_an_answer_is_not_the_next_one",
+    ),
+    Mutant(
+        "an end that the loop has not read is not looked for",
+        "reactor/providers/connection.py",
+        " or not self._socket.select(0):",
+        " or True:",
+        f"{WIRE}::test_an_end_that_the_loop_has_not_read_yet_is_seen",
+    ),
+    Mutant(
+        "what is cancelled leaves its connection open",
+        "reactor/providers/connection.py",
+        "        except BaseException:\n            self.close()\n            raise\n        finally:\n",
+        "        finally:\n",
+        f"{WIRE}::test_what_is_cancelled_takes_its_connection_with_it",
+    ),
+    Mutant(
+        "a connection whose opening was cancelled at the last moment is waited for",
+        "reactor/providers/connections.py",
+        "            if made in self._open:",
+        "            if False:",
+        f"{WIRE}::test_a_cancellation_at_any_turn_leaves_nothing_open",
+    ),
+    Mutant(
+        "an answer that was cut short is taken for whole",
+        "reactor/providers/connection.py",
+        "elif not self._head_ended or framed:",
+        "elif not self._head_ended:",
+        f"{WIRE}::test_an_answer_that_is_none_is_ambiguous",
+    ),
+    Mutant(
+        "any origin gets the token",
+        "reactor/providers/transport.py",
+        "if _origin(request.url) != self._origin or ",
+        "if ",
+        f"{WIRE}::test_a_request_to_another_origin_is_not_sent",
     ),
 )

@@ -59,14 +59,17 @@ def run(bench):
 
 
 def compare(bench, sides):
-    busy = [percentiles(side.reactions(60 if bench.quick else 200))["p50_ms"] for side in sides]
-    seconds = [[] for _ in sides]
-    for _ in range(MINTS):
-        time.sleep(bench.quiet)
-        for side, took in zip(sides, seconds, strict=True):
-            took.extend(side.reactions(1))
-    for side, busy_ms, took in zip(sides, busy, seconds, strict=True):
-        with bench.measuring("h. quiet", side.case, side.name) as figures:
-            figures["busy_ms"] = busy_ms
+    with ExitStack() as stack:
+        # What is entered last is told first.
+        told = [stack.enter_context(bench.measuring("h. quiet", side.case, side.name)) for side in reversed(sides)]
+        told.reverse()
+        for side, figures in zip(sides, told, strict=True):
+            figures["busy_ms"] = percentiles(side.reactions(60 if bench.quick else 200))["p50_ms"]
+        seconds = [[] for _ in sides]
+        for _ in range(MINTS):
+            time.sleep(bench.quiet)
+            for side, took in zip(sides, seconds, strict=True):
+                took.extend(side.reactions(1))
+        for figures, took in zip(told, seconds, strict=True):
             figures["quiet_ms"] = 1000 * statistics.median(took)
-            figures["quiet_by_busy"] = figures["quiet_ms"] / busy_ms
+            figures["quiet_by_busy"] = figures["quiet_ms"] / figures["busy_ms"]
