@@ -4,27 +4,27 @@
 -- $3 keys    bigint[]          the worker keys they were claimed under, in the order of $1
 -- $4 lease   double precision  seconds from now
 -- Returns id and renewed of what is still held; false: locked by somebody else for now. The others were lost.
--- Leans on the primary key. No index mentions the lease: the update stays HOT.
+-- Leans on the primary key. No index mentions the lease: the update stays HOT. The holder is compared as an expression,
+-- as in record.sql.
 WITH claims AS (
   SELECT id, epoch, worker
   FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS given (id, epoch, worker)
 ),
 held AS (
-  SELECT token.{key} AS key
-  FROM {table} AS token
-  JOIN claims ON claims.id = token.{key}
-  WHERE token.{key} = ANY ($1::uuid[])
-    AND token.status = {generating}
-    AND token.generation_epoch = claims.epoch
-    AND token.generation_worker = claims.worker
-  ORDER BY token.{key}
-  FOR NO KEY UPDATE OF token SKIP LOCKED
+  SELECT {key} AS key, CASE WHEN status = {generating} THEN generation_worker END AS holder
+  FROM {table}
+  WHERE {key} = ANY ($1::uuid[])
+  ORDER BY {key}
+  FOR NO KEY UPDATE SKIP LOCKED
 ),
 renewed AS (
-  UPDATE {table}
+  UPDATE {table} AS token
   SET generation_lease_ends_at = clock_timestamp() + make_interval(secs => $4::double precision)
-  WHERE {key} = ANY (ARRAY(SELECT key FROM held))
-  RETURNING {key} AS key
+  FROM claims
+  JOIN held ON held.key = claims.id AND held.holder = claims.worker
+  WHERE token.{key} = claims.id
+    AND token.generation_epoch = claims.epoch
+  RETURNING token.{key} AS key
 )
 SELECT claims.id, renewed.key IS NOT NULL AS renewed
 FROM claims

@@ -7,7 +7,7 @@
 -- $6 lease           double precision  seconds
 -- $7 most_rescues    integer           after so many the token fails: it may be what kills them
 -- Returns one row per token taken, as claim.sql does, how often rescued, whether it failed, and whose it was.
--- Leans on the primary key.
+-- Leans on the primary key. The status is compared within an expression, as in record.sql.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
   FROM unnest($1::uuid[], $2::bigint[], $3::double precision[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)
@@ -16,9 +16,8 @@ abandoned AS (
   SELECT token.{key} AS key, seen.owner, seen.owner = 'dead' AND token.generation_rescues >= $7::integer AS hopeless
   FROM {table} AS token
   JOIN seen ON seen.id = token.{key}
+    AND seen.epoch = CASE WHEN token.status = {generating} THEN token.generation_epoch END
   WHERE token.{key} = ANY ($1::uuid[])
-    AND token.status = {generating}
-    AND token.generation_epoch = seen.epoch
     AND extract(epoch FROM token.generation_lease_ends_at)::double precision IS NOT DISTINCT FROM seen.lease_ends_at
   FOR NO KEY UPDATE OF token SKIP LOCKED
 ),
@@ -42,7 +41,7 @@ taken AS (
       ELSE now() - interval '2 hours'
     END
   FROM abandoned
-  WHERE token.{key} = ANY (ARRAY(SELECT key FROM abandoned)) AND token.{key} = abandoned.key
+  WHERE token.{key} = abandoned.key
   RETURNING
     token.{key} AS id,
     token_id,
