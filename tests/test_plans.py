@@ -1,79 +1,105 @@
 """What the worker's statements cost, however many rows wait: counted in rows touched, not in milliseconds."""
 
 import json
-import re
+from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import pytest
 from conftest import command, fresh, on
 
+from reactor.database import SERVER_SETTINGS
 from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
 
-ROWS = 100_000
-BATCH = 100
-COMPARED = "Rows Removed by Join Filter"
+ROWS = 200_000
+BATCHES = (1, 10, 100, 1000)
 SHAPES = {
     "fresh": "'detected', NULL, NULL, NULL",
     "retries": "'detected', now() + interval '1 hour' + number * interval '1 second', NULL, NULL",
     "held": "'generating', NULL, now() + interval '1 minute', 7",
-    "done": "CASE WHEN number % 1000 = 0 THEN 'detected' ELSE 'ready' END, NULL, NULL, NULL",
-    "uploading": "'uploading', NULL, NULL, NULL",
+    "done": "CASE WHEN number % 200 = 0 THEN 'detected' ELSE 'uploading' END, NULL, NULL, NULL",
+    # Came at once, and the statistics know of none of them.
+    "flooded": "'detected', CASE WHEN number % 2 = 0 THEN now() END, NULL, NULL",
 }
+CLAIMABLE = {"fresh": ROWS, "done": ROWS // 200, "flooded": ROWS}
 FRESH, RETRIES, HELD, UPLOADS, KEY = (
     f"tokens_s0_{name}"
     for name in ("generation_fresh", "generation_retries", "generation_held", "generation_uploads", "pkey")
 )
+FORGET_STATISTICS = """
+    DELETE FROM pg_statistic WHERE starelid = 'tokens_s0'::regclass;
+    UPDATE pg_class SET reltuples = -1, relpages = 0
+    WHERE oid = 'tokens_s0'::regclass OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'tokens_s0'::regclass)
+"""
+# Held tokens, spread over the table.
+HOLD = f"""
+    SET LOCAL session_replication_role = replica;
+    UPDATE tokens_s0
+    SET status = 'generating', generation_due_at = NULL, generation_epoch = 1, generation_worker = 7,
+      generation_lease_ends_at = '2000-01-01', generation_seed = 5
+    WHERE token_id = ANY (ARRAY(SELECT generate_series(1, {ROWS}, {ROWS // max(BATCHES)})));
+    SET LOCAL session_replication_role = origin
+"""
+SEEN = 946684800.0  # their lease, in seconds since 1970
+
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+with_or_without_statistics = pytest.mark.parametrize("statistics", [True, False], ids=["analysed", "unknown"])
 
 
-def fill(shape):
-    return f"""
+def fill(url, shape):
+    tokens = f"""
         INSERT INTO tokens_s0 (
-          status, generation_due_at, generation_lease_ends_at, generation_worker, generation_epoch, mint_timestamp,
-          generation_seeded_at, image_url
+          author_id, status, generation_due_at, generation_lease_ends_at, generation_worker, generation_epoch,
+          mint_timestamp, generation_seeded_at, image_url
         )
-        SELECT {SHAPES[shape]}, 1, now() - number * interval '1 second', now() - number * interval '1 second',
-          'https://x'
+        SELECT lpad(to_hex(number % 10000), 32, '0')::uuid, {SHAPES[shape]}, 1, now() - number * interval '1 second',
+          now() - number * interval '1 second', 'https://x'
         FROM generate_series(1, {ROWS}) AS number
     """
+    last = ["INSERT INTO tokens_s0 (status) SELECT 'ready' FROM generate_series(1, 1000)", "ANALYZE", tokens]
+    command(
+        url,
+        "ALTER TABLE tokens_s0 SET (autovacuum_enabled = off)",
+        "SET session_replication_role = replica",
+        "INSERT INTO authors (id) SELECT lpad(to_hex(number), 32, '0')::uuid FROM generate_series(0, 9999) AS number",
+        *(last if shape == "flooded" else [tokens, "ANALYZE"]),
+    )
 
 
 @pytest.fixture(scope="module")
 def full_databases(server_url, template):
-    """A database of each shape; `unknown` is one of fresh tokens that was never analysed."""
-    urls = {}
-    for shape in (*SHAPES, "unknown"):
-        urls[shape] = on(server_url, fresh(server_url, f"TEMPLATE {template}"))
-        command(
-            urls[shape],
-            "ALTER TABLE tokens_s0 SET (autovacuum_enabled = off)",
-            "ALTER TABLE tokens_s0 DISABLE TRIGGER USER",
-            fill(shape if shape in SHAPES else "fresh"),
-            "ALTER TABLE tokens_s0 ENABLE TRIGGER USER",
-        )
-        if shape != "unknown":
-            command(urls[shape], "VACUUM ANALYZE tokens_s0")
+    """A database of each shape."""
+    urls = {shape: on(server_url, fresh(server_url, f"TEMPLATE {template}")) for shape in SHAPES}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, urls.values(), SHAPES))
     yield urls
     for url in urls.values():
         command(server_url, f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
 
 @pytest.fixture
-def full(full_databases, connect_to):
-    """Connect to the database of a shape; what is done there is rolled back."""
+async def full(full_databases):
+    """Connect as a worker does to the database of a shape; what is done there is rolled back."""
+    opened = []
 
-    async def full(shape):
-        connection = await connect_to(full_databases[shape])
-        await connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off; BEGIN")
+    async def full(shape, *, statistics=True):
+        connection = await asyncpg.connect(full_databases[shape], server_settings=SERVER_SETTINGS)
+        opened.append(connection)
+        await connection.transaction().start()
+        if not statistics:
+            await connection.execute(FORGET_STATISTICS)
         return connection
 
-    return full
+    yield full
+    for connection in opened:
+        await connection.close()
 
 
 def literal(value):
     match value:
         case list():
-            return f"ARRAY[{', '.join(map(literal, value))}]"
+            return f"'{{{', '.join('NULL' if item is None else str(item) for item in value)}}}'"
         case None:
             return "NULL"
         case int() | float():
@@ -82,76 +108,106 @@ def literal(value):
             return f"'{value}'"
 
 
-def listed(items):
-    return f"({', '.join(items)})" if items else ""
+class Statement:
+    """A statement as a worker prepares it, to be explained again and again."""
+
+    def __init__(self, connection, prepared):
+        self._connection = connection
+        self._prepared = prepared  # is deallocated with it
+
+    @classmethod
+    async def of(cls, connection, name):
+        table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+        # As if the server had been running for long: before, a rescue finds nothing.
+        text = table.query(name).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
+        return cls(connection, await connection.prepare(text, name="explained"))
+
+    async def explained(self, *arguments):
+        """What its generic plan did; rolled back."""
+        given = f"({', '.join(map(literal, arguments))})" if arguments else ""
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE explained {given}"
+        transaction = self._connection.transaction()
+        await transaction.start()
+        ((plan,),) = await self._connection.fetch(explain)
+        await transaction.rollback()
+        return Cost(json.loads(plan)[0]["Plan"])
 
 
 async def explained(connection, name, *arguments):
-    """The nodes that read the tokens table or join, as the generic plan of a prepared statement does."""
-    table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
-    # As if the server had been running for long: before, a rescue finds nothing.
-    text = table.query(name).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
-    declared = dict(re.findall(r"(?m)^-- \$(\d+) +\w+ +(double precision(?:\[\])?|[a-z]+(?:\[\])?)", text))
-    types = [declared[str(number)] for number in range(1, len(declared) + 1)]
-    values = [f"{literal(value)}::{type_}" for value, type_ in zip(arguments, types, strict=True)]
-    await connection.execute(f"PREPARE explained {listed(types)} AS {text}")
-    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE explained {listed(values)}")
-
-    def nodes(node):
-        yield node
-        for child in node.get("Plans", []):
-            yield from nodes(child)
-
-    return [node for node in nodes(json.loads(plan)[0]["Plan"]) if "Scan" in node["Node Type"] or COMPARED in node]
+    return await (await Statement.of(connection, name)).explained(*arguments)
 
 
-def touched(scans):
-    """Rows that were read to find those that were wanted."""
-    return sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
-        * node["Actual Loops"]
-        for node in scans
-        if node.get("Relation Name") == "tokens_s0"
-    )
+class Cost:
+    """What a plan did, counted."""
+
+    def __init__(self, plan):
+        self.blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        self._nodes = list(nodes(plan))
+        self._reads = [node for node in self._nodes if "Scan" in node["Node Type"]]
+
+    @property
+    def worked(self):
+        """Rows that any node gave on or threw away: pairs that did not match, too."""
+        return sum(map(rows, self._nodes))
+
+    @property
+    def touched(self):
+        """Rows of the tokens table that were read to find those that were wanted."""
+        return sum(rows(node) for node in self._reads if node.get("Relation Name") == "tokens_s0")
+
+    @property
+    def indexes(self):
+        return {node["Index Name"] for node in self._reads if node.get("Index Name", "").startswith("tokens_s0")}
+
+    @property
+    def whole_tables(self):
+        """Which of the tables that grow were read without an index."""
+        sequential = [node["Relation Name"] for node in self._reads if node["Node Type"] == "Seq Scan"]
+        return {"tokens_s0", "authors"}.intersection(sequential)
 
 
-def compared(nodes):
-    """Pairs of rows that were put side by side and did not match."""
-    return sum(node.get(COMPARED, 0) * node["Actual Loops"] for node in nodes)
+def nodes(node):
+    yield node
+    for child in node.get("Plans", []):
+        yield from nodes(child)
 
 
-def indexes(scans):
-    return {node["Index Name"] for node in scans if node.get("Index Name", "").startswith("tokens_s0")}
+def rows(node):
+    removed = sum(count for name, count in node.items() if name.startswith("Rows Removed by"))
+    return (node["Actual Rows"] + removed) * node["Actual Loops"]
 
 
-def sequential(scans):
-    return [node for node in scans if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "tokens_s0"]
+# Claims.
 
 
-CLAIM = ("claim", BATCH, 7, 60.0, 0.001, [])
-ABANDONED = ("abandoned", BATCH, 60.0, 3.0, [], [8, -8], 0.0)
+def claim_of(slots):
+    return slots, 7, 60.0, 0.001, []
 
 
-@pytest.mark.parametrize(
-    ("shape", "found"), [("fresh", BATCH), ("unknown", BATCH), ("done", BATCH), ("retries", 0), ("held", 0)]
-)
-async def test_a_claim_reads_what_it_takes_however_many_wait(full, shape, found):
-    scans = await explained(await full(shape), *CLAIM)
+@every_shape
+@with_or_without_statistics
+async def test_a_claim_reads_what_it_takes_however_many_wait(full, shape, statistics):
+    claim = await Statement.of(await full(shape, statistics=statistics), "claim")
 
-    assert not sequential(scans)
-    assert indexes(scans) <= {FRESH, RETRIES, KEY}
-    assert indexes(scans) >= {FRESH, RETRIES}
-    assert 2 * found <= touched(scans) <= 3 * found + 5
+    for slots in BATCHES:
+        cost, found = await claim.explained(*claim_of(slots)), min(slots, CLAIMABLE.get(shape, 0))
+        assert not cost.whole_tables
+        assert {FRESH, RETRIES} <= cost.indexes <= {FRESH, RETRIES, KEY}
+        assert 2 * found <= cost.touched <= 3 * found
+        assert cost.worked <= 20 * found + 30
 
 
-async def test_a_claim_of_due_retries_reads_what_it_takes(full):
-    connection = await full("retries")
-    await connection.execute("UPDATE tokens_s0 SET generation_due_at = now() WHERE token_id <= 1000")
+@with_or_without_statistics
+async def test_a_claim_of_due_retries_reads_what_it_takes(full, statistics):
+    connection = await full("retries", statistics=statistics)
+    await connection.execute("UPDATE tokens_s0 SET generation_due_at = now() WHERE token_id <= 2000")
+    claim = await Statement.of(connection, "claim")
 
-    scans = await explained(connection, *CLAIM)
-
-    assert not sequential(scans)
-    assert touched(scans) <= 3 * BATCH + 5
+    for slots in BATCHES:
+        cost = await claim.explained(*claim_of(slots))
+        assert not cost.whole_tables
+        assert 2 * slots <= cost.touched <= 3 * slots
+        assert cost.worked <= 20 * slots + 30
 
 
 @pytest.mark.parametrize("gate", ["paused_until = 'infinity'", "arrival_at = now() + interval '1 minute'"])
@@ -159,67 +215,137 @@ async def test_a_claim_reads_no_token_where_the_gate_lets_none_through(full, gat
     connection = await full("fresh")
     await connection.execute(f"UPDATE reactor.intake SET {gate}")
 
-    assert touched(await explained(connection, *CLAIM)) == 0
+    assert (await explained(connection, "claim", *claim_of(100))).touched == 0
 
 
-@pytest.mark.parametrize("shape", ["fresh", "unknown", "retries", "done"])
-async def test_a_rescue_reads_nothing_where_nothing_is_held(full, shape):
-    scans = await explained(await full(shape), *ABANDONED)
+@every_shape
+@with_or_without_statistics
+async def test_what_a_claim_would_take_first_costs_one_row_of_each_kind(full, shape, statistics):
+    cost = await explained(await full(shape, statistics=statistics), "first", [])
 
-    assert not sequential(scans)
-    assert HELD in indexes(scans)
-    assert touched(scans) == 0
+    assert not cost.whole_tables
+    assert cost.touched <= 2
 
 
-@pytest.mark.parametrize("shape", ["fresh", "unknown", "retries", "done"])
-async def test_a_rescue_reads_what_is_held_and_no_more(full, shape):
-    connection = await full(shape)
+async def test_a_claim_steps_over_what_is_settled_only_once(connection, ask):
     await connection.execute(
-        "UPDATE tokens_s0 SET status = 'generating', generation_worker = 1, generation_due_at = NULL,"
-        " generation_lease_ends_at = now() - interval '1 second' WHERE token_id <= 300"
+        "ALTER TABLE tokens_s0 SET (autovacuum_enabled = off);"
+        "INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 5000);"
+        "UPDATE tokens_s0 SET status = 'ready';"
+        "INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 10)"
     )
+    claim = await Statement.of(connection, "claim")
 
-    scans = await explained(connection, *ABANDONED)
+    first, second = [await claim.explained(*claim_of(1)) for _ in range(2)]
 
-    assert not sequential(scans)
-    assert HELD in indexes(scans)
-    assert touched(scans) <= 2 * 300
-
-
-@pytest.mark.parametrize(
-    ("shape", "used"), [("fresh", FRESH), ("unknown", FRESH), ("retries", RETRIES), ("held", RETRIES), ("done", FRESH)]
-)
-async def test_the_next_due_time_costs_one_row(full, shape, used):
-    scans = await explained(await full(shape), "next_due", 0.1)
-
-    assert not sequential(scans)
-    assert used in indexes(scans)
-    assert touched(scans) <= 1
+    assert second.blocks <= 100 < first.blocks
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, "unknown"])
-async def test_the_gauges_count_no_further_than_they_say(full, shape):
-    scans = await explained(await full(shape), "gauges", "public.tokens_s0")
-
-    assert not sequential(scans)
-    assert indexes(scans) == {FRESH, RETRIES, UPLOADS}
-    assert touched(scans) <= {"fresh": 10_000, "unknown": 10_000, "retries": 10_000}.get(shape, 100)
+# Rescues.
 
 
-@pytest.mark.parametrize("due", ["NULL", "now()"])
-async def test_the_gauges_count_no_further_where_statistics_know_of_no_backlog(full, due):
-    connection = await full("done")
-    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    await connection.execute(f"UPDATE tokens_s0 SET status = 'detected', generation_due_at = {due}")
-    await connection.execute("DELETE FROM pg_statistic WHERE starelid = 'tokens_s0'::regclass AND stanullfrac = 0")
-
-    scans = await explained(connection, "gauges", "public.tokens_s0")
-
-    assert not sequential(scans)
-    assert touched(scans) <= 10_200
+def look_for(slots):
+    return slots, 60.0, 3.0, [], [8, -8], 0.0
 
 
-@pytest.mark.parametrize(("shape", "depth"), [("fresh", ROWS), ("retries", ROWS), ("unknown", 10_000), ("done", 100)])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "held"])
+@with_or_without_statistics
+async def test_a_rescue_reads_what_is_held_and_no_more(full, shape, statistics):
+    connection = await full(shape, statistics=statistics)
+    abandoned = await Statement.of(connection, "abandoned")
+
+    nothing = await abandoned.explained(*look_for(100))
+    await connection.execute(HOLD)
+
+    assert (nothing.whole_tables, nothing.touched) == (set(), 0)
+    for slots in BATCHES:
+        cost = await abandoned.explained(*look_for(slots))
+        assert not cost.whole_tables
+        assert cost.indexes == {HELD}
+        assert cost.touched <= 2 * max(BATCHES)
+        assert cost.worked <= 6 * max(BATCHES) + 100
+
+
+# Writes of what is held.
+
+WRITES = {
+    "renew": lambda count: ([7] * count, 60.0),
+    "record": lambda count: ([7] * count, ["p"] * count, [5] * count),
+    "rescue": lambda count: ([SEEN] * count, ["dead"] * count, 8, 60.0, 5),
+    "settle": lambda count: (
+        [7] * count, ["uploading"] * count, ["https://x"] * count, [None] * count, ["p"] * count, [0] * count,
+        [None] * count, [False] * count, [5] * count,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITES)
+@every_shape
+@with_or_without_statistics
+async def test_a_write_reads_its_own_rows(full, name, shape, statistics):
+    connection = await full(shape, statistics=statistics)
+    await connection.execute(HOLD)
+    held = await connection.fetch("SELECT id FROM tokens_s0 WHERE status = 'generating' AND generation_seed = 5")
+    ids = [row["id"] for row in held]
+    statement = await Statement.of(connection, name)
+
+    for count in BATCHES:
+        cost = await statement.explained(ids[:count], [1] * count, *WRITES[name](count))
+        assert not cost.whole_tables
+        assert KEY in cost.indexes
+        assert 2 * count <= cost.touched <= 3 * count
+        assert cost.worked <= 25 * count
+
+
+@every_shape
+@with_or_without_statistics
+async def test_turning_to_the_fallback_prompt_reads_its_own_row(full, shape, statistics):
+    connection = await full(shape, statistics=statistics)
+    await connection.execute(HOLD)
+    id_ = await connection.fetchval("SELECT id FROM tokens_s0 WHERE token_id = 1")
+
+    cost = await explained(connection, "censor", id_, 1, 7, 1, "rejected")
+
+    assert not cost.whole_tables
+    assert cost.indexes <= {KEY, HELD}
+    assert cost.touched <= 3
+    assert cost.worked <= 20
+
+
+# Looks.
+
+
+@every_shape
+@with_or_without_statistics
+async def test_the_next_due_time_costs_one_row(full, shape, statistics):
+    cost = await explained(await full(shape, statistics=statistics), "next_due", 0.1)
+
+    assert not cost.whole_tables
+    assert cost.indexes == {FRESH, RETRIES}
+    assert cost.touched <= 1
+
+
+@every_shape
+@with_or_without_statistics
+async def test_whether_anything_is_unfinished_costs_one_row(full, shape, statistics):
+    cost = await explained(await full(shape, statistics=statistics), "unfinished")
+
+    assert not cost.whole_tables
+    assert cost.indexes == {FRESH, RETRIES, HELD}
+    assert cost.touched == 1
+
+
+@every_shape
+@with_or_without_statistics
+async def test_the_gauges_count_no_further_than_they_say(full, shape, statistics):
+    cost = await explained(await full(shape, statistics=statistics), "gauges", "public.tokens_s0")
+
+    assert not cost.whole_tables
+    assert cost.indexes == {FRESH, RETRIES, UPLOADS}
+    assert cost.touched <= {"fresh": 10_000, "retries": 10_000, "done": 1_001, "flooded": 20_000}.get(shape, 0)
+
+
+@pytest.mark.parametrize(("shape", "depth"), [("fresh", ROWS), ("retries", ROWS), ("flooded", 20_000), ("done", 1_000)])
 async def test_the_depth_is_exact_up_to_ten_thousand_and_an_estimate_beyond(full, shape, depth):
     connection = await full(shape)
     table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
@@ -227,45 +353,6 @@ async def test_the_depth_is_exact_up_to_ten_thousand_and_an_estimate_beyond(full
     row = await connection.fetchrow(table.query("gauges"), table.relation)
 
     assert row["queue_depth"] == depth
-
-
-@pytest.mark.parametrize("shape", [*SHAPES, "unknown"])
-async def test_whether_anything_is_unfinished_costs_one_row(full, shape):
-    scans = await explained(await full(shape), "unfinished")
-
-    assert not sequential(scans)
-    assert indexes(scans) == {FRESH, RETRIES, HELD}
-    assert touched(scans) == (shape != "uploading")
-
-
-REST = {
-    "renew": [[7] * BATCH, 60.0],
-    "record": [[7] * BATCH, ["p"] * BATCH, [5] * BATCH],
-    "rescue": [[None] * BATCH, ["dead"] * BATCH, 8, 60.0, 5],
-    "settle": [
-        [7] * BATCH, ["uploading"] * BATCH, ["https://x"] * BATCH, [None] * BATCH, ["p"] * BATCH, [0] * BATCH,
-        [None] * BATCH, [False] * BATCH, [5] * BATCH,
-    ],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REST)
-@pytest.mark.parametrize("statistics", [True, False], ids=["analysed", "unknown"])
-async def test_a_write_reads_its_own_rows(full, name, statistics):
-    connection = await full("held")
-    if not statistics:
-        await connection.execute("DELETE FROM pg_statistic WHERE starelid = 'tokens_s0'::regclass")
-    ids = [
-        row["id"] for row in await connection.fetch(f"SELECT id FROM tokens_s0 WHERE token_id % 1000 = 0 LIMIT {BATCH}")
-    ]
-
-    scans = await explained(connection, name, ids, [1] * BATCH, *REST[name])
-
-    assert not sequential(scans)
-    assert indexes(scans) <= {KEY, HELD}
-    assert BATCH <= touched(scans) <= 3 * BATCH
-    if name in {"settle", "record"}:  # the others are once in seconds
-        assert compared(scans) <= BATCH
 
 
 async def test_renewals_are_hot_updates(connection, ask):
