@@ -21,6 +21,10 @@ ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_connection.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
+PLANS = "tests/test_plans.py"
+A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
+A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
+FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
 
 MUTANTS = (
     Mutant(
@@ -339,5 +343,82 @@ MUTANTS = (
         "if _origin(request.url) != self._origin or ",
         "if ",
         f"{WIRE}::test_a_request_to_another_origin_is_not_sent",
+    # How a statement comes to cost what waits instead of what it takes.
+    Mutant(
+        "a status that the planner does not see",
+        "reactor/queries/claim.sql",
+        FRESH,
+        "  WHERE status = (SELECT {detected}) AND generation_due_at IS NULL\n",
+        A_CLAIM,
+    ),
+    Mutant(
+        "retries and fresh tokens in one list",
+        "reactor/queries/claim.sql",
+        FRESH,
+        "  WHERE status = {detected} AND (generation_due_at IS NULL OR generation_due_at <= now())\n",
+        A_CLAIM,
+    ),
+    Mutant(
+        "an order that no index has",
+        "reactor/queries/claim.sql",
+        "  ORDER BY {order}, {key}\n",
+        "  ORDER BY created_at, {key}\n",
+        A_CLAIM,
+    ),
+    Mutant(
+        "retries compared with a clock that runs",
+        "reactor/queries/claim.sql",
+        "generation_due_at <= now()\n",
+        "generation_due_at <= clock_timestamp()\n",
+        A_CLAIM,
+    ),
+    Mutant(
+        "a join of what was found",
+        "reactor/queries/claim.sql",
+        "  WHERE {key} = ANY (ARRAY(\n    SELECT key\n    FROM found\n"
+        "    LIMIT CASE WHEN (SELECT guarded FROM gate) THEN coalesce((SELECT tokens FROM admitted), 0) END\n  ))\n",
+        "  FROM found\n  WHERE token.{key} = found.key\n",
+        A_CLAIM,
+    ),
+    *(
+        Mutant(
+            f"{name} by pairs",
+            f"reactor/queries/{name}.sql",
+            "CASE WHEN status = {generating} THEN generation_worker END AS holder\n"
+            "  FROM {table}\n  WHERE {key} = ANY ($1::uuid[])\n",
+            "generation_worker AS holder\n  FROM {table}\n  WHERE {key} = ANY ($1::uuid[]) AND status = {generating}\n",
+            A_WRITE,
+        )
+        for name in ("renew", "record")
+    ),
+    Mutant(
+        "rescue by pairs",
+        "reactor/queries/rescue.sql",
+        "    AND seen.epoch = CASE WHEN token.status = {generating} THEN token.generation_epoch END\n",
+        "    AND seen.epoch = token.generation_epoch AND token.status = {generating}\n",
+        A_WRITE,
+    ),
+    Mutant(
+        "a settle that joins the table itself",
+        "reactor/queries/settle.sql",
+        "  FROM outcomes\n  JOIN held ON held.key = outcomes.id AND held.holder = outcomes.worker\n"
+        "  WHERE token.{key} = outcomes.id\n",
+        "  FROM outcomes\n  JOIN held ON held.key = outcomes.id AND held.holder = outcomes.worker\n"
+        "  WHERE token.{key}::text = outcomes.id::text\n",
+        A_WRITE,
+    ),
+    Mutant(
+        "a look at every token for those that were abandoned",
+        "reactor/queries/abandoned.sql",
+        "WHERE status = {generating}\n",
+        "WHERE status = (SELECT {generating})\n",
+        f"{PLANS}::test_a_rescue_reads_what_is_held_and_no_more",
+    ),
+    Mutant(
+        "the next due time by existence",
+        "reactor/queries/next_due.sql",
+        "  ORDER BY {order}, {key}\n",
+        "",
+        f"{PLANS}::test_the_next_due_time_costs_one_row",
     ),
 )
