@@ -25,8 +25,12 @@ def held(provider):
 
 
 async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
-    database, provider, connection, make_token
+    database, provider, connection, make_token, monkeypatch
 ):
+    async def nothing(_store):
+        return None
+
+    monkeypatch.setattr(Store, "next_due", nothing)
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     async with running(database, provider) as (_, log):
         await make_token()
