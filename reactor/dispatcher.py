@@ -15,6 +15,7 @@ from reactor.telemetry import Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reactor.bell import Bell
     from reactor.breaker import Breaker
     from reactor.keeper import Keeper
     from reactor.store import Store
@@ -38,6 +39,7 @@ class Dispatcher:
         telemetry: Telemetry,
         *,
         wake: Wake,
+        bell: Bell,
         sweep: Sweep,
         worker: Callable[[], int],
         start: Callable[[Claim], None],
@@ -46,6 +48,7 @@ class Dispatcher:
         self._store = store
         self._keeper = keeper
         self._wake = wake
+        self._bell = bell
         self._sweep = sweep
         self._breaker = breaker
         self._telemetry = telemetry
@@ -111,12 +114,15 @@ class Dispatcher:
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
         if self._failures:
+            self._bell.want("nothing")
             await self._store.reach.sleep(reconnect_delay(self._failures))
             return
         if resting := self._breaker.resting:
+            self._bell.want("nothing")
             with anyio.move_on_after(resting):  # a create that is accepted ends the rest, and rings
                 await self._wake.wait()
             return
+        self._bell.want("watch" if self._keeper.free > 0 else "quiet")
         if self._keeper.free > 0:
             self._sweep.ask(empty=self._empty)
             if self._empty:

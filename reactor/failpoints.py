@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NAMES = frozenset(
     {
         "listening",  # LISTEN is done, nothing has been looked for since
+        "before_watch",  # a slot is free, and mints may still be quiet
+        "on_watch",  # mints ring, and what came while they were quiet has not been looked for
         "claimed",  # tokens are ours, and no attempt has begun
         "before_look",  # something may have been bought with the seed
         "before_create",  # the lease has yet to be checked

@@ -5,7 +5,7 @@
 A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
 healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
 arrives. So the probe is rung from another connection, and must arrive here. One that does not even answer is lost, and
-no pooler's.
+no pooler's. What is proven is the bell's too: see bell.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from reactor.wake import Wake
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+    from reactor.bell import Ask, Bell
     from reactor.store import Store
     from reactor.telemetry import Telemetry
 
@@ -45,10 +46,13 @@ class _DeafError(_LostError):
 class Listener:
     """Rings the wake. `key` tells under which key this worker may claim."""
 
-    def __init__(self, dsn: str, store: Store, wake: Wake, telemetry: Telemetry, *, worker: int) -> None:
+    def __init__(  # noqa: PLR0913  (the roles that it tells)
+        self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int
+    ) -> None:
         self._dsn = dsn
         self._store = store
         self._wake = wake
+        self._bell = bell
         self._telemetry = telemetry
         self._worker = worker
         self._channel = f"reactor_probe_{worker}"
@@ -57,6 +61,7 @@ class Listener:
         self._deaf = 0
         self._told_lost = False
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
+        self._turn = anyio.Lock()
         self.proven = False
 
     @property
@@ -74,6 +79,7 @@ class Listener:
                     await self._listen(connection)
                 finally:
                     self.proven = False
+                    self._bell.detach()
                     connection.terminate()
             except (_LostError, DatabaseError, asyncpg.PostgresError, *LOST) as error:
                 self._lost(error)
@@ -85,15 +91,18 @@ class Listener:
                 await self._store.reach.sleep(reconnect_delay(self._failures))
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
-        lost, heard = anyio.Event(), Wake()
+        lost, heard, ask = anyio.Event(), Wake(), self._asking(connection)
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
-        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._wake.ring())
+        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.rung())
+        await connection.add_listener(self._store.table.bell_channel, lambda *_: self._bell.left())
         await reached("listening")
         self._connected()
         while True:
-            await self._prove(connection, heard, lost)
+            await self._prove(ask, heard, lost)
             self._tell_started()
+            if self.proven:
+                self._bell.attach(ask)
             self._unproven = 0 if self.proven else self._unproven + 1
             with anyio.move_on_after(jittered(PROBE_EVERY, 0.1) if self.proven else reconnect_delay(self._unproven)):
                 await lost.wait()
@@ -112,7 +121,17 @@ class Listener:
         self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
         self._told_lost = False
 
-    async def _prove(self, connection: asyncpg.Connection[Any], heard: Wake, lost: anyio.Event) -> None:
+    def _asking(self, connection: asyncpg.Connection[Any]) -> Ask:
+        """How the connection is asked for one row, one question at a time."""
+
+        async def ask(query: str, *arguments: Any) -> asyncpg.Record:
+            async with self._turn:
+                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                return rows[0]
+
+        return ask
+
+    async def _prove(self, ask: Ask, heard: Wake, lost: anyio.Event) -> None:
         """Ask this connection for an answer, then have another ring it.
 
         Where none could, this one is as proven as it was: the other's trouble says nothing of it. Raises _LostError.
@@ -121,7 +140,7 @@ class Listener:
         heard.clear()
         with anyio.move_on_after(PROBE_WITHIN):
             # Asked for each time: after a break the server may think that the connection before still lives.
-            locked = await connection.fetchval(plain_query("liveness"), self._worker)
+            locked = (await ask(plain_query("liveness"), self._worker))["taken"]
             answered = True
             rung = await self._rung()
             if rung:

@@ -29,6 +29,9 @@ _LEVELS = {
     "token.censored": logging.WARNING,
     "token.create_sent": logging.DEBUG,
     "tokens.claimed": logging.DEBUG,
+    "watch.taken": logging.DEBUG,
+    "watch.left": logging.DEBUG,
+    "watch.taken_elsewhere": logging.DEBUG,
 }
 
 _LONGEST_EVENT = len("token.generation.succeeded")

@@ -8,6 +8,7 @@ import anyio
 
 from reactor.attempt import Attempt, Rules
 from reactor.attempts import Attempts
+from reactor.bell import Bell
 from reactor.breaker import Breaker
 from reactor.dispatcher import Dispatcher
 from reactor.intake import Intake
@@ -41,7 +42,8 @@ class Roles:
         self.settler = Settler(store, telemetry)
         self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
         self.intake = Intake(store, provider, breaker, telemetry, wake)
-        self.listener = Listener(_listen_dsn(settings), store, wake, telemetry, worker=worker)
+        self.bell = Bell(store.table.wake_channel, store.table.bell_channel, wake, telemetry)
+        self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 
         def attempt(claim: Claim, lease_runs: Callable[[], bool]) -> Attempt:
             return Attempt(
@@ -74,6 +76,7 @@ class Roles:
             breaker,
             telemetry,
             wake=wake,
+            bell=self.bell,
             sweep=self.sweep,
             worker=lambda: self.listener.key,
             start=self.attempts.start,

@@ -51,6 +51,11 @@ class TokensTable:
         return channel(self.schema, self.name, "wake")
 
     @property
+    def bell_channel(self) -> str:
+        """Rung by a worker that leaves the watch."""
+        return channel(self.schema, self.name, "bell")
+
+    @property
     def status_channel(self) -> str:
         """Tells the next stage what ended."""
         return channel(self.schema, self.name, "status")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
 
 _HERE = Path(__file__).parent
-# As the newest revision makes them: function, which is its file in `sql/` too → when it is called.
+# As the newest revision makes them: function → when it is called.
 _TRIGGERS = {
     "notify_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
     "notify_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
@@ -51,6 +51,6 @@ def repair(connection: Connection, schema: str, name: str) -> None:
 
 def _make(connection: Connection, function: str, when: str, channels: list[str]) -> None:
     if connection.scalar(text("SELECT to_regproc(:name) IS NULL"), {"name": f"reactor.{function}"}):
-        connection.exec_driver_sql((home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
+        connection.exec_driver_sql((home("sql") / f"{function}_v2.sql").read_text(encoding="utf-8"))
     rung = ", ".join(map(literal, channels))
     connection.exec_driver_sql(f"CREATE TRIGGER reactor_{function} {when} EXECUTE FUNCTION reactor.{function}({rung})")

@@ -122,7 +122,7 @@ class Worker:
         roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
             self._health.attach(in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven)
-        for role in (roles.settler, roles.keeper, roles.intake):
+        for role in (roles.settler, roles.keeper, roles.intake, roles.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
         with self._until_stopped():
@@ -143,6 +143,7 @@ class Worker:
                 intake.start_soon(roles.sweep.run)
                 await (roles.dispatcher.drain() if drain else roles.dispatcher.run())
                 intake.cancel_scope.cancel()
+        roles.bell.want("nothing")
 
     async def _store(self, sessions: dict[str, Session]) -> Store:
         """Look the table up, waiting for the database as long as it takes."""

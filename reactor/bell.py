@@ -1,0 +1,169 @@
+"""Whether a mint rings, and which worker answers.
+
+A commit that rings waits for every other that does, and a fleet in which all answer claims once per worker for one
+token. So mints ring only where somebody waits for them, and one answers:
+
+    a slot is free      ──▶ on watch: mints ring, and this worker answers; one of a fleet is, and tells when it leaves
+    every slot is taken ──▶ quiet: as long as nobody is on watch, mints do not ring
+
+Two advisory locks say so, on the connection that listens, and go with it: nobody who died keeps the bell from ringing.
+The triggers look at them as they write. They are silent while somebody is quiet and nobody on watch; else they ring,
+also where there is no worker at all.
+
+No wake is lost. Who goes on watch claims once more: for all that was committed while it was quiet. A transaction that
+wrote then and commits later does not ring; so as long as any that had begun is under way, claims are repeated at
+doubling intervals, up to about the sweep's. Nobody ever waits for a lock: a waiter would keep a snapshot open, and with
+it all dead rows.
+
+A worker that is on watch and hangs answers nothing. The others hear it ring too, and stand in: a little later.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import asyncpg
+
+from reactor.backoff import jittered
+from reactor.database import LOST
+from reactor.failpoints import reached
+from reactor.table import plain_query
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from reactor.telemetry import Telemetry
+    from reactor.wake import Wake
+
+    Ask = Callable[..., Awaitable[asyncpg.Record]]
+
+FULL_FOR = 0.005  # seconds with every slot taken until the watch is left: what ends sooner is not worth it
+TRY_EVERY = 2.0  # seconds; a worker on watch that dies tells nobody
+STAND_IN = 5.0  # seconds, ± a fifth, from a ring that another worker has to answer to a claim all the same
+LONGEST_DOUBT = 5.0  # seconds between two looks at the transactions under way: beyond, the sweep is as good
+# The triggers hold the lock that they look at for some microseconds: taken means taken when it stays so.
+_TRIES = (0.0, 0.001, 0.005, 0.02)  # seconds before each
+
+Wanted = Literal["watch", "quiet", "nothing"]
+
+
+class Bell:
+    """Follows what the dispatcher wants, and rings the wake for what this worker has to answer."""
+
+    def __init__(self, wake_channel: str, bell_channel: str, wake: Wake, telemetry: Telemetry) -> None:
+        self._channels = wake_channel, bell_channel
+        self._wake = wake
+        self._telemetry = telemetry
+        self._wanted: Wanted = "nothing"
+        self._ask: Ask | None = None
+        self._news = anyio.Event()
+        self._unanswered_at = float("inf")  # monotonic seconds
+        self._reset()
+
+    def _reset(self) -> None:
+        self.watching = False
+        self._quiet = False
+        self._elsewhere = False
+
+    def rung(self) -> None:
+        """A mint rang: answer, unless another worker is known to be on watch."""
+        if self._elsewhere:
+            self._unanswered_at = min(self._unanswered_at, time.monotonic())
+        else:
+            self._wake.ring()
+
+    def left(self) -> None:
+        """Whoever was on watch has left it."""
+        if self._elsewhere:
+            self._elsewhere = False
+            self._news.set()
+
+    def want(self, wanted: Wanted) -> None:
+        """Be on watch with a free slot, quiet with none, and nothing where this worker cannot or may not claim."""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._news.set()
+
+    def attach(self, ask: Ask) -> None:
+        """Go by this connection, which is proven to hear; locks through a pooler would stay with a stranger's."""
+        self._ask = ask
+        self._news.set()
+
+    def detach(self) -> None:
+        """The connection is gone, and its locks with it."""
+        self._ask = None
+        self._reset()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Follow what is wanted, until cancelled."""
+        while True:
+            self._news = anyio.Event()
+            pause = await self._follow(self._ask) if self._ask is not None else None
+            with anyio.move_on_after(pause):
+                await self._news.wait()
+
+    async def _follow(self, ask: Ask) -> float | None:
+        """Do what is wanted; return the seconds after which to look again, None: at the next news."""
+        try:
+            if self._wanted == "watch":
+                return None if self.watching else await self._go_on_watch(ask)
+            if self.watching or self._quiet != (self._wanted == "quiet"):
+                return await self._leave(ask)
+        except (*LOST, asyncpg.PostgresError):
+            return TRY_EVERY  # the listener finds out, and brings another connection
+        return None
+
+    async def _go_on_watch(self, ask: Ask) -> float | None:
+        await reached("before_watch")
+        for pause in _TRIES:
+            await anyio.sleep(pause)
+            taken = (await ask(plain_query("watch"), self._channels[0], self._quiet))["taken"]
+            self._quiet = False
+            if taken:
+                break
+        if self._ask is not ask:
+            return None
+        if not taken and not self._elsewhere:
+            self._telemetry.emit("watch.taken_elsewhere")
+        self._elsewhere, self.watching = not taken, taken
+        if not taken:
+            self._stand_in()
+            return jittered(TRY_EVERY)
+        self._telemetry.emit("watch.taken")
+        await reached("on_watch")
+        await self._look_again(ask)
+        return 0.0
+
+    async def _look_again(self, ask: Ask) -> None:
+        """Have claims made until every transaction that may have found the bell quiet has ended."""
+        begun, pause = await ask(plain_query("under_way"), None), 0.002
+        self._wake.ring()
+        over = begun["over"]
+        while not over and pause <= LONGEST_DOUBT:
+            with anyio.move_on_after(pause):
+                await self._news.wait()
+                return
+            over = (await ask(plain_query("under_way"), begun["upto"]))["over"]
+            self._wake.ring()
+            pause *= 2
+
+    async def _leave(self, ask: Ask) -> float | None:
+        hush = self._wanted == "quiet"
+        if hush and self.watching:
+            with anyio.move_on_after(FULL_FOR):
+                await self._news.wait()
+                return 0.0
+        quiet = (await ask(plain_query("leave"), *self._channels, self.watching, self._quiet, hush))["quiet"]
+        if self._ask is ask:
+            if self.watching:
+                self._telemetry.emit("watch.left", quiet=quiet)
+            self.watching, self._quiet = False, quiet
+        return None if quiet == hush else jittered(TRY_EVERY)
+
+    def _stand_in(self) -> None:
+        if time.monotonic() - self._unanswered_at > jittered(STAND_IN) - TRY_EVERY:
+            self._unanswered_at = float("inf")
+            self._wake.ring()

@@ -1,0 +1,341 @@
+import time
+from contextlib import AsyncExitStack
+
+import anyio
+import pytest
+from doubles import DirectedProvider, running
+
+from reactor.bell import Bell
+from reactor.failpoints import switched_on
+
+pytestmark = pytest.mark.anyio
+
+WAKE, QUIET, WATCH = "public_tokens_s0_wake", 1, 0
+LOCK = f"SELECT pg_advisory_lock(hashtextextended('{WAKE}', $1))"
+TAKE = f"SELECT pg_try_advisory_lock(hashtextextended('{WAKE}', $1))"
+MINT = "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors LIMIT 1"
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+@pytest.fixture
+async def authors(connection):
+    await connection.execute("INSERT INTO authors (wallet_address, prompt_text) VALUES ('0x1', 'a lighthouse')")
+
+
+class Gate:
+    """Holds a generation until it is opened."""
+
+    def __init__(self):
+        self._entered, self._open = anyio.Event(), anyio.Event()
+
+    async def __call__(self, _argument):
+        self._entered.set()
+        await self._open.wait()
+
+    async def entered(self):
+        with anyio.fail_after(10):
+            await self._entered.wait()
+
+    def open(self):
+        self._open.set()
+
+
+@pytest.fixture
+async def rung(connect):
+    """How many wakes were heard since the last time."""
+    ear, heard = await connect(), []
+    await ear.add_listener(WAKE, lambda *_: heard.append(1))
+
+    async def take():
+        await ear.execute("SELECT 1")  # whatever was committed before has arrived by its answer
+        taken = len(heard)
+        heard.clear()
+        return taken
+
+    return take
+
+
+RINGS = {"nobody": ([], 1), "quiet": ([QUIET], 0), "watch": ([WATCH], 1), "both": ([QUIET, WATCH], 1)}
+
+
+@pytest.mark.parametrize("mint", [MINT, "UPDATE tokens_s0 SET status = 'detected'"], ids=["insert", "update"])
+@pytest.mark.parametrize(("held", "expected"), RINGS.values(), ids=RINGS.keys())
+async def test_a_mint_is_silent_only_while_somebody_is_quiet_and_nobody_on_watch(
+    connection, connect, rung, make_token, held, expected, mint
+):
+    await make_token(status="failed")
+    worker = await connect()
+    for lock in held:
+        await worker.execute(LOCK.replace("$1", str(lock)))
+    await rung()
+
+    await connection.execute(mint)
+
+    assert await rung() == expected
+
+
+async def test_a_mint_only_looks_at_the_locks(connection, connect, authors):
+    worker = await connect()
+    await connection.execute("BEGIN")
+    await connection.execute(MINT)
+
+    assert await worker.fetchval(TAKE, QUIET)
+    await connection.execute(MINT)
+    assert await worker.fetchval(TAKE, WATCH)
+
+
+async def test_a_mint_rings_where_it_may_not_look(connection, connect, rung, authors):
+    worker = await connect()
+    await worker.execute(LOCK.replace("$1", str(QUIET)))
+    await connection.execute(
+        "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_try_advisory_xact_lock_shared(bigint) FROM PUBLIC;"
+        "CREATE ROLE bell_reader; GRANT INSERT, SELECT ON tokens_s0, authors TO bell_reader; SET ROLE bell_reader"
+    )
+    try:
+        await connection.execute(MINT)
+        heard = await rung()
+    finally:
+        await connection.execute(
+            "RESET ROLE; DROP OWNED BY bell_reader; DROP ROLE bell_reader;"
+            "GRANT EXECUTE ON FUNCTION pg_catalog.pg_try_advisory_xact_lock_shared(bigint) TO PUBLIC"
+        )
+
+    assert heard == 1
+
+
+async def full(log, make_token, gate, provider):
+    """Take the worker's only slot, and wait until mints are quiet."""
+    provider.script["wait"] = [gate]
+    await make_token()
+    await gate.entered()
+    await log.wait("watch.left", quiet=True)
+
+
+async def test_mints_are_quiet_while_every_slot_is_taken_and_are_claimed_as_one_is_free(
+    database, provider, connection, make_token, rung
+):
+    gate = Gate()
+    async with running(database, provider, worker_batch_size=1, poll_interval_seconds=3600) as (_, log):
+        await full(log, make_token, gate, provider)
+        await rung()
+        for _ in range(3):
+            await make_token()
+        silent = await rung()
+        gate.open()
+        await log.wait("token.generation.succeeded", times=4)
+        await log.wait("watch.taken", times=2)
+        await make_token()
+        await log.wait("token.generation.succeeded", times=5)
+
+    assert silent == 0
+    assert await rung() >= 1
+
+
+@pytest.mark.parametrize("point", ["before_watch", "on_watch"])
+async def test_a_mint_at_the_moment_in_which_a_worker_goes_on_watch_is_claimed(
+    database, provider, connection, make_token, authors, point
+):
+    gate, at_point, go_on = Gate(), anyio.Event(), anyio.Event()
+
+    async def pause():
+        at_point.set()
+        await go_on.wait()
+
+    async with running(database, provider, worker_batch_size=1, poll_interval_seconds=3600) as (_, log):
+        await full(log, make_token, gate, provider)
+        # In on_watch's case the mint comes before: it is silent, and nobody has looked for it since.
+        if point == "before_watch":
+            with switched_on(point, pause):
+                gate.open()
+                await meet(at_point)
+                await connection.execute(MINT)
+                go_on.set()
+                await log.wait("token.generation.succeeded", times=2)
+        else:
+            with switched_on("before_watch", lambda: _mint(connection)), switched_on(point, pause):
+                gate.open()
+                await meet(at_point)
+                go_on.set()
+                await log.wait("token.generation.succeeded", times=2)
+
+
+async def meet(event):
+    with anyio.fail_after(10):
+        await event.wait()
+
+
+async def _mint(connection):
+    await connection.execute(MINT)
+
+
+@pytest.mark.parametrize("another_under_way", [False, True])
+async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
+    database, provider, connection, connect, make_token, authors, another_under_way
+):
+    gate, long = Gate(), await connect()
+    async with running(database, provider, worker_batch_size=1, poll_interval_seconds=3600) as (_, log):
+        await full(log, make_token, gate, provider)
+        await connection.execute("BEGIN")
+        await connection.execute(MINT)
+        if another_under_way:  # and stays so: not its end, but the looks in between find the other's token
+            await long.execute("BEGIN")
+            await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")
+        gate.open()
+        await log.wait("watch.taken", times=2)
+        await log.wait("tokens.claimed", times=3)
+        await connection.execute("COMMIT")
+        with anyio.fail_after(5):
+            await log.wait("token.generation.succeeded", times=2)
+        await long.execute("ROLLBACK" if another_under_way else "SELECT 1")
+
+
+async def test_looks_end_with_the_transactions_that_had_begun(database, provider, connection, connect, make_token):
+    gate, long = Gate(), await connect()
+    async with running(database, provider, worker_batch_size=1, poll_interval_seconds=3600) as (_, log):
+        await full(log, make_token, gate, provider)
+        await long.execute("BEGIN")
+        await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")
+        gate.open()
+        await log.wait("watch.taken", times=2)
+        before = len(log.of("tokens.claimed"))
+        await log.wait("tokens.claimed", times=before + 2)
+        await long.execute("ROLLBACK")
+        await long.execute("BEGIN; INSERT INTO authors (wallet_address) VALUES ('0x2')")  # had not begun: rings by itself
+        await anyio.sleep(0.5)
+        ended = len(log.of("tokens.claimed"))
+        await anyio.sleep(0.5)
+
+    assert len(log.of("tokens.claimed")) == ended
+
+
+class Fleet:
+    """Two workers: the first is on watch."""
+
+    def __init__(self, database):
+        self._database = database
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self):
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised):
+        return await self._stack.__aexit__(*raised)
+
+    async def start(self, provider, **settings):
+        settings = {"poll_interval_seconds": 3600, **settings}
+        return await self._stack.enter_async_context(running(self._database, provider, **settings))
+
+
+async def test_of_two_workers_that_wait_one_claims_a_mint(database, provider, make_token):
+    async with Fleet(database) as fleet:
+        _, log = await fleet.start(provider)
+        await log.wait("watch.taken")
+        await log.wait("tokens.claimed", times=2)
+        _, other = await fleet.start(provider)
+        await other.wait("watch.taken_elsewhere")
+        before = len(other.of("tokens.claimed"))
+        for number in range(1, 6):
+            await make_token()
+            await log.wait("token.generation.succeeded", times=number)
+
+    assert [told["count"] for told in log.of("tokens.claimed")[2:]] == [1] * 5
+    assert len(other.of("tokens.claimed")) == before
+
+
+async def test_who_has_no_free_slot_leaves_the_watch_to_another(database, provider, make_token):
+    gate, idle = Gate(), DirectedProvider()
+    async with Fleet(database) as fleet:
+        _, log = await fleet.start(provider, worker_batch_size=1)
+        await log.wait("watch.taken")
+        _, other = await fleet.start(idle)
+        await other.wait("watch.taken_elsewhere")
+        provider.script["wait"] = [gate]
+        await make_token()
+        await gate.entered()
+        await other.wait("watch.taken")
+        await make_token()
+        await other.wait("token.generation.succeeded")
+        gate.open()
+
+
+async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token):
+    gate, idle = Gate(), DirectedProvider()
+    async with Fleet(database) as fleet:
+        first, log = await fleet.start(provider)
+        await log.wait("watch.taken")
+        _, other = await fleet.start(idle)
+        await other.wait("watch.taken_elsewhere")
+        provider.script["wait"] = [gate]
+        await make_token()
+        await gate.entered()
+        first.stop()
+        await other.wait("watch.taken")
+        await make_token()
+        await other.wait("token.generation.succeeded")
+        gate.open()
+
+    assert log.of("watch.left", quiet=False)
+
+
+async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.2)
+    idle = DirectedProvider()
+    async with Fleet(database) as fleet:
+        _, log = await fleet.start(provider)
+        await log.wait("watch.taken")
+        _, other = await fleet.start(idle)
+        await other.wait("watch.taken_elsewhere")
+
+        async def gone(*_arguments, **_named):
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr("reactor.listener.connect", gone)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            f" WHERE locktype = 'advisory' AND (classid::bigint << 32) | objid::bigint = hashtextextended('{WAKE}', 0)"
+        )
+        await other.wait("watch.taken")
+        await make_token()
+        await other.wait("token.generation.succeeded")
+
+
+async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.1)
+    monkeypatch.setattr("reactor.bell.STAND_IN", 0.3)
+    idle = DirectedProvider()
+    async with Fleet(database) as fleet:
+        _, log = await fleet.start(provider)
+        await log.wait("watch.taken")
+        await log.wait("tokens.claimed", times=2)
+        _, other = await fleet.start(idle)
+        await other.wait("watch.taken_elsewhere")
+        rung = Bell.rung
+
+        def hangs(bell):
+            if not bell.watching:
+                rung(bell)
+
+        monkeypatch.setattr(Bell, "rung", hangs)
+        began = time.monotonic()
+        await make_token()
+        await other.wait("token.generation.succeeded")
+
+    assert time.monotonic() - began < 5
+    assert not log.of("token.generation.started")
+
+
+async def test_a_listener_that_comes_back_goes_on_watch_again(database, provider, connection, make_token):
+    async with running(database, provider, poll_interval_seconds=3600) as (_, log):
+        await log.wait("watch.taken")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'reactor listener' AND datname = current_database()"
+        )
+        await log.wait("watch.taken", times=2)
+        await make_token()
+        await log.wait("token.generation.succeeded")
