@@ -88,8 +88,9 @@ class Bell:
 
     def attach(self, ask: Ask) -> None:
         """Go by this connection, which is proven to hear; locks through a pooler would stay with a stranger's."""
-        self._ask = ask
-        self._news.set()
+        if self._ask is not ask:
+            self._ask = ask
+            self._news.set()
 
     def detach(self) -> None:
         """The connection is gone, and its locks with it."""
