@@ -27,12 +27,12 @@ class Entry(Generic[T]):
 
     __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item")
 
-    def __init__(self, item: T) -> None:
+    def __init__(self, item: T, answered: anyio.Event | None) -> None:
         self.item: T = item
         self.alone = False  # was refused together with others: tried by itself
         self.failures = 0
         self.due_at = 0.0  # monotonic seconds
-        self.answered = anyio.Event()
+        self.answered = answered
         self.answer: Answer | RowRefusedError = "lost"
 
     def put_off(self, seconds: float) -> None:
@@ -50,9 +50,9 @@ class Outbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, item: T) -> Entry[T]:
-        """Hand in; takes the place of what was handed in for the same claim."""
-        entry = self._entries[item.claim.fence] = Entry(item)
+    def add(self, item: T, answered: anyio.Event | None = None) -> Entry[T]:
+        """Hand in; takes the place of what was handed in for the same claim. `answered` is set with the answer."""
+        entry = self._entries[item.claim.fence] = Entry(item, answered)
         return entry
 
     def forget(self, claim: Claim) -> None:
@@ -64,7 +64,8 @@ class Outbox(Generic[T]):
         if self._entries.get(entry.item.claim.fence) is entry:
             self.forget(entry.item.claim)
         entry.answer = answer
-        entry.answered.set()
+        if entry.answered is not None:
+            entry.answered.set()
 
     @property
     def due_at(self) -> float:

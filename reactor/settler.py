@@ -64,14 +64,17 @@ class Settler:
             return await self._answered(Failed(claim, reason, "PermanentError", claim.attempts, bought))
 
     async def _answered(self, outcome: Outcome) -> Outcome | None:
-        entry = self._outcomes.add(outcome)
+        answered = anyio.Event()
+        entry = self._outcomes.add(outcome, answered)
         self._bought.forget(outcome.claim)  # settling carries the prediction id too
         self._arrived.set()
-        while not entry.answered.is_set():
+        try:
+            await answered.wait()
+        except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(ANSWER_WITHIN, shield=True):
-                await entry.answered.wait()
-            if not entry.answered.is_set():
-                await checkpoint()
+                await answered.wait()
+            if not answered.is_set():
+                raise
         if isinstance(entry.answer, RowRefusedError):
             raise entry.answer
         return None if entry.answer == "lost" else outcome
