@@ -137,7 +137,7 @@ class Session:
         self._pooled = pooled
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = False
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.

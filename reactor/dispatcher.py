@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from reactor.backoff import reconnect_delay
 from reactor.claimer import Claimer
@@ -63,7 +63,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Claim and start until cancelled."""
         while True:
-            await checkpoint()  # the claim is shielded: whoever was cancelled before it does not begin one
+            await checkpoint_if_cancelled()  # the claim is shielded: whoever was cancelled before it does not begin one
             self._wake.clear()
             if await self._claim():
                 continue
@@ -73,7 +73,7 @@ class Dispatcher:
         """Claim and start until no token is detected or generating anywhere."""
         self._keeper.draining = True
         while True:
-            await checkpoint()
+            await checkpoint_if_cancelled()
             self._wake.clear()
             if await self._claim():
                 continue

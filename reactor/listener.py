@@ -61,7 +61,7 @@ class Listener:
         self._deaf = 0
         self._told_lost = False
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self.proven = False
 
     @property

@@ -36,7 +36,7 @@ class Roles:
     def __init__(  # noqa: PLR0913  (what they have in common)
         self, settings: Settings, store: Store, provider: Provider, telemetry: Telemetry, wake: Wake, *, worker: int
     ) -> None:
-        lease, claiming = settings.lease_seconds, anyio.Lock()
+        lease, claiming = settings.lease_seconds, anyio.Lock(fast_acquire=True)
         breaker = Breaker(settings.breaker_threshold)
         rules = _rules(settings)
         self.settler = Settler(store, telemetry)
