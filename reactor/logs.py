@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from contextlib import suppress
@@ -38,9 +39,15 @@ _LONGEST_EVENT = len("token.generation.succeeded")
 
 
 class StructuredLog:
-    """The sink of the command line: one line an event on stdout."""
+    """The sink of the command line: one line an event on stdout.
+
+    What happens to tokens is noted as it happens, and written in the loop's next turn, when the request that it tells
+    of has left. Whatever else is told brings the lines before it along.
+    """
 
     def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
+        self._level = logging.getLevelName(level)
+        self._noted: list[tuple[str, dict[str, Any], datetime]] = []
         terminal = sys.stdout.isatty()
         console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(
@@ -51,8 +58,26 @@ class StructuredLog:
         ).bind()  # once, not at every event
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        with suppress(OSError):  # a full disk or a reader that went away stops no generation
-            self._logger.log(_LEVELS.get(event, logging.INFO), event, **fields)
+        if _LEVELS.get(event, logging.INFO) < self._level:
+            return
+        self._noted.append((event, fields, datetime.now(tz=UTC)))
+        if not event.startswith("token.") or (loop := _loop()) is None:
+            self._write()
+        elif len(self._noted) == 1:
+            loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        noted, self._noted = self._noted, []
+        for event, fields, now in noted:
+            with suppress(OSError):  # a full disk or a reader that went away stops no generation
+                self._logger.log(_LEVELS.get(event, logging.INFO), event, timestamp=now, **fields)
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _for_people(*, colours: bool) -> list[Any]:
@@ -60,7 +85,7 @@ def _for_people(*, colours: bool) -> list[Any]:
 
 
 def _time_of_day(_logger: Any, _method: str, fields: Any) -> Any:
-    now = datetime.now(tz=UTC).astimezone()
+    now = fields["timestamp"].astimezone()
     told = {name: value for name, value in fields.items() if value is not None}
     return {**told, "timestamp": f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"}
 
@@ -127,7 +152,8 @@ def _clean(redact: Redactor, value: Any) -> Any:
 
 def _json(_logger: Any, method: str, fields: Any) -> str:
     # All in one: each processor of structlog's own costs about what the line does.
-    return _dumps({"timestamp": datetime.now(tz=UTC), "level": method, "event": fields.pop("event"), **fields})
+    first = {"timestamp": fields.pop("timestamp"), "level": method, "event": fields.pop("event")}
+    return _dumps(first | fields)
 
 
 def _dumps(fields: dict[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import anyio
-
 from reactor.tokens import Bought, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
+
+    import anyio
 
     from reactor.database import RowRefusedError
     from reactor.store import Answer

@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
