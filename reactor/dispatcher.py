@@ -59,6 +59,7 @@ class Dispatcher:
         self._claiming = claiming
         self._failures = 0
         self._empty = 0
+        self._more = False  # tokens may wait for a time that is not known
 
     async def run(self) -> None:
         """Claim and start until cancelled."""
@@ -108,6 +109,7 @@ class Dispatcher:
         self._trouble.passed()
         self._failures = 0
         self._empty = 0 if claims else self._empty + 1
+        self._more = any(claim.limited or claim.probe for claim in claims)
         self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
         return len(claims) == room or self._claimer.broke_off
 
@@ -124,10 +126,16 @@ class Dispatcher:
             return
         self._bell.want("watch" if self._keeper.free > 0 else "quiet")
         if self._keeper.free > 0:
-            self._sweep.ask(empty=self._empty)
+            self._ask()
             if self._empty:
                 await anyio.sleep(AFTER_EMPTY)
         await self._wake.wait()
+
+    def _ask(self) -> None:
+        """Have the sweep find out when to ring next, unless nothing has changed: a mint by itself costs one claim."""
+        if self._empty or self._more or self._keeper.went_back or not self._sweep.asked:
+            self._keeper.went_back = False
+            self._sweep.ask(empty=self._empty)
 
     async def _unfinished(self) -> bool:
         try:

@@ -75,6 +75,7 @@ class Keeper:
         self._freed = anyio.Event()
         self._left: dict[UUID, float] = {}  # until when, in monotonic seconds
         self.draining = False  # somebody waits for the last slot to become free
+        self.went_back = False  # a token was let go that may be due again at a time that nobody was told
 
     @property
     def free(self) -> int:
@@ -109,6 +110,7 @@ class Keeper:
         """
         if self._held.get(holding.claim.id) is holding:
             was_full = self.free <= 0
+            self.went_back |= not holding.over
             del self._held[holding.claim.id]
             self._freed.set()
             if was_full or self.draining or not holding.over:

@@ -114,7 +114,9 @@ class Store:
             self._claim, slots, worker, self._lease, self._create_interval, list(passed_over)
         )
         await reached("claimed")
-        return [_claim(row, worker, asked_at, age=row["age"], probe=row["probe"]) for row in rows]
+        return [
+            _claim(row, worker, asked_at, age=row["age"], probe=row["probe"], limited=row["limited"]) for row in rows
+        ]
 
     async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int] | None:
         """Return id and token_id of what a claim would take first."""
@@ -228,6 +230,7 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
     *,
     age: float | None = None,
     probe: bool = False,
+    limited: bool = False,
     rescued: bool = False,
 ) -> Claim:
     names = ("id", "token_id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
@@ -239,6 +242,7 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
         asked_at=asked_at,
         age=age,
         probe=probe,
+        limited=limited,
         rescued=rescued,
     )
 

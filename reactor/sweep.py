@@ -29,10 +29,12 @@ class Sweep:
         self._failures = 0
         self._empty = 0
         self._asked = anyio.Event()
+        self.asked = False  # it is going to ring
 
     def ask(self, *, empty: int) -> None:
         """Ring when a claim could find something, at the next sweep at the latest; `empty` claims found nothing."""
         self._empty = empty
+        self.asked = True
         self._asked.set()
 
     async def run(self) -> None:
@@ -43,6 +45,7 @@ class Sweep:
             with anyio.move_on_after(await self._until_due()):
                 await self._asked.wait()
                 continue
+            self.asked = False
             self._wake.ring()
 
     async def _until_due(self) -> float:

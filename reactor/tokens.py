@@ -33,6 +33,7 @@ class Claim:
     rescued: bool  # taken over while its request may still have been in flight
     prediction_id: str | None
     probe: bool  # the one token that a half-open gate let through
+    limited: bool  # the gate let through less than was found
     age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
     asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
 

@@ -175,3 +175,63 @@ async def test_no_token_is_passed_over_for_another_one(database, provider, conne
             told = await log.wait("worker.error", role="claimer")
 
     assert told["token_id"] == bad
+
+
+async def test_a_mint_asks_for_no_due_time(database, provider, make_token, monkeypatch):
+    asked, next_due = [], Store.next_due
+
+    async def asks(store):
+        asked.append(1)
+        return await next_due(store)
+
+    monkeypatch.setattr(Store, "next_due", asks)
+    async with running(database, provider) as (_, log):
+        await log.wait("tokens.claimed", times=2)  # at the start, and once on watch
+        await anyio.wait_all_tasks_blocked()
+        before = len(asked)
+        for number in (1, 2, 3):
+            await make_token()
+            await log.wait("token.generation.succeeded", times=number)
+
+    assert len(asked) == before
+
+
+async def test_what_the_rate_limit_held_back_is_claimed_when_it_may_be(database, provider, connection, make_token):
+    async with running(database, provider, rate_limit_per_minute=600, worker_batch_size=200) as (_, log):
+        await make_token()
+        await connection.execute(
+            "INSERT INTO tokens_s0 (author_id) SELECT author_id FROM tokens_s0, generate_series(1, 101)"
+        )  # two more than the burst
+        with anyio.fail_after(5):
+            await log.wait("token.generation.succeeded", times=102)
+
+
+async def test_a_retry_is_claimed_when_it_is_due_though_a_mint_was_claimed_meanwhile(
+    database, provider, connection, make_token
+):
+    entered, fail = anyio.Event(), anyio.Event()
+
+    async def fails(_argument):
+        entered.set()
+        await fail.wait()
+        raise TransientError("a hiccup")
+
+    provider.script["create"] = [fails]
+    async with running(database, provider) as (_, log):
+        await make_token()
+        with anyio.fail_after(5):
+            await entered.wait()
+        await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+        await make_token()
+        fail.set()
+        with anyio.fail_after(10):
+            await log.wait("token.generation.succeeded", times=2)
+
+
+async def test_the_sweep_goes_on_after_it_has_found_something(database, provider, connection, make_token):
+    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
+    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+        for number in (1, 2, 3):
+            await make_token()
+            with anyio.fail_after(5):
+                await log.wait("token.generation.succeeded", times=number)

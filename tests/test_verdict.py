@@ -33,6 +33,7 @@ def claim(attempts):
         rescued=False,
         prediction_id=None,
         probe=False,
+        limited=False,
         age=None,
         asked_at=0.0,
     )

@@ -119,6 +119,7 @@ claimed AS (
 )
 SELECT
   id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
-  coalesce((SELECT half_open FROM admitted), false) AS probe
+  coalesce((SELECT half_open FROM admitted), false) AS probe,
+  coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited
 FROM claimed
 ORDER BY position, id;
