@@ -15,7 +15,7 @@ from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor import dispatcher, purchase
-from reactor.providers import replicate, transport
+from reactor.providers import looks, replicate, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.settings import SettingsError
@@ -42,7 +42,7 @@ CREATE TRIGGER remember AFTER UPDATE ON tokens_s0 FOR EACH ROW
 def short(monkeypatch):
     monkeypatch.setattr(purchase, "SURE_AFTER", 0.6)
     monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(replicate, "FIRST_POLL", 0.02)
+    monkeypatch.setattr(looks, "FIRST", 0.02)
     monkeypatch.setattr(replicate, "CALL_WITHIN", 3.0)
     monkeypatch.setattr(transport, "LARGEST_BODY", 1_000_000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from functools import partial
 
@@ -24,6 +25,7 @@ def run(*, drain: bool) -> None:
     from reactor.redaction import Redactor  # noqa: PLC0415
     from reactor.table import TableError  # noqa: PLC0415
 
+    _collect_rarely()
     log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)
 
     try:
@@ -32,6 +34,13 @@ def run(*, drain: bool) -> None:
         raise click.ClickException(str(error)) from error
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _collect_rarely() -> None:
+    """Spare the collector what lives as long as the process, and let it look at the rest a tenth as often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _leave(*_: object) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import re
 import time
 from contextlib import asynccontextmanager
@@ -18,6 +16,7 @@ from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
 from reactor.providers.listing import created_at, page
+from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
 from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
 from reactor.redaction import Redactor
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.replicate.com"
 CALL_WITHIN = 30.0  # seconds for one request and its answer, however slowly that drips
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
-FIRST_POLL, SLOWEST_POLL = 0.15, 2.0  # seconds
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -68,6 +66,7 @@ class ReplicateProvider:
         # Without a base URL the SDK would ask the environment for one.
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport)
         self._plain_http = is_loopback(self._base_url)
+        self._looks = Looks()
 
     @property
     def seedable(self) -> bool:
@@ -87,18 +86,21 @@ class ReplicateProvider:
     async def wait(self, bought: Prediction, seen: Callable[[str], None]) -> str:
         """See Provider."""
         now, since = bought, time.monotonic()
-        for polls in itertools.count():
-            if now.error is not None:
-                raise now.error
-            if now.image_url is not None:
-                break
-            await anyio.sleep(poll_delay(polls))
+        recorded = not bought.doing  # by an earlier claim: nobody has looked at it yet
+        pause = self._looks.first(recorded=recorded)
+        while not now.ended:
+            await anyio.sleep(pause)
+            pause = self._looks.step(time.monotonic() - since)
             try:
                 now = await self._look(bought.id, since)
                 seen(f"still {now.doing or 'not ended'}")
             except TransientError as error:  # asking failed, not the prediction
                 seen(f"the last look at it failed: {error}")
                 await anyio.sleep(error.retry_after or 0.0)
+        if now.error is not None:
+            raise now.error
+        if not recorded:
+            self._looks.ended(time.monotonic() - since)
         return str(now.image_url)
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
@@ -204,11 +206,6 @@ class ReplicateProvider:
         # The answer's model may be an internal name; 31 random bits are ours alone within a listing.
         given = entry.get("input")
         return isinstance(given, dict) and given.get(self._seed_input) == seed
-
-
-def poll_delay(polls: int) -> float:
-    """Seconds before the n-th look at a prediction: 0.15 at first, slowly growing to 2, ± 10 %."""
-    return min(FIRST_POLL * 1.15 ** min(polls, 100), SLOWEST_POLL) * random.uniform(0.9, 1.1)  # noqa: S311  (jitter)
 
 
 def _said(error: Exception) -> str:

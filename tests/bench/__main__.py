@@ -5,10 +5,20 @@ from pathlib import Path
 
 from tests.bench import picture, report
 from tests.bench.bench import Bench
-from tests.bench.scenarios import burst, depth, drain, fleet, idle, producer, quiet, reaction
+from tests.bench.scenarios import burst, depth, drain, finish, fleet, idle, producer, quiet, reaction
 from tests.bench.server import serving
 
-SCENARIOS = {"a": reaction, "b": drain, "c": burst, "d": producer, "e": depth, "f": fleet, "g": idle, "h": quiet}
+SCENARIOS = {
+    "a": reaction,
+    "b": drain,
+    "c": burst,
+    "d": producer,
+    "e": depth,
+    "f": fleet,
+    "g": idle,
+    "h": quiet,
+    "i": finish,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -67,8 +67,8 @@ def _obey(base_url, booked, forget):
         print(json.dumps(answer), flush=True)
 
 
-async def serve_sandbox():
-    sandbox = Sandbox(Timing.instant())
+async def serve_sandbox(run=0.0):
+    sandbox = Sandbox(Timing((0.0, 0.0), (run, run)))
 
     def booked():
         return [(int(bought.prompt), bought.requested_monotonic) for bought in sandbox.ledger]
