@@ -25,7 +25,7 @@ def run(*, drain: bool) -> None:
     from reactor.redaction import Redactor  # noqa: PLC0415
     from reactor.table import TableError  # noqa: PLC0415
 
-    _collect_rarely()
+    collect_rarely()
     log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)
 
     try:
@@ -36,7 +36,7 @@ def run(*, drain: bool) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Spare the collector what lives as long as the process, and let it look at the rest a tenth as often."""
     gc.collect()
     gc.freeze()

@@ -20,6 +20,7 @@ BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_connection.py"
+BELL = "tests/test_bell.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
@@ -343,6 +344,56 @@ MUTANTS = (
         "if _origin(request.url) != self._origin or ",
         "if ",
         f"{WIRE}::test_a_request_to_another_origin_is_not_sent",
+    ),
+    Mutant(
+        "on watch without a look at what was quiet",
+        "reactor/bell.py",
+        'ask(plain_query("under_way"), None), 0.002\n        self._wake.ring()\n',
+        'ask(plain_query("under_way"), None), 0.002\n',
+        f"{BELL}::test_a_mint_at_the_moment_in_which_a_worker_goes_on_watch_is_claimed",
+    ),
+    Mutant(
+        "a transaction that outlasts the quiet is forgotten",
+        "reactor/bell.py",
+        "while not over and",
+        "while False and",
+        f"{BELL}::test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon",
+    ),
+    Mutant(
+        "the watch is left without a word",
+        "reactor/queries/leave.sql",
+        "pg_notify($2::text, '')",
+        "length($2::text)",
+        f"{BELL}::test_who_has_no_free_slot_leaves_the_watch_to_another",
+    ),
+    Mutant(
+        "whoever stops stays on watch",
+        "reactor/worker.py",
+        '        roles.bell.want("nothing")\n',
+        "",
+        f"{BELL}::test_who_stops_leaves_the_watch_at_once",
+    ),
+    Mutant(
+        "nobody stands in for a worker that hangs on watch",
+        "reactor/bell.py",
+        "            self._stand_in()\n            return",
+        "            return",
+        f"{BELL}::test_a_worker_that_hangs_on_watch_is_stood_in_for",
+    ),
+    Mutant(
+        "mints are silent for a worker on watch",
+        "sql/notify_inserted_v2.sql",
+        "OR NOT pg_try_advisory_xact_lock_shared",
+        "OR pg_try_advisory_xact_lock_shared",
+        f"{BELL}::test_a_mint_is_silent_only_while_somebody_is_quiet_and_nobody_on_watch",
+    ),
+    Mutant(
+        "every worker answers",
+        "reactor/bell.py",
+        "        if self._elsewhere:\n            self._unanswered_at",
+        "        if False:\n            self._unanswered_at",
+        f"{BELL}::test_of_two_workers_that_wait_one_claims_a_mint",
+    ),
     # How a statement comes to cost what waits instead of what it takes.
     Mutant(
         "a status that the planner does not see",

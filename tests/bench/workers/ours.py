@@ -6,6 +6,7 @@ import sys
 
 import anyio
 
+from reactor.cli.run import collect_rarely
 from reactor.database import Session
 from reactor.health import Health
 from reactor.logs import StructuredLog
@@ -75,6 +76,7 @@ async def main(*, url, slots, provider=None, authority=None):
         Health(Session(url, name="reactor health"), "tokens_s0", slots=slots),
         Told(marks),
     )
+    collect_rarely()
     made = ReplicateProvider("r8_bench", base_url=provider) if provider else NoOp(marks)
     await Worker(settings, made, Telemetry(*sinks), redact).run()
 
