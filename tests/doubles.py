@@ -32,9 +32,10 @@ class Log:
         return [told for told in self.events if wanted.items() <= told.items()]
 
     async def wait(self, event, times=1, **fields):
-        with anyio.fail_after(20):
+        with anyio.move_on_after(20) as waiting:
             while len(self.of(event, **fields)) < times:
                 await self._news.wait()
+        assert not waiting.cancelled_caught, f"no {event} {fields or ''} in {self.events[-40:]}"
         return self.of(event, **fields)[times - 1]
 
     async def idle(self):
