@@ -2,6 +2,7 @@ import anyio
 import pytest
 from doubles import DirectedProvider, running
 
+from reactor.bell import Bell
 from reactor.database import ConnectionLostError
 from reactor.listener import PROBE_EVERY, PROBE_WITHIN
 from reactor.store import Store
@@ -31,6 +32,7 @@ async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
         return None
 
     monkeypatch.setattr(Store, "next_due", nothing)
+    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # who goes on watch claims too
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     async with running(database, provider) as (_, log):
         await make_token()

@@ -84,6 +84,7 @@ async def test_every_way_to_mint_wakes_the_worker(database, provider, connection
 async def test_without_the_trigger_the_sweep_finds_it(database, provider, connection, make_token):
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     async with running(database, provider, poll_interval_seconds=0.3) as (_, log):
+        await log.wait("tokens.claimed", times=3)  # at the start, once on watch, and the sweep's first
         await make_token()
         with anyio.fail_after(3):
             await log.wait("token.generation.succeeded")
