@@ -25,25 +25,8 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim, Outcome
 
 
-class _Seat:
-    """Where a task waits for its next claim."""
-
-    def __init__(self) -> None:
-        self._given = anyio.Event()
-        self._holding: Holding | None = None
-
-    def take(self, holding: Holding | None) -> None:
-        """Give it one; None: there will be no more."""
-        self._holding = holding
-        self._given.set()
-
-    async def taken(self) -> Holding | None:
-        await self._given.wait()
-        return self._holding
-
-
 class Attempts:
-    """Runs attempts in a task group of its own, each token's in one task, and tells a token's life in two events."""
+    """Runs one attempt per claim in a task group of its own, and tells a token's life in two events."""
 
     def __init__(
         self,
@@ -55,8 +38,6 @@ class Attempts:
         rules: Rules,
     ) -> None:
         self._group = anyio.create_task_group()
-        self._idle: list[_Seat] = []
-        self._closing = False
         self._attempt = attempt
         self._keeper = keeper
         self._settler = settler
@@ -72,29 +53,12 @@ class Attempts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         """Wait for what is under way."""
-        while self._idle:
-            self._idle.pop().take(None)
-        self._closing = True
         return await self._group.__aexit__(kind, error, trace)
 
     def start(self, claim: Claim) -> None:
         """Occupy a slot and begin."""
         holding = self._keeper.hold(claim)
-        if self._idle:
-            self._idle.pop().take(holding)
-        else:
-            self._group.start_soon(self._work, holding)
-
-    async def _work(self, first: Holding) -> None:
-        """One attempt after another: to begin a task costs more than all that one does beside the provider's work."""
-        holding: Holding | None = first
-        while holding is not None:
-            await self._run(holding)
-            if self._closing:
-                return
-            seat = _Seat()
-            self._idle.append(seat)
-            holding = await seat.taken()
+        self._group.start_soon(self._run, holding, name=f"token {claim.token_id}")
 
     async def _run(self, holding: Holding) -> None:
         started_at = time.monotonic()
