@@ -122,11 +122,18 @@ class Listener:
         self._told_lost = False
 
     def _asking(self, connection: asyncpg.Connection[Any]) -> Ask:
-        """How the connection is asked for one row, one question at a time."""
+        """How the connection is asked for one row, one question at a time.
+
+        One that was not answered costs the connection: a lock of a session outlives the error of its statement.
+        """
 
         async def ask(query: str, *arguments: Any) -> asyncpg.Record:
             async with self._turn:
-                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                try:
+                    rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                except BaseException:
+                    connection.terminate()
+                    raise
                 return rows[0]
 
         return ask

@@ -8,6 +8,7 @@ from doubles import DirectedProvider, running
 from reactor.bell import Bell
 from reactor.failpoints import switched_on
 from reactor.store import Store
+from reactor.table import plain_query
 
 pytestmark = pytest.mark.anyio
 
@@ -205,25 +206,28 @@ async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
         await long.execute("ROLLBACK" if another_under_way else "SELECT 1")
 
 
-async def test_looks_end_with_the_transactions_that_had_begun(database, provider, connection, connect, make_token):
-    gate, long = Gate(), await connect()
+async def test_looks_end_with_the_transactions_that_had_begun(database, provider, connect, make_token, monkeypatch):
+    gate, long, ended, look_again = Gate(), await connect(), anyio.Event(), Bell._look_again
+
+    async def looks(bell, ask):
+        await look_again(bell, ask)
+        ended.set()
+
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await full(log, make_token, gate, provider)
+        monkeypatch.setattr(Bell, "_look_again", looks)
         await long.execute("BEGIN")
         await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")
         gate.open()
         await log.wait("watch.taken", times=2)
-        before = len(log.of("tokens.claimed"))
-        await log.wait("tokens.claimed", times=before + 2)
+        await log.wait("tokens.claimed", times=len(log.of("tokens.claimed")) + 2)
+        early = ended.is_set()
         await long.execute("ROLLBACK")
-        await long.execute(
-            "BEGIN; INSERT INTO authors (wallet_address) VALUES ('0x2')"
-        )  # had not begun: rings by itself
-        await anyio.sleep(0.5)
-        ended = len(log.of("tokens.claimed"))
-        await anyio.sleep(0.5)
+        await long.execute("BEGIN")
+        await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")  # had not begun: rings by itself
+        await meet(ended)
 
-    assert len(log.of("tokens.claimed")) == ended
+    assert not early
 
 
 class Fleet:
@@ -352,3 +356,26 @@ async def test_a_listener_that_comes_back_goes_on_watch_again(database, provider
         await log.wait("watch.taken", times=2)
         await make_token()
         await log.wait("token.generation.succeeded")
+
+
+async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provider, connect, make_token, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.05)
+    gate, wrong = Gate(), ["watch"]
+
+    def fails_once(name):
+        if name not in wrong:
+            return plain_query(name)
+        wrong.remove(name)
+        after_the_lock = "1 / (length($1::text) - 21)"  # the length of the channel's name
+        return plain_query(name).replace("END AS let_go", f"ELSE {after_the_lock} > 0 END AS let_go")
+
+    monkeypatch.setattr("reactor.bell.plain_query", fails_once)
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await log.wait("watch.taken")
+        await full(log, make_token, gate, provider)
+        free = await (await connect()).fetchval(TAKE, WATCH)
+        gate.open()
+
+    assert free
+    assert wrong == []
+    assert len(log.of("listener.connected")) == 2

@@ -91,8 +91,9 @@ async def test_a_token_that_could_not_be_claimed_is_asked_for_again(
     assert len(log.of("worker.error", role="claimer")) == 1
 
 
+@pytest.mark.parametrize("before", [0, 1])
 async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
-    database, provider, make_token, token_row, monkeypatch
+    database, provider, make_token, token_row, monkeypatch, before
 ):
     claim, committed, stopped = Store.claim, anyio.Event(), anyio.Event()
 
@@ -103,8 +104,11 @@ async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
             await stopped.wait()
         return claims
 
-    monkeypatch.setattr(Store, "claim", answered_late)
     async with running(database, provider) as (worker, log):
+        for number in range(before):
+            await make_token()
+            await log.wait("token.generation.succeeded", times=number + 1)
+        monkeypatch.setattr(Store, "claim", answered_late)
         token_id = await make_token()
         with anyio.fail_after(5):
             await committed.wait()
