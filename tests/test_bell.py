@@ -1,5 +1,5 @@
 import time
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -230,31 +230,19 @@ async def test_looks_end_with_the_transactions_that_had_begun(database, provider
     assert not early
 
 
-class Fleet:
-    """Two workers: the first is on watch."""
-
-    def __init__(self, database):
-        self._database = database
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self):
-        await self._stack.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised):
-        return await self._stack.__aexit__(*raised)
-
-    async def start(self, provider, **settings):
-        return await self._stack.enter_async_context(running(self._database, provider, **settings))
+@asynccontextmanager
+async def two(database, on_watch, idle, **settings):
+    """Two workers with their providers; give the first, which is on watch, and both logs."""
+    async with running(database, on_watch, **settings) as (first, log):
+        await log.wait("watch.taken")
+        await log.wait("tokens.claimed", times=2)
+        async with running(database, idle) as (_, other):
+            await other.wait("watch.taken_elsewhere")
+            yield first, log, other
 
 
 async def test_of_two_workers_that_wait_one_claims_a_mint(database, provider, make_token):
-    async with Fleet(database) as fleet:
-        _, log = await fleet.start(provider)
-        await log.wait("watch.taken")
-        await log.wait("tokens.claimed", times=2)
-        _, other = await fleet.start(provider)
-        await other.wait("watch.taken_elsewhere")
+    async with two(database, provider, provider) as (_, log, other):
         before = len(other.of("tokens.claimed"))
         for number in range(1, 6):
             await make_token()
@@ -266,11 +254,7 @@ async def test_of_two_workers_that_wait_one_claims_a_mint(database, provider, ma
 
 async def test_who_has_no_free_slot_leaves_the_watch_to_another(database, provider, make_token):
     gate, idle = Gate(), DirectedProvider()
-    async with Fleet(database) as fleet:
-        _, log = await fleet.start(provider, worker_batch_size=1)
-        await log.wait("watch.taken")
-        _, other = await fleet.start(idle)
-        await other.wait("watch.taken_elsewhere")
+    async with two(database, provider, idle, worker_batch_size=1) as (_, _log, other):
         provider.script["wait"] = [gate]
         await make_token()
         await gate.entered()
@@ -282,11 +266,7 @@ async def test_who_has_no_free_slot_leaves_the_watch_to_another(database, provid
 
 async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token):
     gate, idle = Gate(), DirectedProvider()
-    async with Fleet(database) as fleet:
-        first, log = await fleet.start(provider)
-        await log.wait("watch.taken")
-        _, other = await fleet.start(idle)
-        await other.wait("watch.taken_elsewhere")
+    async with two(database, provider, idle) as (first, log, other):
         provider.script["wait"] = [gate]
         await make_token()
         await gate.entered()
@@ -302,11 +282,7 @@ async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token
 async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
     monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.2)
     idle = DirectedProvider()
-    async with Fleet(database) as fleet:
-        _, log = await fleet.start(provider)
-        await log.wait("watch.taken")
-        _, other = await fleet.start(idle)
-        await other.wait("watch.taken_elsewhere")
+    async with two(database, provider, idle) as (_, _log, other):
 
         async def gone(*_arguments, **_named):
             await anyio.sleep_forever()
@@ -325,12 +301,7 @@ async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, 
     monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.1)
     monkeypatch.setattr("reactor.bell.STAND_IN", 0.3)
     idle = DirectedProvider()
-    async with Fleet(database) as fleet:
-        _, log = await fleet.start(provider)
-        await log.wait("watch.taken")
-        await log.wait("tokens.claimed", times=2)
-        _, other = await fleet.start(idle)
-        await other.wait("watch.taken_elsewhere")
+    async with two(database, provider, idle) as (_, log, other):
         rung = Bell.rung
 
         def hangs(bell):
