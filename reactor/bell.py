@@ -15,12 +15,11 @@ wrote then and commits later does not ring; so as long as any that had begun is 
 doubling intervals, up to about the sweep's. Nobody ever waits for a lock: a waiter would keep a snapshot open, and with
 it all dead rows.
 
-A worker that is on watch and hangs answers nothing. The others hear it ring too, and stand in: a little later.
+A worker that is on watch and hangs answers nothing. The others hear it ring too: their sweeps look a little later.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -34,6 +33,7 @@ from reactor.table import plain_query
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from reactor.sweep import Sweep
     from reactor.telemetry import Telemetry
     from reactor.wake import Wake
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FULL_FOR = 0.005  # seconds with every slot taken until the watch is left: what ends sooner is not worth it
 TRY_EVERY = 2.0  # seconds; a worker on watch that dies tells nobody
-STAND_IN = 5.0  # seconds, ± a fifth, from a ring that another worker has to answer to a claim all the same
+STAND_IN = 5.0  # seconds, ± a fifth, after a ring that another worker has to answer, until the sweep looks
 LONGEST_DOUBT = 5.0  # seconds between two looks at the transactions under way: beyond, the sweep is as good
 # The triggers hold the lock that they look at for some microseconds: taken means taken when it stays so.
 _TRIES = (0.0, 0.001, 0.005, 0.02)  # seconds before each
@@ -52,14 +52,14 @@ Wanted = Literal["watch", "quiet", "nothing"]
 class Bell:
     """Follows what the dispatcher wants, and rings the wake for what this worker has to answer."""
 
-    def __init__(self, wake_channel: str, bell_channel: str, wake: Wake, telemetry: Telemetry) -> None:
+    def __init__(self, wake_channel: str, bell_channel: str, wake: Wake, sweep: Sweep, telemetry: Telemetry) -> None:
         self._channels = wake_channel, bell_channel
         self._wake = wake
+        self._sweep = sweep
         self._telemetry = telemetry
         self._wanted: Wanted = "nothing"
         self._ask: Ask | None = None
         self._news = anyio.Event()
-        self._unanswered_at = float("inf")  # monotonic seconds
         self._reset()
 
     def _reset(self) -> None:
@@ -70,7 +70,7 @@ class Bell:
     def rung(self) -> None:
         """A mint rang: answer, unless another worker is known to be on watch."""
         if self._elsewhere:
-            self._unanswered_at = min(self._unanswered_at, time.monotonic())
+            self._sweep.look_within(jittered(STAND_IN))
         else:
             self._wake.ring()
 
@@ -131,7 +131,6 @@ class Bell:
             self._telemetry.emit("watch.taken_elsewhere")
         self._elsewhere, self.watching = not taken, taken
         if not taken:
-            self._stand_in()
             return jittered(TRY_EVERY)
         self._telemetry.emit("watch.taken")
         await reached("on_watch")
@@ -163,8 +162,3 @@ class Bell:
                 self._telemetry.emit("watch.left", quiet=quiet)
             self.watching, self._quiet = False, quiet
         return None if quiet == hush else jittered(TRY_EVERY)
-
-    def _stand_in(self) -> None:
-        if time.monotonic() - self._unanswered_at > jittered(STAND_IN) - TRY_EVERY:
-            self._unanswered_at = float("inf")
-            self._wake.ring()

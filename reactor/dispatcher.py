@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reactor.wake import Wake
 
 CLAIM_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end a claim first
+DRAIN_LOOK = 1.0  # seconds between looks whether all is done
 AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
 
 
@@ -80,7 +81,8 @@ class Dispatcher:
                 continue
             if not self._keeper.held and not await self._unfinished():
                 return
-            await self._rest()
+            with anyio.move_on_after(DRAIN_LOOK):  # nobody rings for what another worker finished
+                await self._rest()
 
     async def _claim(self) -> bool:
         """Claim as many tokens as there are free slots, and start them; return whether there may be more.

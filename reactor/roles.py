@@ -42,7 +42,8 @@ class Roles:
         self.settler = Settler(store, telemetry)
         self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
         self.intake = Intake(store, provider, breaker, telemetry, wake)
-        self.bell = Bell(store.table.wake_channel, store.table.bell_channel, wake, telemetry)
+        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
+        self.bell = Bell(store.table.wake_channel, store.table.bell_channel, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 
         def attempt(claim: Claim, lease_runs: Callable[[], bool]) -> Attempt:
@@ -59,7 +60,6 @@ class Roles:
         self.attempts = Attempts(
             attempt=attempt, keeper=self.keeper, settler=self.settler, telemetry=telemetry, rules=rules
         )
-        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
         self.rescuer = Rescuer(
             store,
             self.keeper,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,7 +20,10 @@ LONGEST = 1.0  # seconds, but ever more rarely
 
 
 class Sweep:
-    """Asks what is due next, beside the dispatcher: a wake that comes meanwhile does not wait for the answer."""
+    """Asks what is due next, beside the dispatcher: a wake that comes meanwhile does not wait for the answer.
+
+    It rings for what is due, and else only looks again: a claim that finds nothing would cost more.
+    """
 
     def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float) -> None:
         self._store = store
@@ -29,26 +33,39 @@ class Sweep:
         self._failures = 0
         self._empty = 0
         self._asked = anyio.Event()
+        self._look_at = inf
+        self._pause = anyio.CancelScope()
         self.asked = False  # it is going to ring
 
     def ask(self, *, empty: int) -> None:
-        """Ring when a claim could find something, at the next sweep at the latest; `empty` claims found nothing."""
+        """Ring when a claim could find something; `empty` claims found nothing."""
         self._empty = empty
         self.asked = True
         self._asked.set()
+
+    def look_within(self, seconds: float) -> None:
+        """Look again after so many seconds at the latest, if it was asked."""
+        self._look_at = min(self._look_at, anyio.current_time() + seconds)
+        self._pause.deadline = min(self._pause.deadline, self._look_at)
 
     async def run(self) -> None:
         """Ring once for each time that it was asked to, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked = anyio.Event()
-            with anyio.move_on_after(await self._until_due()):
+            self._look_at = anyio.current_time() + jittered(self._every)
+            due_at = anyio.current_time() + await self._due_in()
+            with anyio.CancelScope(deadline=min(due_at, self._look_at)) as self._pause:
                 await self._asked.wait()
                 continue
-            self.asked = False
-            self._wake.ring()
+            if anyio.current_time() < due_at:
+                self.ask(empty=0)
+            else:
+                self.asked = False
+                self._wake.ring()
 
-    async def _until_due(self) -> float:
+    async def _due_in(self) -> float:
+        """Seconds until to ring; infinite where nothing waits for a known time."""
         try:
             due_in = await self._store.next_due()
         except DatabaseError as error:
@@ -57,8 +74,7 @@ class Sweep:
             return reconnect_delay(self._failures)
         self._trouble.passed()
         self._failures = 0
-        sweep = jittered(self._every)
         if due_in is None:
-            return sweep
+            return inf
         spin = min(SHORTEST * 2 ** min(self._empty, 10), LONGEST) if self._empty else 0.0
-        return min(max(due_in, spin), sweep)
+        return max(due_in, spin)

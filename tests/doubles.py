@@ -123,6 +123,24 @@ async def refuse(connection, when, *, state="P0001"):
     )
 
 
+class Gate:
+    """Holds a generation until it is opened."""
+
+    def __init__(self):
+        self._entered, self._open = anyio.Event(), anyio.Event()
+
+    async def __call__(self, _argument):
+        self._entered.set()
+        await self._open.wait()
+
+    async def entered(self):
+        with anyio.fail_after(10):
+            await self._entered.wait()
+
+    def open(self):
+        self._open.set()
+
+
 @asynccontextmanager
 async def running(database, provider, *, connected=True, idle=True, **overrides):
     """A worker that listens and has claimed what there was; stopped, and its tokens handed back, at the end."""

@@ -3,7 +3,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from doubles import DirectedProvider, running
+from doubles import DirectedProvider, Gate, running
 
 from reactor.bell import Bell
 from reactor.failpoints import switched_on
@@ -16,6 +16,7 @@ WAKE, QUIET, WATCH = "public_tokens_s0_wake", 1, 0
 LOCK = f"SELECT pg_advisory_lock(hashtextextended('{WAKE}', $1))"
 TAKE = f"SELECT pg_try_advisory_lock(hashtextextended('{WAKE}', $1))"
 MINT = "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors LIMIT 1"
+LOOKS = Store.next_due
 
 
 @pytest.fixture
@@ -37,24 +38,6 @@ def nobody_sweeps(monkeypatch):
 @pytest.fixture
 async def authors(connection):
     await connection.execute("INSERT INTO authors (wallet_address, prompt_text) VALUES ('0x1', 'a lighthouse')")
-
-
-class Gate:
-    """Holds a generation until it is opened."""
-
-    def __init__(self):
-        self._entered, self._open = anyio.Event(), anyio.Event()
-
-    async def __call__(self, _argument):
-        self._entered.set()
-        await self._open.wait()
-
-    async def entered(self):
-        with anyio.fail_after(10):
-            await self._entered.wait()
-
-    def open(self):
-        self._open.set()
 
 
 @pytest.fixture
@@ -298,7 +281,7 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 
 
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.1)
+    monkeypatch.setattr(Store, "next_due", LOOKS)
     monkeypatch.setattr("reactor.bell.STAND_IN", 0.3)
     idle = DirectedProvider()
     async with two(database, provider, idle) as (_, log, other):

@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "sweep off",
         "reactor/sweep.py",
-        "            self._wake.ring()\n",
+        "                self._wake.ring()\n",
         "",
         "tests/test_worker.py::test_without_the_trigger_the_sweep_finds_it",
     ),
@@ -376,8 +376,8 @@ MUTANTS = (
     Mutant(
         "nobody stands in for a worker that hangs on watch",
         "reactor/bell.py",
-        "            self._stand_in()\n            return",
-        "            return",
+        "            self._sweep.look_within(jittered(STAND_IN))",
+        "            pass",
         f"{BELL}::test_a_worker_that_hangs_on_watch_is_stood_in_for",
     ),
     Mutant(
@@ -390,8 +390,8 @@ MUTANTS = (
     Mutant(
         "every worker answers",
         "reactor/bell.py",
-        "        if self._elsewhere:\n            self._unanswered_at",
-        "        if False:\n            self._unanswered_at",
+        "        if self._elsewhere:\n            self._sweep",
+        "        if False:\n            self._sweep",
         f"{BELL}::test_of_two_workers_that_wait_one_claims_a_mint",
     ),
     # How a statement comes to cost what waits instead of what it takes.
