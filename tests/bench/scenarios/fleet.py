@@ -31,15 +31,15 @@ def with_mints(bench, workers, fleet, producer, calls):
     count = 60 if bench.quick else 200
     steady(producer, 1, WARM_UP)
     time.sleep(1)
-    idle, seconds = calls(), count / RATE
-    time.sleep(seconds)
-    idle = calls() - idle
+    before, began = calls(), time.monotonic()
+    time.sleep(count / RATE)
+    idle = (calls() - before) / (time.monotonic() - began)
     with bench.measuring("f. fleet", "20/s", f"{workers} workers") as figures:
-        before = calls()
+        before, began = calls(), time.monotonic()
         commits = dict(steady(producer, 1000, count))
         time.sleep(0.5)
-        asked = calls() - before - count - idle  # the mints themselves, and what idle workers ask anyway
-        figures["statements_per_mint"] = asked / count
+        asked = calls() - before - idle * (time.monotonic() - began)  # beside what idle workers ask anyway
+        figures["statements_per_mint"] = asked / count - 1  # the mint itself
         starts = {}
         for process in fleet:
             starts |= process.starts()
