@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from reactor.backoff import reconnect_delay
 from reactor.claimer import Claimer
@@ -13,6 +13,7 @@ from reactor.database import DatabaseError
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from reactor.bell import Bell
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
     from reactor.wake import Wake
 
-CLAIM_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end a claim first
 DRAIN_LOOK = 1.0  # seconds between looks whether all is done
 AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
 
@@ -44,7 +44,7 @@ class Dispatcher:
         sweep: Sweep,
         worker: Callable[[], int],
         start: Callable[[Claim], None],
-        claiming: anyio.Lock,
+        claiming: asyncio.Lock,
     ) -> None:
         self._store = store
         self._keeper = keeper
@@ -60,24 +60,39 @@ class Dispatcher:
         self._claiming = claiming
         self._failures = 0
         self._empty = 0
+        self._stopping = False
+        self._pause = anyio.CancelScope()
         self._more = False  # tokens may wait for a time that is not known
 
-    async def run(self) -> None:
-        """Claim and start until cancelled."""
-        while True:
-            await checkpoint_if_cancelled()  # the claim is shielded: whoever was cancelled before it does not begin one
+    async def run(self, *, drain: bool = False) -> None:
+        """Claim and start until cancelled; with `drain`, until no token is detected or generating anywhere.
+
+        Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens. That it was
+        cancelled is noticed beside it, and ends it before the next claim.
+        """
+        self._keeper.draining = drain
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._notice)
+            await checkpoint()  # cancelled already: nothing is claimed
+            with anyio.CancelScope(shield=True):
+                await self._dispatch(drain=drain)
+            group.cancel_scope.cancel()
+
+    async def _notice(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._stopping = True
+            self._wake.ring()
+            self._pause.cancel()
+
+    async def _dispatch(self, *, drain: bool) -> None:
+        while not self._stopping:
             self._wake.clear()
             if await self._claim():
                 continue
-            await self._rest()
-
-    async def drain(self) -> None:
-        """Claim and start until no token is detected or generating anywhere."""
-        self._keeper.draining = True
-        while True:
-            await checkpoint_if_cancelled()
-            self._wake.clear()
-            if await self._claim():
+            if not drain:
+                await self._rest()
                 continue
             if not self._keeper.held and not await self._unfinished():
                 return
@@ -85,17 +100,11 @@ class Dispatcher:
                 await self._rest()
 
     async def _claim(self) -> bool:
-        """Claim as many tokens as there are free slots, and start them; return whether there may be more.
-
-        Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens.
-        """
+        """Claim as many tokens as there are free slots, and start them; return whether there may be more."""
         async with self._claiming:
-            with anyio.move_on_after(CLAIM_WITHIN, shield=True):
-                return await self._claim_some()
-        return False
+            return not self._stopping and await self._claim_some()
 
     async def _claim_some(self) -> bool:
-        """Claim what there is room for; under the lock and the shield of `_claim`."""
         room = self._breaker.room(self._keeper.free)  # only now: a rescue may just have taken slots
         if room <= 0:
             return False
@@ -108,6 +117,8 @@ class Dispatcher:
         for claim in claims:
             self._breaker.tries(claim.fence)
             self._start(claim)
+        if claims:
+            await checkpoint()  # theirs is the next turn: requests leave first
         self._trouble.passed()
         self._failures = 0
         self._empty = 0 if claims else self._empty + 1
@@ -117,9 +128,12 @@ class Dispatcher:
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
+        if self._stopping:
+            return
         if self._failures:
             self._bell.want("nothing")
-            await self._store.reach.sleep(reconnect_delay(self._failures))
+            with anyio.CancelScope() as self._pause:  # that a stop ends
+                await self._store.reach.sleep(reconnect_delay(self._failures))
             return
         if resting := self._breaker.resting:
             self._bell.want("nothing")
@@ -130,7 +144,8 @@ class Dispatcher:
         if self._keeper.free > 0:
             self._ask()
             if self._empty:
-                await anyio.sleep(AFTER_EMPTY)
+                with anyio.CancelScope() as self._pause:
+                    await anyio.sleep(AFTER_EMPTY)
         await self._wake.wait()
 
     def _ask(self) -> None:

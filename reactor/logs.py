@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from contextlib import suppress
@@ -39,15 +38,10 @@ _LONGEST_EVENT = len("token.generation.succeeded")
 
 
 class StructuredLog:
-    """The sink of the command line: one line an event on stdout.
-
-    What happens to tokens is noted as it happens, and written in the loop's next turn, when the request that it tells
-    of has left. Whatever else is told brings the lines before it along.
-    """
+    """The sink of the command line: one line an event on stdout."""
 
     def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
         self._level = logging.getLevelName(level)
-        self._noted: list[tuple[str, dict[str, Any], datetime]] = []
         terminal = sys.stdout.isatty()
         console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(
@@ -58,26 +52,10 @@ class StructuredLog:
         ).bind()  # once, not at every event
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        if _LEVELS.get(event, logging.INFO) < self._level:
-            return
-        self._noted.append((event, fields, datetime.now(tz=UTC)))
-        if not event.startswith("token.") or (loop := _loop()) is None:
-            self._write()
-        elif len(self._noted) == 1:
-            loop.call_soon(self._write)
-
-    def _write(self) -> None:
-        noted, self._noted = self._noted, []
-        for event, fields, now in noted:
+        level = _LEVELS.get(event, logging.INFO)
+        if level >= self._level:
             with suppress(OSError):  # a full disk or a reader that went away stops no generation
-                self._logger.log(_LEVELS.get(event, logging.INFO), event, timestamp=now, **fields)
-
-
-def _loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+                self._logger.log(level, event, timestamp=datetime.now(tz=UTC), **fields)
 
 
 def _for_people(*, colours: bool) -> list[Any]:

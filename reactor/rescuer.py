@@ -13,6 +13,7 @@ from reactor.keeper import renewal_interval
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from reactor.breaker import Breaker
@@ -41,7 +42,7 @@ class Rescuer:
         *,
         worker: Callable[[], int],
         start: Callable[[Claim], None],
-        claiming: anyio.Lock,
+        claiming: asyncio.Lock,
         lease: float,
     ) -> None:
         self._store = store

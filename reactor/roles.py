@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
-
-import anyio
 
 from reactor.attempt import Attempt, Rules
 from reactor.attempts import Attempts
@@ -36,7 +35,7 @@ class Roles:
     def __init__(  # noqa: PLR0913  (what they have in common)
         self, settings: Settings, store: Store, provider: Provider, telemetry: Telemetry, wake: Wake, *, worker: int
     ) -> None:
-        lease, claiming = settings.lease_seconds, anyio.Lock(fast_acquire=True)
+        lease, claiming = settings.lease_seconds, asyncio.Lock()
         breaker = Breaker(settings.breaker_threshold)
         rules = _rules(settings)
         self.settler = Settler(store, telemetry)

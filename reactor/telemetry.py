@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 
@@ -13,15 +14,36 @@ class Sink(Protocol):
 
 
 class Telemetry:
-    """Fans events out to the sinks."""
+    """Fans events out to the sinks.
+
+    What happens to tokens is noted as it happens, and told in the loop's next turn, when the request that it tells of
+    has left. Whatever else is told brings what was noted before it along.
+    """
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
+        self._noted: list[tuple[str, dict[str, Any]]] = []
 
     def emit(self, event: str, **fields: Any) -> None:
         """Tell every sink. Prompts and secrets are never among the fields."""
-        for sink in self._sinks:
-            sink(event, fields)
+        self._noted.append((event, fields))
+        if not event.startswith("token") or (loop := _loop()) is None:
+            self._tell()
+        elif len(self._noted) == 1:
+            loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        noted, self._noted = self._noted, []
+        for event, fields in noted:
+            for sink in self._sinks:
+                sink(event, fields)
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Trouble:

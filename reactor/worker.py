@@ -141,7 +141,7 @@ class Worker:
             async with anyio.create_task_group() as intake:
                 intake.start_soon(roles.rescuer.run)
                 intake.start_soon(roles.sweep.run)
-                await (roles.dispatcher.drain() if drain else roles.dispatcher.run())
+                await roles.dispatcher.run(drain=drain)
                 intake.cancel_scope.cancel()
         roles.bell.want("nothing")
 

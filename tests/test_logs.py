@@ -2,7 +2,6 @@ import json
 import re
 import sys
 
-import anyio.lowlevel
 import pytest
 
 from reactor.logs import StructuredLog
@@ -63,22 +62,3 @@ def test_machines_get_an_object_a_line_with_all_there_is(logged):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
     assert (told["token_id"], told["prediction_id"]) == (7, None)
     assert "r8_made_up" not in line
-
-
-@pytest.mark.anyio
-async def test_what_happens_to_tokens_is_written_in_the_next_turn_and_before_anything_else(capsys):
-    sink = StructuredLog(Redactor([]), style="json")
-
-    def events():
-        return [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
-
-    sink("token.generation.started", {"token_id": 1})
-    at_once = events()
-    await anyio.lowlevel.checkpoint()
-    in_the_next_turn = events()
-    sink("token.generation.succeeded", {"token_id": 1})
-    sink("worker.stopped", {})
-
-    assert at_once == []
-    assert in_the_next_turn == ["token.generation.started"]
-    assert events() == ["token.generation.succeeded", "worker.stopped"]

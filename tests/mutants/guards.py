@@ -117,8 +117,8 @@ MUTANTS = (
     Mutant(
         "unshielded claim",
         "reactor/dispatcher.py",
-        "anyio.move_on_after(CLAIM_WITHIN, shield=True)",
-        "anyio.move_on_after(CLAIM_WITHIN)",
+        "anyio.CancelScope(shield=True)",
+        "anyio.CancelScope()",
         "tests/test_dispatcher.py::test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back",
     ),
     Mutant(
