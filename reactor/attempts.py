@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from pathlib import Path
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class Attempts:
-    """Runs one attempt per claim in a task group of its own, and tells a token's life in two events."""
+    """Runs the attempts in a task group of its own, and tells a token's life in two events.
+
+    A task runs one after another: to begin one costs more than all else between a claim and its request.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,8 @@ class Attempts:
         rules: Rules,
     ) -> None:
         self._group = anyio.create_task_group()
+        self._idle: list[asyncio.Future[Holding | None]] = []  # what tasks wait for that have nothing to do
+        self._closing = False
         self._attempt = attempt
         self._keeper = keeper
         self._settler = settler
@@ -53,12 +59,34 @@ class Attempts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         """Wait for what is under way."""
+        self._closing = True
+        for given in self._idle:
+            if not given.done():
+                given.set_result(None)
         return await self._group.__aexit__(kind, error, trace)
 
     def start(self, claim: Claim) -> None:
         """Occupy a slot and begin."""
         holding = self._keeper.hold(claim)
-        self._group.start_soon(self._run, holding, name=f"token {claim.token_id}")
+        while self._idle:
+            given = self._idle.pop()
+            if not given.done():  # else a stop came first
+                given.set_result(holding)
+                return
+        self._group.start_soon(self._run_one_after_another, holding)
+
+    async def _run_one_after_another(self, holding: Holding | None) -> None:
+        while holding is not None:
+            await self._run(holding)
+            holding = await self._next()
+
+    async def _next(self) -> Holding | None:
+        if self._closing:
+            return None
+        given: asyncio.Future[Holding | None] = asyncio.get_running_loop().create_future()
+        self._idle.append(given)
+        # anyio cancels no task that was given something: its attempt begins, and hands the token back.
+        return await given
 
     async def _run(self, holding: Holding) -> None:
         started_at = time.monotonic()

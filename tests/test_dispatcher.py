@@ -1,8 +1,9 @@
 import anyio
 import pytest
 from conftest import ASYNCIO, UVLOOP
-from doubles import DirectedProvider, refuse, running
+from doubles import DirectedProvider, Gate, refuse, running
 
+from reactor.attempts import Attempts
 from reactor.database import ConnectionLostError
 from reactor.errors import TransientError
 from reactor.store import Store
@@ -118,6 +119,29 @@ async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
         await log.wait("worker.stopped")
 
     assert (await token_row(token_id))["status"] != "generating"
+
+
+async def test_a_token_given_to_a_waiting_task_in_the_moment_of_a_stop_is_handed_back(
+    database, provider, make_token, token_row, monkeypatch
+):
+    start, stops = Attempts.start, []
+
+    def then_stopped(attempts, claim):
+        start(attempts, claim)
+        for stop in stops:
+            stop()
+
+    monkeypatch.setattr(Attempts, "start", then_stopped)
+    async with running(database, provider) as (worker, log):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+        stops.append(worker.stop_now)
+        provider.script["create"] = [Gate()]
+        token_id = await make_token()
+        await log.wait("worker.stopped")
+
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_epoch"], row["generation_attempts"]) == ("detected", 1, 0)
 
 
 async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider, connection, monkeypatch):

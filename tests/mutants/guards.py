@@ -115,6 +115,13 @@ MUTANTS = (
         "tests/test_keeper.py::test_nothing_is_bought_once_the_lease_may_be_over",
     ),
     Mutant(
+        "a claim given to a task that a stop has reached",
+        "reactor/attempts.py",
+        "            if not given.done():  # else a stop came first",
+        "            if True:",
+        "tests/test_dispatcher.py::test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back",
+    ),
+    Mutant(
         "unshielded claim",
         "reactor/dispatcher.py",
         "anyio.CancelScope(shield=True)",
