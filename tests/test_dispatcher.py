@@ -214,14 +214,11 @@ async def test_a_mint_asks_for_no_due_time(database, provider, make_token, monke
 
     monkeypatch.setattr(Store, "next_due", asks)
     async with running(database, provider) as (_, log):
-        await log.wait("tokens.claimed", times=2)  # at the start, and once on watch
-        await anyio.wait_all_tasks_blocked()
-        before = len(asked)
         for number in (1, 2, 3):
             await make_token()
             await log.wait("token.generation.succeeded", times=number)
 
-    assert len(asked) == before
+    assert len(asked) <= len(log.of("tokens.claimed", count=0))  # at the start, on watch, and where it looks again
 
 
 async def test_what_the_rate_limit_held_back_is_claimed_when_it_may_be(database, provider, connection, make_token):
