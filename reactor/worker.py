@@ -1,7 +1,7 @@
 """A reactor process: what runs in it, and in which order it stops.
 
     upkeep ─────────── listener, settler, renewals, intake's checks, the provider's connection
-      └─ attempts ──── one task per token held
+      └─ attempts ──── a task for each slot in use
            └─ intake ─ dispatcher, rescuer, sweep
 
 Stopping goes from the inside out. The first signal cancels intake: nothing more is claimed. Attempts get the grace,
