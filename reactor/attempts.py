@@ -76,9 +76,14 @@ class Attempts:
         self._group.start_soon(self._run_one_after_another, holding)
 
     async def _run_one_after_another(self, holding: Holding | None) -> None:
-        while holding is not None:
-            await self._run(holding)
-            holding = await self._next()
+        while True:
+            with anyio.CancelScope() as scope:  # entered by a task that waits: then it costs the attempt nothing
+                holding = holding or await self._next()
+                if holding is None:
+                    return
+                holding.begin(scope)
+                await self._run(holding)
+            holding = None
 
     async def _next(self) -> Holding | None:
         if self._closing:
@@ -92,13 +97,10 @@ class Attempts:
         started_at = time.monotonic()
         attempt = self._attempt(holding.claim, holding.lease_runs)
         try:
-            with holding.scope:
-                self._tell_begin(holding.claim)
-                outcome = await self._outcome(attempt, holding)
-                if outcome is not None:
-                    await self._settle(holding, outcome, started_at)
-            if holding.scope.cancelled_caught:
-                self._tell_end(attempt.claim, None, time.monotonic() - started_at)
+            self._tell_begin(holding.claim)
+            outcome = await self._outcome(attempt, holding)
+            if outcome is not None:
+                await self._settle(holding, outcome, started_at)
         finally:
             self._keeper.let_go(holding)
 
@@ -108,7 +110,9 @@ class Attempts:
         except LeaseOverError:
             outcome = None
         except anyio.get_cancelled_exc_class():
-            if not holding.lost:  # hand back what shutdown cut short
+            if holding.lost:
+                self._tell_end(attempt.claim, None, 0.0)
+            else:  # hand back what shutdown cut short
                 await reached("before_release")
                 await self._settle(holding, attempt.released(), time.monotonic())
                 await reached("released")

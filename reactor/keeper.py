@@ -45,7 +45,13 @@ class Holding:
         self.lost = False
         self.settling = False  # its outcome is handed in
         self.over = False  # the token is known to be settled for good
-        self.scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
+
+    def begin(self, scope: anyio.CancelScope) -> None:
+        """Be worked on within this scope."""
+        self._scope = scope
+        if self.lost:
+            scope.cancel()
 
     def lease_runs(self) -> bool:
         """Whether nobody can have taken the token over yet."""
@@ -59,7 +65,8 @@ class Holding:
         """
         if not self.settling:
             self.lost = True
-            self.scope.cancel()
+            if self._scope is not None:
+                self._scope.cancel()
 
 
 class Keeper:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running
@@ -109,6 +111,26 @@ async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_
 
     assert len(log.of("token.generation.retry")) == 1
     assert not log.of("token.lease_lost")
+
+
+async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
+    database, provider, make_token, token_row, monkeypatch
+):
+    claim = Store.claim
+    provider.script["wait"] = [hold]
+
+    async def told_twice(store, *arguments):
+        claims = await claim(store, *arguments)
+        return [each for one in claims for each in (replace(one, epoch=one.epoch - 1, prediction_id="p0"), one)]
+
+    monkeypatch.setattr(Store, "claim", told_twice)
+    async with running(database, provider, worker_batch_size=2) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.lease_lost", token_id=token_id)
+        await log.wait("token.generation.succeeded", token_id=token_id)
+
+    assert len(provider.asked("create")) == 1
+    assert (await token_row(token_id))["status"] == "uploading"
 
 
 async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):

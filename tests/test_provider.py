@@ -15,7 +15,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import Prediction, looks, replicate
+from reactor.providers import Prediction, connection, looks, replicate
 from reactor.providers.looks import Looks
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -81,7 +81,7 @@ UNANSWERED = {"reset", "close", "hang", "slow", "truncated"}
 async def test_a_create_that_fails_says_whether_something_may_have_been_bought(
     sandbox, provider, monkeypatch, fault, kind, bought, after
 ):
-    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.3 if fault in {"hang", "slow"} else 30)
+    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.3 if fault in {"hang", "slow"} else 30)
     sandbox.fail(Fault(fault, after=after, seconds=60, retry_after=2))
 
     error = await failing(provider.create("a fox", 1))
@@ -232,7 +232,7 @@ async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, 
 
 async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, monkeypatch):
     bought = await provider.create("a fox", 1)
-    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.2)
+    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.2)
     silence = sandbox.fail(Fault("hang", on="get", times=2))
 
     assert await provider.wait(Prediction(bought.id), print) == bought.image_url

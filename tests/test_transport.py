@@ -13,7 +13,7 @@ import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AmbiguousCreateError, TransientError
-from reactor.providers import Prediction, connection, connections, replicate, transport
+from reactor.providers import Prediction, connection, connections, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 
@@ -75,7 +75,7 @@ async def test_a_create_asks_for_no_waiting(model):
 
 @every_call
 async def test_a_silent_server_is_given_up(monkeypatch, call):
-    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.1)
+    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.1)
     wire = Wire(SILENCE)
 
     error = await asked(wire, call)
@@ -88,7 +88,7 @@ async def test_a_silent_server_is_given_up(monkeypatch, call):
 
 @every_call
 async def test_a_server_that_drips_is_given_up(monkeypatch, call):
-    monkeypatch.setattr(replicate, "CALL_WITHIN", 0.2)
+    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.2)
     wire = Wire(drip(http(STARTING)))
 
     error = await asked(wire, call)

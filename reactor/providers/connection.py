@@ -24,8 +24,7 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIMEOUTS = {"connect": 5.0, "write": 15.0, "read": 30.0}  # seconds; the last between two pieces of an answer
-_LATE = {"write": httpx.WriteTimeout, "read": httpx.ReadTimeout}
+TIMEOUTS = {"connect": 5.0, "answer": 30.0}  # seconds; the last from the first write to the whole answer
 _Poll: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)  # for Windows
 _FRAMING = {b"content-length", b"transfer-encoding"}
 
@@ -53,7 +52,6 @@ class Connection(asyncio.Protocol):
         self._socket = _Poll()  # has no descriptor of its own
         self._parser: httptools.HttpResponseParser | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._forget()
 
     async def usable(self) -> bool:
@@ -86,17 +84,18 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             raise httpx.ConnectError("the connection was closed before anything was sent")
         self._forget()
-        self._ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
         self._parser = httptools.HttpResponseParser(self)
+        late = loop.call_later(TIMEOUTS["answer"], self._late)
         try:
-            self._wait_for("read")
             self._transport.write(request)
             await self._ended
         except BaseException:
             self.close()
             raise
         finally:
-            self._stop_timer()
+            late.cancel()
             self._parser = self._ended = None
         if not self._again:
             self.close()
@@ -116,17 +115,8 @@ class Connection(asyncio.Protocol):
         self._head_ended = self._whole = self._again = False
         self._error: Exception | None = None
 
-    def _wait_for(self, what: str) -> None:
-        self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(TIMEOUTS[what], self._late, what)
-
-    def _late(self, what: str) -> None:
-        self._end(_LATE[what](f"no {what} within {TIMEOUTS[what]:g} s"))
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _late(self) -> None:
+        self._end(httpx.ReadTimeout("no whole answer in time"))
 
     def _end(self, error: Exception | None = None) -> None:
         if self._ended is not None and not self._ended.done():
@@ -157,9 +147,6 @@ class Connection(asyncio.Protocol):
             self._again = False
             if not self._whole:
                 self._end(httpx.RemoteProtocolError(str(error)))
-        else:
-            if not self._whole:
-                self._wait_for("read")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol. An answer without a length ends with its connection."""
@@ -172,14 +159,6 @@ class Connection(asyncio.Protocol):
         else:
             self._end()
         self._lost(self)
-
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._wait_for("write")
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._wait_for("read")
 
     # What httptools calls
 

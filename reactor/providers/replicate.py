@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import asynccontextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,6 +15,7 @@ from reactor.errors import AmbiguousCreateError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
+from reactor.providers.connection import TIMEOUTS
 from reactor.providers.listing import created_at, page
 from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
@@ -22,11 +23,10 @@ from reactor.providers.transport import AnsweredError, Transport, UnreadableErro
 from reactor.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
 DEFAULT_BASE_URL = "https://api.replicate.com"
-CALL_WITHIN = 30.0  # seconds for one request and its answer, however slowly that drips
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _NEVER_SENT = (
@@ -79,7 +79,7 @@ class ReplicateProvider:
         if self._seed_input:
             given[self._seed_input] = seed
         check_sendable(given)
-        async with self._asking(buying=prompt):
+        with self._asking(buying=prompt):
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
             return self._read(body)
 
@@ -112,7 +112,7 @@ class ReplicateProvider:
         """
         cursor: str | None = None
         for _ in range(MOST_PAGES):
-            async with self._asking():
+            with self._asking():
                 listed, cursor = await self._page(cursor)
                 match = next((entry for entry in listed if self._is_ours(entry, seed)), None)
                 if match is not None:
@@ -123,12 +123,12 @@ class ReplicateProvider:
 
     async def cancel(self, bought: Prediction) -> Prediction:
         """See Provider. What is not there may not be there yet: the next look tells."""
-        async with self._asking():
+        with self._asking():
             return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)), of=bought.id)
 
     async def check(self) -> None:
         """See Provider."""
-        async with self._asking():
+        with self._asking():
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
@@ -148,7 +148,7 @@ class ReplicateProvider:
 
         An answer of 404 that is no JSON object is the edge's, which knows nothing of predictions.
         """
-        async with self._asking():
+        with self._asking():
             try:
                 body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
                 return self._read(body, of=prediction_id)
@@ -166,11 +166,8 @@ class ReplicateProvider:
     async def _body(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
         """The JSON that a call of the SDK got. Its own model of it is stricter than the API, and not asked."""
         forget_body()
-        with anyio.fail_after(CALL_WITHIN):
-            try:
-                await call()
-            except _SDK_REFUSES:
-                return last_body()
+        with suppress(*_SDK_REFUSES):
+            await call()
         return last_body()
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
@@ -180,8 +177,8 @@ class ReplicateProvider:
             raise UnreadableError("an answer about another prediction")
         return told
 
-    @asynccontextmanager
-    async def _asking(self, *, buying: str | None = None) -> AsyncIterator[None]:
+    @contextmanager
+    def _asking(self, *, buying: str | None = None) -> Iterator[None]:
         """Turn whatever a request can end in into our errors. `buying` is a create's prompt.
 
         Of a create, only what was never sent is certain; any other call says nothing about what was bought.
@@ -214,7 +211,7 @@ def _said(error: Exception) -> str:
         case httpx.ConnectTimeout():
             return "no connection in time"
         case TimeoutError() | httpx.TimeoutException():
-            return f"nothing complete within {CALL_WITHIN:g} s"
+            return f"nothing complete within {TIMEOUTS['answer']:g} s"
         case httpx.RemoteProtocolError():
             return "it broke off, or is no HTTP"
         case httpx.DecodingError():
