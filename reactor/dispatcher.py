@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
     from reactor.wake import Wake
 
+LARGEST_CLAIM = 50  # tokens at once: the next claim is under way while these start
 DRAIN_LOOK = 1.0  # seconds between looks whether all is done
 AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
 
@@ -106,6 +107,7 @@ class Dispatcher:
 
     async def _claim_some(self) -> bool:
         room = self._breaker.room(self._keeper.free)  # only now: a rescue may just have taken slots
+        room = min(room, LARGEST_CLAIM)
         if room <= 0:
             return False
         try:
@@ -117,7 +119,7 @@ class Dispatcher:
         for claim in claims:
             self._breaker.tries(claim.fence)
             self._start(claim)
-        if claims:
+        if claims and len(claims) < room:
             await checkpoint()  # theirs is the next turn: requests leave first
         self._trouble.passed()
         self._failures = 0

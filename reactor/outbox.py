@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reactor.tokens import Bought, Outcome
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from uuid import UUID
-
-    import anyio
 
     from reactor.database import RowRefusedError
     from reactor.store import Answer
@@ -27,7 +26,7 @@ class Entry(Generic[T]):
 
     __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item")
 
-    def __init__(self, item: T, answered: anyio.Event | None) -> None:
+    def __init__(self, item: T, answered: asyncio.Event | None) -> None:
         self.item: T = item
         self.alone = False  # was refused together with others: tried by itself
         self.failures = 0
@@ -50,7 +49,7 @@ class Outbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, item: T, answered: anyio.Event | None = None) -> Entry[T]:
+    def add(self, item: T, answered: asyncio.Event | None = None) -> Entry[T]:
         """Hand in; takes the place of what was handed in for the same claim. `answered` is set with the answer."""
         entry = self._entries[item.claim.fence] = Entry(item, answered)
         return entry

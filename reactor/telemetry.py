@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Sink(Protocol):
@@ -27,10 +30,10 @@ class Telemetry:
     def emit(self, event: str, **fields: Any) -> None:
         """Tell every sink. Prompts and secrets are never among the fields."""
         self._noted.append((event, fields))
-        if not event.startswith("token") or (loop := _loop()) is None:
+        if not event.startswith("token"):
             self._tell()
         elif len(self._noted) == 1:
-            loop.call_soon(self._tell)
+            _soon(self._tell)
 
     def _tell(self) -> None:
         noted, self._noted = self._noted, []
@@ -39,11 +42,13 @@ class Telemetry:
                 sink(event, fields)
 
 
-def _loop() -> asyncio.AbstractEventLoop | None:
+def _soon(tell: Callable[[], None]) -> None:
     try:
-        return asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
-        return None
+        tell()
+    else:
+        loop.call_soon(tell)
 
 
 class Trouble:

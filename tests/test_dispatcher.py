@@ -3,12 +3,18 @@ import pytest
 from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, Gate, refuse, running
 
+from reactor import dispatcher
 from reactor.attempts import Attempts
 from reactor.database import ConnectionLostError
 from reactor.errors import TransientError
 from reactor.store import Store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
+
+THREE_MINTS = """
+    WITH author AS (INSERT INTO authors (wallet_address, prompt_text) VALUES ('0x3', 'a fox') RETURNING id)
+    INSERT INTO tokens_s0 (author_id) SELECT author.id FROM author, generate_series(1, 3)
+"""
 
 
 @pytest.fixture
@@ -53,6 +59,29 @@ async def test_a_mint_by_itself_costs_one_claim(database, provider, make_token):
             await log.wait("token.generation.succeeded", times=number)
 
     assert [told["count"] for told in log.of("tokens.claimed")[before:]] == [1, 1, 1]
+
+
+async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_they_start(
+    database, provider, connection, monkeypatch
+):
+    claim, order = Store.claim, []
+
+    async def noted(store, slots, *arguments):
+        order.append(f"claim {slots}")
+        return await claim(store, slots, *arguments)
+
+    async def started(_given):
+        order.append("create")
+
+    monkeypatch.setattr(dispatcher, "LARGEST_CLAIM", 2)
+    provider.script["create"] = [started] * 3
+    async with running(database, provider, worker_batch_size=3) as (_, log):
+        await log.idle()
+        monkeypatch.setattr(Store, "claim", noted)
+        await connection.execute(THREE_MINTS)
+        await log.wait("token.generation.succeeded", times=3)
+
+    assert order[:5] == ["claim 2", "claim 1", "create", "create", "create"]
 
 
 async def test_a_token_that_goes_back_is_claimed_when_it_is_due_though_slots_are_free(database, provider, make_token):
