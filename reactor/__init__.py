@@ -4,7 +4,7 @@
 
     listener.py   hears the NOTIFY of a mint and rings the wake
     bell.py       has mints ring only where somebody waits, and one worker of a fleet answer
-    dispatcher.py claims as many tokens as there are free slots, and starts them
+    dispatcher.py claims tokens for the free slots, and starts them
     attempt.py    resumes, looks for or buys a prediction, and waits for its image
     settler.py    writes what came of it, fenced by the claim's epoch
     keeper.py     renews the leases of what is held, and takes over what dead workers left

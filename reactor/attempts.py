@@ -84,6 +84,8 @@ class Attempts:
                     return
                 holding.begin(scope)
                 await self._run(holding)
+            if scope.cancelled_caught:
+                self._tell_end(holding.claim, None, 0.0)
             holding = None
 
     async def _next(self) -> Holding | None:
@@ -111,9 +113,7 @@ class Attempts:
         except LeaseOverError:
             outcome = None
         except anyio.get_cancelled_exc_class():
-            if holding.lost:
-                self._tell_end(attempt.claim, None, 0.0)
-            else:  # hand back what shutdown cut short
+            if not holding.lost:  # hand back what shutdown cut short
                 await reached("before_release")
                 await self._settle(holding, attempt.released(), time.monotonic())
                 await reached("released")

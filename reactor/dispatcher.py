@@ -101,7 +101,7 @@ class Dispatcher:
                 await self._rest()
 
     async def _claim(self) -> bool:
-        """Claim as many tokens as there are free slots, and start them; return whether there may be more."""
+        """Claim tokens for the free slots, LARGEST_CLAIM at most, and start them; return whether there may be more."""
         async with self._claiming:
             return not self._stopping and await self._claim_some()
 

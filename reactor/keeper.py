@@ -113,7 +113,7 @@ class Keeper:
         """Free the slot; the dispatcher refills it at once.
 
         With a slot free already and the token not put back, there is nothing to claim: the last claim found less than
-        it could have started.
+        it could have started, or the next is about to be made.
         """
         if self._held.get(holding.claim.id) is holding:
             was_full = self.free <= 0

@@ -4,8 +4,9 @@ import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running
 
+from reactor import settler
 from reactor.database import ConnectionLostError, RolledBackError, RowRefusedError
-from reactor.errors import TransientError
+from reactor.errors import PermanentError, TransientError
 from reactor.keeper import renewal_interval
 from reactor.store import Rescued, Store
 
@@ -113,17 +114,23 @@ async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_
     assert not log.of("token.lease_lost")
 
 
-async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
-    database, provider, make_token, token_row, monkeypatch
-):
+@pytest.fixture
+def claimed_twice(monkeypatch):
+    """Claim each token under two epochs: the first is lost before its attempt begins."""
     claim = Store.claim
-    provider.script["wait"] = [hold]
 
     async def told_twice(store, *arguments):
         claims = await claim(store, *arguments)
         return [each for one in claims for each in (replace(one, epoch=one.epoch - 1, prediction_id="p0"), one)]
 
     monkeypatch.setattr(Store, "claim", told_twice)
+
+
+@pytest.mark.usefixtures("claimed_twice")
+async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
+    database, provider, make_token, token_row
+):
+    provider.script["wait"] = [hold]
     async with running(database, provider, worker_batch_size=2) as (_, log):
         token_id = await make_token()
         await log.wait("token.lease_lost", token_id=token_id)
@@ -131,6 +138,29 @@ async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
 
     assert len(provider.asked("create")) == 1
     assert (await token_row(token_id))["status"] == "uploading"
+
+
+@pytest.mark.usefixtures("claimed_twice")
+async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(
+    database, provider, make_token, monkeypatch
+):
+    settle, answering = Store.settle, anyio.Event()
+
+    async def answered_late(store, outcomes):
+        await answering.wait()
+        return await settle(store, outcomes)
+
+    async def refused(_bought):
+        raise PermanentError("boom")
+
+    monkeypatch.setattr(settler, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(Store, "settle", answered_late)
+    provider.script["wait"] = [refused, refused]
+    async with running(database, provider, worker_batch_size=2) as (_, log):
+        token_id = await make_token()
+        await log.wait("token.lease_lost", token_id=token_id)
+        answering.set()
+        await log.wait("token.generation.failed", token_id=token_id)
 
 
 async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):
