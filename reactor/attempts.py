@@ -84,7 +84,7 @@ class Attempts:
                     return
                 holding.begin(scope)
                 await self._run(holding)
-            if scope.cancelled_caught:
+            if holding is not None and scope.cancelled_caught:
                 self._tell_end(holding.claim, None, 0.0)
             holding = None
 

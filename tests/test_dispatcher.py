@@ -67,8 +67,12 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
     claim, order = Store.claim, []
 
     async def noted(store, slots, *arguments):
+        place = len(order)
         order.append(f"claim {slots}")
-        return await claim(store, slots, *arguments)
+        claims = await claim(store, slots, *arguments)
+        if not claims:  # who has just gone on watch looks more than once
+            del order[place]
+        return claims
 
     async def started(_given):
         order.append("create")
