@@ -122,6 +122,20 @@ MUTANTS = (
         "tests/test_dispatcher.py::test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back",
     ),
     Mutant(
+        "an attempt that is lost before it begins",
+        "reactor/keeper.py",
+        "        if self.lost:\n            scope.cancel()\n",
+        "",
+        "tests/test_keeper.py::test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on",
+    ),
+    Mutant(
+        "a next claim that waits for the tokens of a full one to start",
+        "reactor/dispatcher.py",
+        "        if claims and len(claims) < room:\n",
+        "        if claims:\n",
+        "tests/test_dispatcher.py::test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_they_start",
+    ),
+    Mutant(
         "unshielded claim",
         "reactor/dispatcher.py",
         "anyio.CancelScope(shield=True)",
