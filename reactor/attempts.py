@@ -52,7 +52,6 @@ class Attempts:
 
     async def __aenter__(self) -> anyio.CancelScope:
         """Open the group; cancelling the scope hands back what is under way."""
-        self._loop = asyncio.get_running_loop()
         await self._group.__aenter__()
         return self._group.cancel_scope
 
@@ -91,7 +90,7 @@ class Attempts:
     async def _next(self) -> Holding | None:
         if self._closing:
             return None
-        given: asyncio.Future[Holding | None] = self._loop.create_future()
+        given: asyncio.Future[Holding | None] = asyncio.get_running_loop().create_future()
         self._idle.append(given)
         # anyio cancels no task that was given something: its attempt begins, and hands the token back.
         return await given
