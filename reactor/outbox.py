@@ -24,12 +24,13 @@ T = TypeVar("T", Outcome, Bought)
 class Entry(Generic[T]):
     """Something handed in."""
 
-    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item")
+    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "told")
 
     def __init__(self, item: T, answered: asyncio.Event | None) -> None:
         self.item: T = item
         self.alone = False  # was refused together with others: tried by itself
         self.failures = 0
+        self.told = False  # that the database would not have it now
         self.due_at = 0.0  # monotonic seconds
         self.answered = answered
         self.answer: Answer | RowRefusedError = "lost"

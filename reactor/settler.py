@@ -155,6 +155,7 @@ class Settler:
         if isinstance(error, RowRefusedError):
             outbox.answer(entry, error)
             return
-        if not entry.failures:
+        if not entry.told:
+            entry.told = True
             self._trouble.met(error)
         entry.put_off(reconnect_delay(entry.failures))

@@ -63,6 +63,23 @@ async def test_a_write_that_was_rolled_back_is_repeated(database, provider, make
     assert len(log.of("worker.error", role="settler")) == 1
 
 
+async def test_trouble_with_a_row_that_was_locked_before_is_told(database, provider, make_token, monkeypatch):
+    original, answers = Store.settle, [["locked"], RolledBackError("canceling statement due to statement timeout")]
+
+    async def settle(store, outcomes):
+        answer = answers.pop(0) if answers else await original(store, outcomes)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Store, "settle", settle)
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert "statement timeout" in log.of("worker.error", role="settler")[0]["error_message"]
+
+
 async def test_what_ends_during_a_flush_is_written_together_in_the_next(database, provider, make_token, monkeypatch):
     settle, batches = Store.settle, []
     ended, all_asked = anyio.Event(), anyio.Event()
