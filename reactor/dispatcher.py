@@ -126,7 +126,7 @@ class Dispatcher:
         self._empty = 0 if claims else self._empty + 1
         self._more = any(claim.limited or claim.probe for claim in claims)
         self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
-        return len(claims) == room or self._claimer.broke_off
+        return self._claimer.more
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""

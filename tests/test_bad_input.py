@@ -628,7 +628,7 @@ async def test_no_odd_row_ends_the_worker_or_holds_up_others(
         " DROP CONSTRAINT tokens_s0_generation_attempts_check, DROP CONSTRAINT tokens_s0_generation_seed_check"
     )
     tokens = {}
-    async with working(database, base_url, lease_seconds=1) as (_, log):
+    async with working(database, base_url, lease_seconds=3) as (_, log):
         for place, columns in enumerate(ODD_ROWS):
             tokens[columns] = await make_token(prompt=f"odd {place}", status="failed", generation_error="x")
         async with connection.transaction():

@@ -2,12 +2,14 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from conftest import command, fresh, on
 
 from reactor.database import SERVER_SETTINGS
+from reactor.store import ONWARD
 from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
@@ -113,19 +115,21 @@ class Statement:
 
     def __init__(self, connection, prepared):
         self._connection = connection
-        self._prepared = prepared  # is deallocated with it
+        self._prepared = prepared  # is deallocated some time after it
 
     @classmethod
-    async def of(cls, connection, name):
+    async def of(cls, connection, name, *, onward=False):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
         # As if the server had been running for long: before, a rescue finds nothing.
         text = table.query(name).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
-        return cls(connection, await connection.prepare(text, name="explained"))
+        if onward:
+            text = text.replace(ONWARD, "")
+        return cls(connection, await connection.prepare(text, name=f"explained_{uuid4().hex}"))
 
     async def explained(self, *arguments):
         """What its generic plan did; rolled back."""
         given = f"({', '.join(map(literal, arguments))})" if arguments else ""
-        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE explained {given}"
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {self._prepared.get_name()} {given}"
         transaction = self._connection.transaction()
         await transaction.start()
         ((plan,),) = await self._connection.fetch(explain)
@@ -239,6 +243,20 @@ async def test_a_claim_steps_over_what_is_settled_only_once(connection, ask):
     _first, second = [await claim.explained(*claim_of(1)) for _ in range(2)]
 
     assert second.blocks <= 100  # the first reads hundreds, where nobody else has stepped over them before
+
+
+async def test_a_claim_that_goes_on_reads_nothing_of_what_is_behind_it(full):
+    connection = await full("fresh")  # in a transaction that ends later: as behind an old snapshot, no row is dead
+    first = "SELECT id FROM tokens_s0 WHERE status = 'detected' ORDER BY mint_timestamp, id LIMIT 20000"
+    await connection.execute(f"UPDATE tokens_s0 SET status = 'ready' WHERE id = ANY (ARRAY({first}))")
+    upto = await connection.fetchval("SELECT id FROM tokens_s0 WHERE status = 'ready' ORDER BY mint_timestamp DESC")
+
+    from_the_front = await (await Statement.of(connection, "claim")).explained(*claim_of(10))
+    onward = await (await Statement.of(connection, "claim", onward=True)).explained(*claim_of(10), upto)
+
+    assert onward.indexes == {FRESH, RETRIES, KEY}
+    assert 2 * 10 <= onward.touched <= 3 * 10 + 1
+    assert onward.blocks < from_the_front.blocks - 500  # with the update, which costs both the same
 
 
 # Rescues.

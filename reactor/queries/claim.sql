@@ -5,6 +5,8 @@
 -- $4 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
 -- $5 passed_over      uuid[]            tokens that the table refuses to let us claim
 -- Returns one row per claimed token, in mint order: what an attempt needs.
+-- With the line "onward" switched on, it takes one more: upto, the last fresh token of a claim before, from whose place
+-- it goes on.
 -- Leans on the two partial indexes WHERE status = 'detected'. Retries are compared with now(): by the
 -- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
 --
@@ -36,10 +38,11 @@ retries AS (
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 fresh AS (
-  SELECT {key} AS key
+  SELECT {key} AS key, {order} AS position
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
     AND {key} <> ALL ($5::uuid[])
+    -- onward: AND {order} >= (SELECT {order} FROM {table} WHERE {key} = $6::uuid)
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - (SELECT count(*) FROM retries)
   FOR NO KEY UPDATE SKIP LOCKED
@@ -120,6 +123,7 @@ claimed AS (
 SELECT
   id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
   coalesce((SELECT half_open FROM admitted), false) AS probe,
-  coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited
+  coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited,
+  (SELECT key FROM fresh ORDER BY fresh.position DESC NULLS LAST LIMIT 1) AS upto
 FROM claimed
 ORDER BY position, id;

@@ -21,6 +21,7 @@ ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_connection.py"
 BELL = "tests/test_bell.py"
+CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
@@ -492,5 +493,40 @@ MUTANTS = (
         "  ORDER BY {order}, {key}\n",
         "",
         f"{PLANS}::test_the_next_due_time_costs_one_row",
+    ),
+    Mutant(
+        "a claim that went on and found too little says that there is no more",
+        "reactor/claimer.py",
+        " or upto is not None\n",
+        "\n",
+        f"{CLAIMER}::test_after_a_full_claim_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end",
+    ),
+    Mutant(
+        "no claim goes on",
+        "reactor/claimer.py",
+        "claims[0].upto",
+        "None",
+        f"{CLAIMER}::test_after_a_full_claim_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end",
+    ),
+    Mutant(
+        "a backlog goes on for ever",
+        "reactor/claimer.py",
+        "self._upto if began < self._onward_until else None",
+        "self._upto",
+        f"{CLAIMER}::test_what_came_in_behind_is_waited_for_no_longer_than_a_backlog_takes_twenty_claims",
+    ),
+    Mutant(
+        "retries tell how far a claim got",
+        "reactor/queries/claim.sql",
+        "SELECT key FROM fresh ORDER BY fresh.position",
+        "SELECT id FROM claimed ORDER BY position",
+        f"{CLAIMER}::test_how_far_a_claim_got_is_told_by_its_fresh_tokens_alone",
+    ),
+    Mutant(
+        "trouble with a row that was locked is not told",
+        "reactor/settler.py",
+        "if not entry.told:",
+        "if not entry.failures:",
+        "tests/test_settler.py::test_trouble_with_a_row_that_was_locked_before_is_told",
     ),
 )

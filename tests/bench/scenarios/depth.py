@@ -1,12 +1,17 @@
-"""e. What a claim of ten costs, however many wait, and behind a snapshot that keeps every dead row."""
+"""e. What a claim of ten costs, however many wait, and behind a snapshot that keeps every dead row.
+
+There a worker in a backlog goes on from where its last claim got to; one in twenty or so is from the front.
+"""
 
 import asyncio
 import statistics
 import time
 
+from reactor.claimer import Claimer
 from reactor.database import Session
 from reactor.redaction import Redactor
 from reactor.store import Store, discover
+from reactor.telemetry import Telemetry
 from reactor.tokens import Succeeded
 from tests.bench.server import connect
 
@@ -22,16 +27,17 @@ OLD_SNAPSHOT_OVER = 30_000  # claims
 def run(bench):
     deep = 100_000 if bench.quick else 1_000_000
     cases = [
-        ("1,000 waiting", 1_000, 0, False),
-        (f"{deep:,} waiting", deep, 0, False),
-        ("1,000 and 100,000 retries", 1_000, 100_000, False),
-        ("1,000, old snapshot", 1_000 + OLD_SNAPSHOT_OVER, 0, True),
+        ("1,000 waiting", 1_000, 0, False, False),
+        (f"{deep:,} waiting", deep, 0, False, False),
+        ("1,000 and 100,000 retries", 1_000, 100_000, False, False),
+        ("1,000, old snapshot", 1_000 + OLD_SNAPSHOT_OVER, 0, True, True),
+        ("1,000, old snapshot, all from the front", 1_000 + OLD_SNAPSHOT_OVER, 0, True, False),
     ]
-    for name, waiting, retries, snapshot in bench.rounds(cases):
+    for name, waiting, retries, snapshot, onward in bench.rounds(cases):
         with bench.server.database() as url:
             filled(url, waiting, retries)
             with bench.measuring("e. depth", "claim of 10", name) as figures:
-                figures["median_ms"] = 1000 * asyncio.run(claimed(url, snapshot=snapshot))
+                figures["median_ms"] = 1000 * asyncio.run(claimed(url, snapshot=snapshot, onward=onward))
 
 
 def filled(url, waiting, retries):
@@ -44,13 +50,14 @@ def filled(url, waiting, retries):
         connection.execute("CHECKPOINT")
 
 
-async def claimed(url, *, snapshot):
+async def claimed(url, *, snapshot, onward):
     """The median of some claims, in seconds."""
     sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "rest")}
     table = await discover(sessions["rest"], "tokens_s0")
     store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
+    claim = Claimer(store, Telemetry()).claim if onward else store.claim
     for _ in range(10):
-        await store.claim(EACH, 1)
+        await claim(EACH, 1)
     with connect(url) as old:
         if snapshot:
             old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -60,7 +67,7 @@ async def claimed(url, *, snapshot):
         took = []
         for _ in range(CLAIMS):
             began = time.perf_counter()
-            if len(await store.claim(EACH, 1)) < EACH:
+            if len(await claim(EACH, 1)) < EACH:
                 raise RuntimeError("nothing was left to claim")
             took.append(time.perf_counter() - began)
     for session in sessions.values():
