@@ -63,7 +63,7 @@ class Dispatcher:
         self._empty = 0
         self._stopping = False
         self._pause = anyio.CancelScope()
-        self._more = False  # tokens may wait for a time that is not known
+        self._held_back = False  # by the gate: tokens wait for a time that is not known
 
     async def run(self, *, drain: bool = False) -> None:
         """Claim and start until cancelled; with `drain`, until no token is detected or generating anywhere.
@@ -123,8 +123,8 @@ class Dispatcher:
             await checkpoint()  # theirs is the next turn: requests leave first
         self._trouble.passed()
         self._failures = 0
-        self._empty = 0 if claims else self._empty + 1
-        self._more = any(claim.limited or claim.probe for claim in claims)
+        self._empty = 0 if claims or self._claimer.more else self._empty + 1
+        self._held_back = any(claim.limited or claim.probe for claim in claims)
         self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
         return self._claimer.more
 
@@ -152,7 +152,7 @@ class Dispatcher:
 
     def _ask(self) -> None:
         """Have the sweep find out when to ring next, unless nothing has changed: a mint by itself costs one claim."""
-        if self._empty or self._more or self._keeper.went_back or not self._sweep.asked:
+        if self._empty or self._held_back or self._keeper.went_back or not self._sweep.asked:
             self._keeper.went_back = False
             self._sweep.ask(empty=self._empty)
 

@@ -30,7 +30,7 @@ class Entry(Generic[T]):
         self.item: T = item
         self.alone = False  # was refused together with others: tried by itself
         self.failures = 0
-        self.told = False  # that the database would not have it now
+        self.told = False  # that there is trouble with it
         self.due_at = 0.0  # monotonic seconds
         self.answered = answered
         self.answer: Answer | RowRefusedError = "lost"

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from reactor.redaction import Redactor
     from reactor.tokens import Bought, Outcome
 
-ONWARD = "-- onward: "  # before the line of a claim that is switched on by taking this out
-
 Answer = Literal["won", "already", "lost", "locked"]
 
 
@@ -104,26 +102,26 @@ class Store:
         self._lease = lease
         self._create_interval = create_interval
         self._claim, self._next_due = map(table.query, ("claim", "next_due"))
-        self._claim_onward = self._claim.replace(ONWARD, "")
+        self._claim_onward = table.query("claim", onward=True)
         self._abandoned, self._rescue = map(table.query, ("abandoned", "rescue"))
         self._renew, self._record, self._censor, self._settle = map(
             table.query, ("renew", "record", "censor", "settle")
         )
 
     async def claim(
-        self, slots: int, worker: int, passed_over: Collection[UUID] = (), upto: UUID | None = None
+        self, slots: int, worker: int, passed_over: Collection[UUID] = (), after: UUID | None = None
     ) -> list[Claim]:
         """Claim up to `slots` tokens under the key `worker`, in mint order, but none of those passed over.
 
-        With `upto`, of the fresh ones only those from that token's place on.
+        With `after`, of the fresh ones only those after that token's place.
         """
-        query, place = (self._claim, ()) if upto is None else (self._claim_onward, (upto,))
+        query, place = (self._claim, ()) if after is None else (self._claim_onward, (after,))
         asked_at = time.monotonic()
         rows = await self._claims.fetch(
             query, slots, worker, self._lease, self._create_interval, list(passed_over), *place
         )
         await reached("claimed")
-        told = ("age", "probe", "limited", "upto")
+        told = ("age", "probe", "limited", "last_fresh")
         return [_claim(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]
 
     async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int] | None:
@@ -239,7 +237,7 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
     age: float | None = None,
     probe: bool = False,
     limited: bool = False,
-    upto: UUID | None = None,
+    last_fresh: UUID | None = None,
     rescued: bool = False,
 ) -> Claim:
     names = ("id", "token_id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
@@ -252,7 +250,7 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
         age=age,
         probe=probe,
         limited=limited,
-        upto=upto,
+        last_fresh=last_fresh,
         rescued=rescued,
     )
 

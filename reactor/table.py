@@ -60,13 +60,16 @@ class TokensTable:
         """Tells the next stage what ended."""
         return channel(self.schema, self.name, "status")
 
-    def query(self, name: str) -> str:
-        """The statement in `queries/<name>.sql`, with this table's names."""
+    def query(self, name: str, *, onward: bool = False) -> str:
+        """The statement in `queries/<name>.sql`, with this table's names; of a claim also the one that goes on."""
+        key, order = quoted(self.key), quoted(self.order)
+        place = f"((SELECT {order} FROM {self.relation} WHERE {key} = $6::uuid), $6::uuid)"  # noqa: S608  (quoted)
         return _statement(name).format(
             table=self.relation,
             authors=self.authors,
-            key=quoted(self.key),
-            order=quoted(self.order),
+            key=key,
+            order=order,
+            onward=f"AND ({order}, {key}) > {place}" if onward else "",
             # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
             prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
             **self.labels,

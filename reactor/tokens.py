@@ -34,7 +34,7 @@ class Claim:
     prediction_id: str | None
     probe: bool  # the one token that a half-open gate let through
     limited: bool  # the gate let through less than was found
-    upto: UUID | None  # the last fresh token that was claimed with it, by mint order
+    last_fresh: UUID | None  # the last fresh token, by mint order, that its claim found
     age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
     asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
 

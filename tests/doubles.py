@@ -39,7 +39,7 @@ class Log:
         return self.of(event, **fields)[times - 1]
 
     async def idle(self):
-        """Wait until a claim has found less than it could have started: from now on only a wake begins another."""
+        """Wait until a claim from the front has found too little: from now on only a wake begins another."""
         with anyio.fail_after(20):
             while not any(told["count"] < told["slots"] for told in self.of("tokens.claimed")):
                 await self._news.wait()

@@ -46,69 +46,114 @@ def mint(connection, make_token):
     return mint
 
 
+class Clock:
+    """Goes on by as many seconds as a claim takes."""
+
+    def __init__(self, monkeypatch, *, from_the_front, onward):
+        self._now = 0.0
+        claim = Store.claim
+
+        async def taking(store, slots, worker, passed_over, after):
+            self._now += onward if after else from_the_front
+            return await claim(store, slots, worker, passed_over, after)
+
+        monkeypatch.setattr(claimer, "time", self)
+        monkeypatch.setattr(Store, "claim", taking)
+
+    def monotonic(self):
+        return self._now
+
+
 @pytest.fixture
 def goes_on(monkeypatch):
     """For as long as a test takes."""
-    monkeypatch.setattr(claimer, "ONWARD_FOR", 1e9)
-    monkeypatch.setattr(claimer, "LONGEST_ONWARD", 1e9)
+    Clock(monkeypatch, from_the_front=1e-3, onward=1e-9)
 
 
 @pytest.mark.usefixtures("goes_on")
-async def test_after_a_full_claim_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end(claim, mint):
-    first, second, third, fourth = [await mint(ago) for ago in (40, 30, 20, 10)]
-    assert await claim(1) == ([first], True)
-    behind = await mint(50)
+async def test_after_two_full_claims_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end(claim, mint):
+    tokens = [await mint(ago) for ago in range(90, 40, -10)]
+    assert [await claim(1) for _ in range(2)] == [([token_id], True) for token_id in tokens[:2]]
+    behind = await mint(99)
 
     claims = [await claim(2) for _ in range(4)]
 
-    assert claims == [([second, third], True), ([fourth], True), ([behind], False), ([], False)]
+    assert claims == [(tokens[2:4], True), (tokens[4:], True), ([behind], False), ([], False)]
 
 
-async def test_what_came_in_behind_is_waited_for_no_longer_than_a_backlog_takes_twenty_claims(claim, mint, monkeypatch):
-    monkeypatch.setattr(claimer, "ONWARD_FOR", 0.0)
+async def test_a_full_claim_by_itself_is_no_backlog(claim, mint):
     first, second = [await mint(ago) for ago in (40, 30)]
-    assert await claim(1) == ([first], True)
-    behind = await mint(50)
+    assert [await claim(1), await claim(2)] == [([first], True), ([second], False)]
+    third, behind = await mint(20), await mint(50)
 
-    assert await claim(2) == ([behind, second], True)
+    assert [await claim(1), await claim(1)] == [([behind], True), ([third], True)]
+
+
+async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim, mint, monkeypatch):
+    Clock(monkeypatch, from_the_front=0.01, onward=0.01)  # what going on takes is not known before
+    for ago in range(99, 59, -1):
+        await mint(ago)
+    claims = [await claim(1) for _ in range(2)]
+    behind = await mint(200)
+    claims += [await claim(1) for _ in range(21)]
+    assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 20
+
+    behind = await mint(300)
+
+    assert await claim(1) == ([behind], True)
+
+
+async def test_what_came_in_behind_is_found_within_a_second(claim, mint, monkeypatch):
+    Clock(monkeypatch, from_the_front=0.5, onward=0.25)
+    for ago in range(99, 59, -1):
+        await mint(ago)
+    claims = [await claim(1) for _ in range(2)]
+    behind = await mint(200)
+
+    claims += [await claim(1) for _ in range(5)]
+
+    assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 4
 
 
 @pytest.mark.usefixtures("goes_on")
-async def test_how_far_a_claim_got_is_told_by_its_fresh_tokens_alone(claim, mint, connection):
-    first, second, retry = [await mint(ago) for ago in (40, 30, 20)]
+async def test_where_to_go_on_is_told_by_fresh_tokens_alone(claim, mint, connection):
+    first, second, third, retry = [await mint(ago) for ago in (40, 30, 20, 10)]
+    assert await claim(1) == ([first], True)
     await connection.execute("UPDATE tokens_s0 SET generation_due_at = now() WHERE token_id = $1", retry)
 
     claims = [await claim(slots) for slots in (2, 1, 1, 1)]
 
-    assert claims == [([first, retry], True), ([second], True), ([], True), ([], False)]
+    assert claims == [([second, retry], True), ([third], True), ([], True), ([], False)]
 
 
 @pytest.mark.usefixtures("goes_on")
-@pytest.mark.parametrize("place", ["'-infinity'", "'4000-01-01 BC'", "'20000-01-01'", "'infinity'"])
+@pytest.mark.parametrize("place", ["'-infinity'", "'4000-01-01 BC'", "now()", "'20000-01-01'", "'infinity'"])
 async def test_a_place_in_mint_order_may_be_any_that_the_table_holds(claim, mint, place):
-    tokens = {await mint(place) for _ in range(3)}
+    tokens = {await mint(place) for _ in range(4)}
 
-    claims = [await claim(1) for _ in range(5)]
+    claims = [await claim(1) for _ in range(6)]
 
     assert {token_id for claimed, _ in claims for token_id in claimed} == tokens
-    assert [more for _, more in claims] == [True, True, True, True, False]
+    assert [more for _, more in claims] == [True, True, True, True, True, False]
 
 
 @pytest.mark.usefixtures("goes_on")
 async def test_a_token_that_was_deleted_is_no_place_to_go_on_from(claim, mint, connection):
-    first, second = [await mint(ago) for ago in (40, 30)]
-    assert await claim(1) == ([first], True)
-    await connection.execute("DELETE FROM tokens_s0 WHERE token_id = $1", first)
+    first, second, third = [await mint(ago) for ago in (40, 30, 20)]
+    assert [await claim(1) for _ in range(2)] == [([first], True), ([second], True)]
+    await connection.execute("DELETE FROM tokens_s0 WHERE token_id = $1", second)
 
-    assert [await claim(1) for _ in range(2)] == [([], True), ([second], True)]
+    assert [await claim(1) for _ in range(2)] == [([], True), ([third], True)]
 
 
 @pytest.mark.usefixtures("goes_on")
-async def test_a_token_without_a_place_is_the_last(claim, mint, connection):
+async def test_tokens_without_a_place_are_the_last_and_none_to_go_on_from(claim, mint, connection):
     await connection.execute("ALTER TABLE tokens_s0 ALTER mint_timestamp DROP NOT NULL")
-    first, without = await mint(40), await mint("NULL")
-    await connection.execute("UPDATE tokens_s0 SET mint_timestamp = NULL WHERE token_id = $1", without)
+    placed = [await mint(ago) for ago in (40, 30)]
+    without = {await mint("NULL") for _ in range(2)}
 
-    claims = [await claim(1) for _ in range(5)]
+    claims = [await claim(1) for _ in range(6)]
 
-    assert claims == [([first], True), ([], True), ([without], True), ([], True), ([], False)]
+    assert claims[:3] == [([placed[0]], True), ([placed[1]], True), ([], True)]
+    assert {claimed[0] for claimed, _ in claims[3:5]} == without
+    assert claims[5] == ([], False)

@@ -34,7 +34,7 @@ def claim(attempts):
         prediction_id=None,
         probe=False,
         limited=False,
-        upto=None,
+        last_fresh=None,
         age=None,
         asked_at=0.0,
     )

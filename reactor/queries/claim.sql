@@ -4,10 +4,9 @@
 -- $3 lease            double precision  seconds
 -- $4 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
 -- $5 passed_over      uuid[]            tokens that the table refuses to let us claim
+-- $6 after            uuid              only in the statement that goes on: of the fresh ones, those after this token's place
 -- Returns one row per claimed token, in mint order: what an attempt needs.
--- With the line "onward" switched on, it takes one more: upto, the last fresh token of a claim before, from whose place
--- it goes on.
--- Leans on the two partial indexes WHERE status = 'detected'. Retries are compared with now(): by the
+-- Leans on the two partial indexes WHERE status = 'detected', and on the primary key. Retries are compared with now(): by the
 -- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
 --
 -- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
@@ -42,7 +41,7 @@ fresh AS (
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
     AND {key} <> ALL ($5::uuid[])
-    -- onward: AND {order} >= (SELECT {order} FROM {table} WHERE {key} = $6::uuid)
+    {onward}
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - (SELECT count(*) FROM retries)
   FOR NO KEY UPDATE SKIP LOCKED
@@ -124,6 +123,12 @@ SELECT
   id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
   coalesce((SELECT half_open FROM admitted), false) AS probe,
   coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited,
-  (SELECT key FROM fresh ORDER BY fresh.position DESC NULLS LAST LIMIT 1) AS upto
+  (
+    SELECT key
+    FROM fresh
+    WHERE fresh.position IS NOT NULL
+    ORDER BY fresh.position DESC, key DESC
+    LIMIT 1
+  ) AS last_fresh
 FROM claimed
 ORDER BY position, id;
