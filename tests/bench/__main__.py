@@ -48,7 +48,7 @@ def main():
                 rows = report.medians(bench.results)
                 print(f"\n{report.table(rows)}")
                 report.write(RESULTS, bench.results, rows)
-                picture.draw(RESULTS / "bench.png", rows)
+                picture.draw(RESULTS / "bench.svg", rows)
 
 
 if __name__ == "__main__":
