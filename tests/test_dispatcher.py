@@ -91,14 +91,17 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
 
 
 async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
-    database, provider, connection, make_token, monkeypatch
+    database, provider, connection, connect, make_token, monkeypatch
 ):
-    claim, behind = Store.claim, []
+    claim, host, behind = Store.claim, await connect(), []
+    minted = """
+        INSERT INTO tokens_s0 (author_id, mint_timestamp)
+        SELECT author_id, now() - interval '1 hour' FROM tokens_s0 LIMIT 1
+    """
 
     async def one_comes_in_behind(store, slots, worker, passed_over, after):
         if after is not None and not behind:
-            an_hour_ago = await connection.fetchval("SELECT now() - interval '1 hour'")
-            behind.append(await make_token(mint_timestamp=an_hour_ago))
+            behind.append(await host.execute(minted))
         return await claim(store, slots, worker, passed_over, after)
 
     async def hangs(_store):
