@@ -4,10 +4,11 @@
 
     listener.py   hears the NOTIFY of a mint and rings the wake
     bell.py       has mints ring only where somebody waits, and one worker of a fleet answer
-    dispatcher.py claims tokens for the free slots, and starts them
+    dispatcher.py claims tokens for the free slots (claimer.py: which), and starts them
     attempt.py    resumes, looks for or buys a prediction, and waits for its image
     settler.py    writes what came of it, fenced by the claim's epoch
-    keeper.py     renews the leases of what is held, and takes over what dead workers left
+    keeper.py     renews the leases of what is held
+    rescuer.py    takes over what dead workers left
 
 `worker.py` puts them together; `store.py` is all that they say to the database.
 """

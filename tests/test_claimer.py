@@ -70,6 +70,18 @@ def goes_on(monkeypatch):
     Clock(monkeypatch, from_the_front=1e-3, onward=1e-9)
 
 
+@pytest.fixture
+def backlog(claim, mint):
+    """A backlog of forty, two of them claimed: the next goes on."""
+
+    async def backlog():
+        for ago in range(99, 59, -1):
+            await mint(ago)
+        return [await claim(1) for _ in range(2)]
+
+    return backlog
+
+
 @pytest.mark.usefixtures("goes_on")
 async def test_after_two_full_claims_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end(claim, mint):
     tokens = [await mint(ago) for ago in range(90, 40, -10)]
@@ -89,12 +101,9 @@ async def test_a_full_claim_by_itself_is_no_backlog(claim, mint):
     assert [await claim(1), await claim(1)] == [([behind], True), ([third], True)]
 
 
-async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim, mint, monkeypatch):
+async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim, mint, backlog, monkeypatch):
     Clock(monkeypatch, from_the_front=0.01, onward=0.01)  # what going on takes is not known before
-    for ago in range(99, 59, -1):
-        await mint(ago)
-    claims = [await claim(1) for _ in range(2)]
-    behind = await mint(200)
+    claims, behind = await backlog(), await mint(200)
     claims += [await claim(1) for _ in range(21)]
     assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 20
 
@@ -103,12 +112,9 @@ async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim,
     assert await claim(1) == ([behind], True)
 
 
-async def test_what_came_in_behind_is_found_within_a_second(claim, mint, monkeypatch):
+async def test_what_came_in_behind_is_found_within_a_second(claim, mint, backlog, monkeypatch):
     Clock(monkeypatch, from_the_front=0.5, onward=0.25)
-    for ago in range(99, 59, -1):
-        await mint(ago)
-    claims = [await claim(1) for _ in range(2)]
-    behind = await mint(200)
+    claims, behind = await backlog(), await mint(200)
 
     claims += [await claim(1) for _ in range(5)]
 
