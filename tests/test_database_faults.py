@@ -355,6 +355,8 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
     for role in ("settler", "keeper", "dispatcher"):
         monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
+    # Rings before its next look is due: the dispatcher, which waits for a ring, is to meet the trouble too.
+    monkeypatch.setattr("reactor.sweep.reconnect_delay", lambda _failures: 0.02)
     async with working(database, poll_interval_seconds=0.2) as case:
         server.stop()
         case.end.set()
