@@ -131,7 +131,8 @@ class Attempt:
         intent = await self._censored(attempts, str(error))
         if intent is None:
             return False
-        self._telemetry.emit("token.censored", token_id=self.claim.token_id, **fingerprint(self.claim.prompt))
+        told = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}  # the rejected one
+        self._telemetry.emit("token.censored", token_id=self.claim.token_id, **told)
         new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
         self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
         return True

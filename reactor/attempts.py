@@ -83,8 +83,6 @@ class Attempts:
                     return
                 holding.begin(scope)
                 await self._run(holding)
-            if holding is not None and scope.cancelled_caught:
-                self._tell_end(holding.claim, None, 0.0)
             holding = None
 
     async def _next(self) -> Holding | None:
@@ -103,6 +101,10 @@ class Attempts:
             outcome = await self._outcome(attempt, holding)
             if outcome is not None:
                 await self._settle(holding, outcome, started_at)
+        except anyio.get_cancelled_exc_class():
+            if holding.lost:
+                self._tell_lost(attempt.claim, attempt.prediction_id)
+            raise
         finally:
             self._keeper.let_go(holding)
 
@@ -124,12 +126,13 @@ class Attempts:
                 "worker.error",
                 role="attempt",
                 token_id=attempt.claim.token_id,
+                prediction_id=attempt.prediction_id,
                 error_type=type(error).__name__,
                 error_message=f"in {place.name}, {Path(place.filename).name}:{place.lineno}",
             )
             outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
         if outcome is None:
-            self._tell_end(attempt.claim, None, 0.0)
+            self._tell_lost(attempt.claim, attempt.prediction_id)
         return outcome
 
     async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
@@ -138,11 +141,16 @@ class Attempts:
             written = await self._settler.settle(outcome)
         except RowRefusedError as error:
             self._keeper.leave(holding.claim.id)
-            told = {"error_type": error.kind, "error_message": f"cannot be ended, left to its lease: {error}"}
-            self._telemetry.emit("worker.error", role="attempt", token_id=outcome.claim.token_id, **told)
+            self._tell_unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {error}")
+        except anyio.get_cancelled_exc_class():
+            self._tell_unsettled(outcome, "TimeoutError", "the database did not answer before the stop")
+            raise
         else:
             holding.over = isinstance(written, (Succeeded, Failed))
-            self._tell_end(outcome.claim, written, time.monotonic() - started_at)
+            if written is None:
+                self._tell_lost(outcome.claim, outcome.prediction_id)
+            else:
+                self._tell_end(written, time.monotonic() - started_at)
 
     def _tell_begin(self, claim: Claim) -> None:
         event = "token.generation.resumed" if claim.prediction_id else "token.generation.started"
@@ -152,11 +160,18 @@ class Attempts:
             event, token_id=claim.token_id, attempt=attempt, max_attempts=self._rules.max_attempts, **fields
         )
 
-    def _tell_end(self, claim: Claim, outcome: Outcome | None, duration: float) -> None:
+    def _tell_lost(self, claim: Claim, prediction_id: str | None) -> None:
+        self._telemetry.emit("token.lease_lost", token_id=claim.token_id, prediction_id=prediction_id)
+
+    def _tell_unsettled(self, outcome: Outcome, kind: str, message: str) -> None:
+        """Tell of an outcome that nobody wrote down. Its prediction is named, because it may have been paid for."""
+        told = {"token_id": outcome.claim.token_id, "prediction_id": outcome.prediction_id}
+        self._telemetry.emit("worker.error", role="attempt", **told, error_type=kind, error_message=message)
+
+    def _tell_end(self, outcome: Outcome, duration: float) -> None:
+        claim = outcome.claim
         told: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
         match outcome:
-            case None:
-                self._telemetry.emit("token.lease_lost", token_id=claim.token_id, prediction_id=claim.prediction_id)
             case Succeeded():
                 told |= {"image_url": outcome.image_url, "prediction_id": outcome.prediction_id}
                 self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)

@@ -112,7 +112,7 @@ class Rescuer:
     def _begin(self, token: Rescued) -> None:
         claim = token.claim
         if token.failed is not None:
-            told = {"error_type": "PermanentError", "error_message": token.failed}
+            told = {"error_type": "PermanentError", "error_message": token.failed, "prediction_id": claim.prediction_id}
             self._telemetry.emit("token.generation.failed", token_id=claim.token_id, **told)
             return
         self._telemetry.emit("token.generation.rescued", token_id=claim.token_id, prediction_id=claim.prediction_id)

@@ -58,9 +58,9 @@ class Settler:
             return await self._answered(outcome)
         except RowRefusedError as error:
             told = {"error_type": error.kind, "error_message": str(error)}
-            self._telemetry.emit("worker.error", role="settler", token_id=outcome.claim.token_id, **told)
-            reason = f"The database refused the result ({error.kind})"
             claim, bought = outcome.claim, outcome.prediction_id
+            self._telemetry.emit("worker.error", role="settler", token_id=claim.token_id, prediction_id=bought, **told)
+            reason = f"The database refused the result ({error.kind})"
             return await self._answered(Failed(claim, reason, "PermanentError", claim.attempts, bought))
 
     async def _answered(self, outcome: Outcome) -> Outcome | None:

@@ -571,4 +571,11 @@ MUTANTS = (
         "if not entry.failures:",
         "tests/test_settler.py::test_trouble_with_a_row_that_was_locked_before_is_told",
     ),
+    Mutant(
+        "a lost token whose purchase is not named",
+        "reactor/attempts.py",
+        "token_id=claim.token_id, prediction_id=prediction_id",
+        "token_id=claim.token_id, prediction_id=claim.prediction_id",
+        "tests/test_lost_purchases.py::test_a_token_that_is_lost_after_its_purchase_is_told_with_the_prediction",
+    ),
 )
