@@ -3,6 +3,8 @@ from email.utils import formatdate
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reactor.errors import (
     AccountError,
@@ -13,7 +15,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import classification
+from reactor.providers import classification, patience
 from reactor.providers.classification import failure, known, refusal
 from reactor.providers.patience import retry_after
 from reactor.providers.transport import Answer
@@ -274,3 +276,31 @@ def test_the_wait_after_a_429_is_the_one_that_the_provider_names(header, body, l
 
     assert least <= retry_after(answer) <= most
     assert refused(429, body, headers=answer.headers).retry_after == pytest.approx(retry_after(answer), abs=1)
+
+
+@pytest.mark.parametrize("date", ["Wed, 21 Oct 2015 07:27:57 GMT", "Wednesday, 21-Oct-15 07:27:57 GMT"])
+@pytest.mark.parametrize(
+    "until", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed Oct 21 07:28:00 2015", "Wed, 21 Oct 2015 09:28:00 +0200"]
+)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_a_date_to_wait_for_is_read_by_the_providers_clock(monkeypatch, request, date, until, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    request.addfinalizer(lambda: (monkeypatch.undo(), time.tzset()))
+
+    assert retry_after(Answer(429, httpx.Headers({"Date": date, "Retry-After": until}), None)) == 3
+
+
+@pytest.mark.parametrize("date", ["", "now", "Wed, 99 Oct 99999 07:28:00 GMT", "0", "-"])
+def test_a_date_to_wait_for_is_read_by_our_clock_if_the_provider_tells_none(monkeypatch, date):
+    monkeypatch.setattr(patience.time, "time", lambda: 1445412477.0)
+    headers = httpx.Headers({"Retry-After": LONG_AGO} | ({"Date": date} if date else {}))
+
+    assert retry_after(Answer(429, headers, None)) == 3
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.recursive(st.text() | st.floats(), st.lists))
+def test_whatever_names_a_wait_it_is_within_bounds(header, date, named):
+    answer = Answer(429, {"retry-after": header, "date": date}, {"retry_after": named, "detail": named})
+
+    assert 0.1 <= retry_after(answer) <= 300

@@ -14,37 +14,49 @@ if TYPE_CHECKING:
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 300.0  # seconds
 USUAL_WAIT = 30.0  # seconds, where none is named; "resets in ~30s" is the documented text
 _RESETS_IN = re.compile(r"resets in ~?\s*(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
+_MOST_READ = 10_000  # characters of a text that are searched
 
 
 def retry_after(answer: Answer) -> float:
     """Seconds to wait, from the header, the body or the text, in this order; SHORTEST_WAIT to LONGEST_WAIT."""
     body = answer.body or {}
-    found = _RESETS_IN.search(str(body.get("detail", "")))
+    detail = body.get("detail")
+    found = _RESETS_IN.search(detail[:_MOST_READ]) if isinstance(detail, str) else None
     named = (
-        _seconds(answer.headers.get("retry-after")),
-        _seconds(body.get("retry_after")),
-        _seconds(found[1] if found else None),
+        _seconds(answer.headers.get("retry-after"), answer),
+        _seconds(body.get("retry_after"), answer),
+        _seconds(found[1] if found else None, answer),
     )
     wait = next((seconds for seconds in named if seconds is not None), USUAL_WAIT)
     return min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
 
 
-def _seconds(value: object) -> float | None:
+def _seconds(value: object, answer: Answer) -> float | None:
     """A number of seconds, or an HTTP date; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
     except ValueError:
-        seconds = _until(str(value))
+        seconds = _until(str(value), answer)
     except OverflowError:
         return None
     return seconds if math.isfinite(seconds) else None
 
 
-def _until(date: str) -> float:
-    parsed = parsedate_tz(date)
+def _until(date: str, answer: Answer) -> float:
+    """Seconds from the answer to a date, by the provider's clock if the answer has its `Date`, because ours may be off.
+
+    NaN if it is no date.
+    """
+    answered_at = _timestamp(answer.headers.get("date", ""))
+    return _timestamp(date) - (time.time() if math.isnan(answered_at) else answered_at)
+
+
+def _timestamp(date: str) -> float:
+    """Seconds since 1970. A date without a zone is read as UTC, as HTTP says. NaN if it is no date."""
     try:
-        return mktime_tz(parsed) - time.time() if parsed else math.nan
-    except (ValueError, OverflowError):
+        parsed = parsedate_tz(date)
+        return mktime_tz((*parsed[:9], parsed[9] or 0)) if parsed else math.nan
+    except (ValueError, OverflowError, TypeError, IndexError):  # the parser of dates was written for mail
         return math.nan

@@ -249,6 +249,13 @@ MUTANTS = (
         ODD_BYTES,
     ),
     Mutant(
+        "a date to wait for is read by our clock",
+        "reactor/providers/patience.py",
+        "(time.time() if math.isnan(answered_at) else answered_at)",
+        "time.time()",
+        "tests/test_classification.py::test_a_date_to_wait_for_is_read_by_the_providers_clock",
+    ),
+    Mutant(
         "tags in a reason",
         "reactor/providers/classification.py",
         '_TAG.sub(" ", text[:_MOST_READ])',
