@@ -77,6 +77,7 @@ async def _worker(
         base_url=settings.replicate_base_url,
         model_input=settings.replicate_model_input,
         seed_input=settings.replicate_seed_input,
+        cancel_after=settings.generation_timeout_seconds + settings.lease_seconds,
     )
     try:
         yield Worker(settings, provider, telemetry, redact, health=health)

@@ -15,8 +15,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOO
 
 
 @pytest.fixture
-async def sandbox_url():
-    async with Sandbox(Timing.instant()).serve() as base_url:
+def sandbox():
+    return Sandbox(Timing.instant())
+
+
+@pytest.fixture
+async def sandbox_url(sandbox):
+    async with sandbox.serve() as base_url:
         yield base_url
 
 
@@ -65,6 +70,19 @@ async def test_a_host_application_runs_the_reactor_as_its_lifespan(environment, 
     assert (await token_row(token_id))["status"] == "uploading"
     assert host_log.of("worker.stopped")
     assert logging.getLogger("reactor").propagate
+
+
+async def test_what_nobody_is_left_to_resume_ends_by_itself(environment, sandbox, host_log, make_token, monkeypatch):
+    monkeypatch.setenv("GENERATION_TIMEOUT_SECONDS", "100")
+    monkeypatch.setenv("LEASE_SECONDS", "20")
+    app = Starlette(lifespan=lifespan)
+
+    async with app.router.lifespan_context(app):
+        await make_token()
+        await host_log.wait("token.generation.succeeded")
+
+    (bought,) = sandbox.ledger
+    assert bought.deadline - bought.requested_at == pytest.approx(120)
 
 
 async def test_a_lifespan_opens_no_port(environment, host_log, monkeypatch):

@@ -181,6 +181,34 @@ async def test_a_create_carries_the_prompt_the_seed_and_the_models_input(model, 
     assert json.loads(body) == {"input": {"output_format": "png", "prompt": "a fox", "seed": 42}, **named}
 
 
+@pytest.mark.parametrize(("given", "sent"), [(360.0, "360s"), (300.1, "301s"), (2.0, "5s"), (None, None)])
+async def test_a_create_and_nothing_else_says_how_long_its_prediction_may_live(given, sent):
+    wire = Wire(http({"id": "p1", "status": "starting"}, 201), *[http({"id": "p1", "status": "canceled"})] * 2)
+    async with wire.serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url, cancel_after=given)
+        bought = await provider.create("a fox", 42)
+        await provider.cancel(bought)
+        await failing(provider.wait(bought, print))
+        await provider.aclose()
+
+    told = [[line for line in head.lower().split("\r\n") if "cancel-after" in line] for head, _ in wire.requests]
+    assert told == [[f"cancel-after: {sent}"] if sent else [], [], []]
+
+
+@pytest.mark.parametrize("fault", [Fault("run", seconds=60), Fault("stuck")], ids=["canceled", "aborted"])
+async def test_a_prediction_that_outlives_its_deadline_is_a_transient_error(sandbox, base_url, fault):
+    sandbox.fail(fault)
+    provider = ReplicateProvider(TOKEN, base_url=base_url, cancel_after=5)
+    bought = await provider.create("a fox", 1)
+    sandbox.ledger[0].requested_at -= 6
+    sandbox.ledger[0].deadline -= 6
+    error = await failing(provider.wait(bought, print))
+    await provider.aclose()
+
+    assert (type(error), error.purchase_over) == (TransientError, True)
+    assert str(error).endswith("at its deadline")
+
+
 async def test_a_model_without_a_seed_input_gets_none(sandbox, base_url):
     provider = ReplicateProvider(TOKEN, base_url=base_url, seed_input="")
     await provider.create("a fox", 42)

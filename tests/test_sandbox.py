@@ -187,7 +187,7 @@ async def test_a_preference_that_is_none_buys_nothing(prefer):
 
 
 @pytest.mark.parametrize(("timing", "status", "billed"), [(WAITING, "aborted", False), (RUNNING, "canceled", True)])
-@pytest.mark.parametrize("after", ["30s", "30", "0.5m", "29s1000ms"])
+@pytest.mark.parametrize("after", ["30s", "30", "0m30s", " 0h0m30s "])
 async def test_a_deadline_aborts_what_has_not_started_and_cancels_what_runs(timing, status, billed, after):
     sandbox = Sandbox(timing)
     created = (await buy(sandbox, headers={"cancel-after": after})).json()
@@ -201,6 +201,27 @@ async def test_a_deadline_aborts_what_has_not_started_and_cancels_what_runs(timi
     assert "deadline" in created
     assert before["status"] in {"starting", "processing"}
     assert (ended["status"], sandbox.ledger[0].billed) == (status, billed)
+
+
+@pytest.mark.parametrize(
+    "after", ["4s", "4", "0", "0m", "5000ms", "5.5s", "1m 5s", "5s1m", "-5s", "soon", "", "s", "9" * 999]
+)
+async def test_a_lifetime_that_is_too_short_or_none_buys_nothing(after):
+    sandbox = Sandbox()
+
+    answer = await buy(sandbox, headers={"cancel-after": after})
+
+    assert (answer.status_code, answer.json()["detail"][:12]) == (400, "Cancel-After")
+    assert sandbox.ledger == []
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("5", 5), ("5s", 5), ("2m", 120), ("1h30m45s", 5445), ("1h5", 3605)])
+async def test_a_lifetime_is_counted_from_the_creation(after, seconds):
+    sandbox = Sandbox()
+
+    await buy(sandbox, headers={"cancel-after": after})
+
+    assert sandbox.ledger[0].deadline - sandbox.ledger[0].requested_at == pytest.approx(seconds)
 
 
 async def test_data_is_removed_an_hour_after_the_end():

@@ -132,7 +132,8 @@ class Stage:
                 await anyio.sleep_forever()
 
     async def _act(self, table: TokensTable, base_url: str, public: Audience) -> None:
-        provider = ReplicateProvider(TOKEN, base_url=base_url)
+        lifetime = self._settings.generation_timeout_seconds + self._settings.lease_seconds
+        provider = ReplicateProvider(TOKEN, base_url=base_url, cancel_after=lifetime)
         worker = Worker(self._settings, provider, Telemetry(self._stories), self._redact)
         try:
             async with anyio.create_task_group() as group:

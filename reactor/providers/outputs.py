@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from reactor.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
+ROUNDED = timedelta(seconds=1)  # the API writes one moment with more or fewer decimals
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
@@ -34,9 +36,18 @@ def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> P
         case "failed":
             return Prediction(prediction_id, error=failure(body.get("error"), _prompt(body), redact=redact))
         case "canceled" | "aborted":
-            return Prediction(prediction_id, error=TransientError(f"Prediction was {status}"))
+            return Prediction(prediction_id, error=TransientError(f"Prediction was {status}{_by_deadline(body)}"))
         case _:  # starting, processing, and whatever the API comes up with next
             return Prediction(prediction_id, doing=_word(status))
+
+
+def _by_deadline(body: dict[str, Any]) -> str:
+    """Say so if the Cancel-After of its create ended it: then it took too long, and nobody canceled it."""
+    try:
+        deadline, ended = (datetime.fromisoformat(body[name]) for name in ("deadline", "completed_at"))
+        return " at its deadline" if ended >= deadline - ROUNDED else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _word(status: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://api.replicate.com"
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
+LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -44,10 +46,11 @@ _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing 
 class ReplicateProvider:
     """Buys predictions of one model on one account. `base_url` is without /v1; None is Replicate's own.
 
+    `cancel_after`: seconds from its creation until the provider ends a prediction that nobody is left to wait for.
     Raises ValueError for a token that no header can carry, and for what is no model.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (settings, each with a default)
         self,
         api_token: str,
         *,
@@ -55,6 +58,7 @@ class ReplicateProvider:
         base_url: str | None = None,
         model_input: dict[str, Any] | None = None,
         seed_input: str = "seed",
+        cancel_after: float | None = None,
     ) -> None:
         token = fit_for_header(api_token)
         self._target: dict[str, Any] = sdk_target(model)
@@ -63,8 +67,10 @@ class ReplicateProvider:
         self._redact = Redactor([token])
         self._base_url = base_url or DEFAULT_BASE_URL
         self._transport = Transport(self._base_url)
-        # Without a base URL the SDK would ask the environment for one.
-        self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport)
+        self._cancel_after = cancel_after
+        # Without a base URL the SDK would ask the environment for one. A header can only be added by a hook.
+        hooks = {"request": [self._limit_life]}
+        self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._plain_http = is_loopback(self._base_url)
         self._looks = Looks()
 
@@ -142,6 +148,11 @@ class ReplicateProvider:
     async def aclose(self) -> None:
         """Close the connections; the SDK has no way to."""
         await self._transport.aclose()
+
+    async def _limit_life(self, request: httpx.Request) -> None:
+        """Add the deadline to a create: the provider counts it from the creation, whoever resumes the prediction."""
+        if self._cancel_after is not None and request.method == "POST" and request.url.path.endswith("/predictions"):
+            request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
 
     async def _look(self, prediction_id: str, since: float) -> Prediction:
         """What a prediction is now. One that is not there has ended, GONE_AFTER the monotonic time `since`.

@@ -14,6 +14,7 @@ from reactor.sandbox import answers, bodies, catalog, inputs
 from reactor.sandbox.asking import base_url, json_object
 from reactor.sandbox.fates import fated
 from reactor.sandbox.faults import FATES, Faults
+from reactor.sandbox.lifetimes import seconds_of
 from reactor.sandbox.predictions import TERMINAL, Prediction, Timing
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from reactor.sandbox.books import Books
 
 _PREFER = re.compile(r"wait(?:=([1-9]|[1-5][0-9]|60))?")
-_CANCEL_AFTER = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+|\d+")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Api:
@@ -46,7 +44,11 @@ class Api:
         prefer = request.headers.get("prefer")
         if prefer is not None and not _PREFER.fullmatch(prefer):
             return answers.problem({"detail": f"Prefer: {prefer} is not understood", "status": 400})
-        return await self._created(request, self._buy(request, *target, given["input"]), prefer)
+        try:
+            lifetime = seconds_of(request.headers.get("cancel-after"))
+        except ValueError as error:
+            return answers.problem({"detail": f"Cancel-After: {error}", "status": 400})
+        return await self._created(request, self._buy(request, *target, given["input"], lifetime), prefer)
 
     def _target(self, request: Request, given: dict[str, Any] | None) -> tuple[str, str] | dict[str, Any]:
         """The model and version that are asked for, or the refusal's body."""
@@ -64,16 +66,16 @@ class Api:
             return answers.NOT_FOUND if path else answers.BAD_VERSION
         return inputs.refused_input(target[0], given["input"]) or target
 
-    def _buy(self, request: Request, model: str, version: str, given: dict[str, Any]) -> Prediction:
+    def _buy(
+        self, request: Request, model: str, version: str, given: dict[str, Any], lifetime: float | None
+    ) -> Prediction:
         prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
         if "/deployments/" in request.scope["path"]:
             prediction.deployment = model
         for fault in self._faults.strike("create", FATES, prediction.prompt):
             fated(fault, prediction)
-        cancel_after = request.headers.get("cancel-after", "")
-        if _CANCEL_AFTER.fullmatch(cancel_after):
-            parts = _DURATION.findall(cancel_after)
-            prediction.deadline = prediction.requested_at + sum(float(count) * _UNITS[unit] for count, unit in parts)
+        if lifetime is not None:
+            prediction.deadline = prediction.requested_at + lifetime
         self._books.enter(prediction)
         return prediction
 

@@ -585,4 +585,18 @@ MUTANTS = (
         "token_id=claim.token_id, prediction_id=claim.prediction_id",
         "tests/test_lost_purchases.py::test_a_token_that_is_lost_after_its_purchase_is_told_with_the_prediction",
     ),
+    Mutant(
+        "a lifetime shorter than the API takes",
+        "reactor/providers/replicate.py",
+        "max(LEAST_LIFE, math.ceil(self._cancel_after))",
+        "math.ceil(self._cancel_after)",
+        "tests/test_provider.py::test_a_create_and_nothing_else_says_how_long_its_prediction_may_live",
+    ),
+    Mutant(
+        "predictions that live as long as the provider likes",
+        "reactor/application.py",
+        "        cancel_after=settings.generation_timeout_seconds + settings.lease_seconds,\n",
+        "",
+        "tests/test_application.py::test_what_nobody_is_left_to_resume_ends_by_itself",
+    ),
 )
