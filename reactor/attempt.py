@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
 from reactor.failpoints import reached
+from reactor.messages import message_of
 from reactor.prompts import fingerprint, validate_prompt
 from reactor.purchase import Purchase
 from reactor.tokens import Released, Succeeded
@@ -128,7 +129,7 @@ class Attempt:
     async def _fall_back(self, error: ContentPolicyError) -> bool:
         """Make a new intent to buy, with the fallback prompt; return whether the token is still ours."""
         attempts = self.claim.attempts + 1
-        intent = await self._censored(attempts, str(error))
+        intent = await self._censored(attempts, message_of(error))
         if intent is None:
             return False
         told = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}  # the rejected one

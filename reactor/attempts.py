@@ -12,6 +12,7 @@ import anyio
 
 from reactor.database import RowRefusedError
 from reactor.failpoints import reached
+from reactor.messages import message_of
 from reactor.purchase import LeaseOverError
 from reactor.tokens import Failed, Released, Retry, Succeeded
 
@@ -141,7 +142,7 @@ class Attempts:
             written = await self._settler.settle(outcome)
         except RowRefusedError as error:
             self._keeper.leave(holding.claim.id)
-            self._tell_unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {error}")
+            self._tell_unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
         except anyio.get_cancelled_exc_class():
             self._tell_unsettled(outcome, "TimeoutError", "the database did not answer before the stop")
             raise

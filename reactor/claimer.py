@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from reactor.database import RowRefusedError
+from reactor.messages import message_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -89,7 +90,7 @@ class Claimer:
             return False
         id_, token_id = first
         if id_ not in self._refused:
-            told = {"error_type": error.kind, "error_message": str(error)}
+            told = {"error_type": error.kind, "error_message": message_of(error)}
             self._telemetry.emit("worker.error", role="claimer", token_id=token_id, **told)
         now = time.monotonic()
         if len(self._refused) >= MOST_REMEMBERED:

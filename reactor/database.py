@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import asyncpg
 
+from reactor.messages import message_of
 from reactor.reach import Reach
 
 CONNECT_WITHIN = 5.0  # seconds
@@ -205,7 +206,7 @@ class Session:
 
 def _told(error: Exception) -> str:
     """The error's kind and message; not its detail, which repeats the row, nor an argument that it cannot encode."""
-    said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)
+    said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
     if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
         said = "a value that PostgreSQL cannot take"
     return f"{type(error).__name__}: {said}"

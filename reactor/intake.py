@@ -23,6 +23,7 @@ import anyio.lowlevel
 from reactor.backoff import jittered
 from reactor.database import ConnectionLostError, DatabaseError
 from reactor.errors import AccountError, GenerationError, RateLimitedError, TransientError, UnauthorizedError
+from reactor.messages import message_of
 from reactor.store import Paused
 from reactor.telemetry import Trouble
 
@@ -63,9 +64,9 @@ class Intake:
             case UnauthorizedError():
                 return 0.0 if await self._pause(None, _REFUSED) is None else None
             case AccountError():
-                return await self._account_failed(claim, ACCOUNT_PAUSE, str(error))
+                return await self._account_failed(claim, ACCOUNT_PAUSE, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
-                return await self._account_failed(claim, seconds, str(error))
+                return await self._account_failed(claim, seconds, message_of(error))
             case TransientError():
                 return await self._provider_failed(claim, error, bought=bought)
             case _:
@@ -81,7 +82,7 @@ class Intake:
         excuse: float | None = 0.0
         alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
         if (claim.probe and not bought and not alone) or (broke and error.answered):
-            paused = await self._pause(BREAKER_PAUSE, f"Failures in a row: {error}", probed=claim.probe)
+            paused = await self._pause(BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=claim.probe)
             excuse = _after(paused) if claim.probe else 0.0
         elif broke or (claim.probe and not bought):
             excuse = self._rest(claim, error) if broke else 0.0
@@ -94,7 +95,7 @@ class Intake:
         seconds = self._breaker.rest(claim.fence)
         if seconds is None:
             return 0.0
-        reason = f"This worker does not reach the provider: {error}"
+        reason = f"This worker does not reach the provider: {message_of(error)}"
         self._telemetry.emit("intake.paused", reason=reason, seconds=seconds, worker_only=True)
         return seconds + 1.0
 

@@ -19,6 +19,7 @@ from anyio import TASK_STATUS_IGNORED
 from reactor.backoff import jittered, reconnect_delay
 from reactor.database import LOST, DatabaseError, connect, session_name
 from reactor.failpoints import reached
+from reactor.messages import message_of
 from reactor.table import plain_query
 from reactor.wake import Wake
 
@@ -183,4 +184,6 @@ class Listener:
     def _lost(self, error: Exception) -> None:
         if not self._told_lost:
             self._told_lost = True
-            self._telemetry.emit("listener.lost", error_type=type(error).__name__.strip("_"), error_message=str(error))
+            self._telemetry.emit(
+                "listener.lost", error_type=type(error).__name__.strip("_"), error_message=message_of(error)
+            )

@@ -35,6 +35,7 @@ import anyio
 from reactor.backoff import jittered
 from reactor.errors import AmbiguousCreateError, GenerationError, PermanentError, TransientError
 from reactor.failpoints import reached
+from reactor.messages import message_of
 from reactor.providers import Prediction
 from reactor.tokens import Bought
 
@@ -133,7 +134,7 @@ class Purchase:
 
     async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
         """Find what an unanswered create bought."""
-        self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=str(error))
+        self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=message_of(error))
         if not self._provider.seedable:
             self._sure_at = 0.0
             raise self._sent_blindly(error) from error
@@ -141,7 +142,7 @@ class Purchase:
         found = await self._look()
         if found is None:
             self._sure_at = 0.0
-            raise TransientError(str(error), retry_after=0.0, answered=error.answered) from error
+            raise TransientError(message_of(error), retry_after=0.0, answered=error.answered) from error
         return found
 
     def _sent_blindly(self, error: AmbiguousCreateError) -> GenerationError:
@@ -150,8 +151,8 @@ class Purchase:
         The seed stays on the token, to tell that it was sent before.
         """
         if self._claim.seed_was_set:
-            return PermanentError(f"{error}; sent before, and a model without a seed cannot be looked for")
-        return TransientError(str(error), retry_after=0.0, answered=error.answered, purchase_over=False)
+            return PermanentError(f"{message_of(error)}; sent before, and a model without a seed cannot be looked for")
+        return TransientError(message_of(error), retry_after=0.0, answered=error.answered, purchase_over=False)
 
     async def _look(self) -> Prediction | None:
         """Return our prediction, or None once a complete listing without it is believed."""
@@ -163,7 +164,7 @@ class Purchase:
                 found = await self._provider.find(self._claim.seed, since)
             except TransientError as error:  # the listing is away: waiting is cheaper than buying
                 pause = error.retry_after or LOOK_EVERY
-                self._see(f"the listing cannot be read: {error}")
+                self._see(f"the listing cannot be read: {message_of(error)}")
             except GenerationError as error:
                 error.purchase_over = False
                 raise

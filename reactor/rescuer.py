@@ -10,6 +10,7 @@ import anyio
 from reactor.backoff import jittered
 from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.keeper import renewal_interval
+from reactor.messages import message_of
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Rescuer:
         except RowRefusedError as error:
             if len(abandoned) > 1:
                 return [rescued for token in abandoned for rescued in await self._taken([token], worker)]
-            told = {"error_type": error.kind, "error_message": str(error)}
+            told = {"error_type": error.kind, "error_message": message_of(error)}
             self._telemetry.emit("worker.error", role="rescuer", **told)
             self._keeper.leave(abandoned[0].id)
             return []

@@ -18,6 +18,7 @@ import anyio
 
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
+from reactor.messages import message_of
 from reactor.outbox import Outbox
 from reactor.telemetry import Trouble
 from reactor.tokens import Bought, Failed, Outcome
@@ -57,7 +58,7 @@ class Settler:
         try:
             return await self._answered(outcome)
         except RowRefusedError as error:
-            told = {"error_type": error.kind, "error_message": str(error)}
+            told = {"error_type": error.kind, "error_message": message_of(error)}
             claim, bought = outcome.claim, outcome.prediction_id
             self._telemetry.emit("worker.error", role="settler", token_id=claim.token_id, prediction_id=bought, **told)
             reason = f"The database refused the result ({error.kind})"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reactor.messages import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,7 +66,7 @@ class Trouble:
         if not self._told:
             self._told = True
             self._telemetry.emit(
-                "worker.error", role=self._role, error_type=type(error).__name__, error_message=str(error)
+                "worker.error", role=self._role, error_type=type(error).__name__, error_message=message_of(error)
             )
 
     def passed(self) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from reactor.messages import unreachable
 from reactor.table import TableError
-from reactor.unreachable import unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

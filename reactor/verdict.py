@@ -13,6 +13,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
+from reactor.messages import message_of
 from reactor.tokens import Failed, Released, Retry
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
             # image that was bought is not thrown away.
             return _released(claim, error, prediction_id, due_in=sure_in)
         case ContentPolicyError():
-            return Failed(claim, str(error), error.kind, claim.attempts + 1, prediction_id)
+            return Failed(claim, message_of(error), error.kind, claim.attempts + 1, prediction_id)
         case _:
-            return Failed(claim, str(error), error.kind, claim.attempts, prediction_id)
+            return Failed(claim, message_of(error), error.kind, claim.attempts, prediction_id)
 
 
 def _again(  # noqa: PLR0913  (the same)
@@ -68,10 +69,12 @@ def _again(  # noqa: PLR0913  (the same)
     counted = count_rate_limits or not isinstance(error, RateLimitedError)
     attempts = claim.attempts + counted
     if counted and attempts >= max_attempts:
-        told = f"{error} after {attempts} attempt{'s' if attempts > 1 else ''}"
+        told = f"{message_of(error)} after {attempts} attempt{'s' if attempts > 1 else ''}"
         return Failed(claim, told, error.kind, attempts, prediction_id, exhausted=True)
-    return Retry(claim, str(error), error.kind, attempts, due_in, prediction_id, purchase_over=error.purchase_over)
+    return Retry(
+        claim, message_of(error), error.kind, attempts, due_in, prediction_id, purchase_over=error.purchase_over
+    )
 
 
 def _released(claim: Claim, error: GenerationError, prediction_id: str | None, *, due_in: float) -> Released:
-    return Released(claim, str(error), error.kind, due_in, prediction_id, purchase_over=error.purchase_over)
+    return Released(claim, message_of(error), error.kind, due_in, prediction_id, purchase_over=error.purchase_over)

@@ -245,7 +245,7 @@ def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
 
         told = {reactor("status"), reactor("migrate")}
 
-    assert told == {(1, "", "Error: cannot reach the database: no answer\n")}
+    assert told == {(1, "", "Error: cannot reach the database: no answer in time\n")}
 
 
 def test_what_the_database_does_not_permit_is_told_in_its_own_words(reactor, database, server_url, monkeypatch):

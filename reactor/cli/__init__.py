@@ -14,6 +14,7 @@ from reactor.cli.output import output
 from reactor.cli.run import run
 from reactor.cli.tokens import mint, retry, show, status
 from reactor.cli.trial import demo, sandbox
+from reactor.messages import message_of
 from reactor.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except SettingsError as error:
-        click.echo(f"{error}", err=True)
+        click.echo(message_of(error), err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -7,6 +7,7 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
+from reactor.messages import message_of
 from reactor.settings import DatabaseSettings
 
 
@@ -34,7 +35,7 @@ def migrate(*, down: bool, yes: bool) -> None:
             dsn = (listening or settings.database_url).get_secret_value()
             await direction(dsn, table=settings.tokens_table, direct=listening is not None)
         except MigrationError as error:
-            raise click.ClickException(Redactor(settings.secrets())(str(error))) from error
+            raise click.ClickException(Redactor(settings.secrets())(message_of(error))) from error
 
     run_async(main)
     click.echo(f"{settings.tokens_table}: {'removed what was added' if down else 'migrated'}")

@@ -8,9 +8,9 @@ import anyio
 import click
 
 from reactor.database import ConnectionLostError, DatabaseError, Session
+from reactor.messages import first_line_of, unreachable
 from reactor.redaction import Redactor
 from reactor.table import TableError
-from reactor.unreachable import unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -34,7 +34,7 @@ def line(error: DatabaseError | TableError) -> str:
     cause = error.__cause__ or error
     if isinstance(error, ConnectionLostError):
         return unreachable(cause)
-    return str(cause).split("\n")[0]
+    return first_line_of(cause)
 
 
 def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitable[T]]) -> T:

@@ -9,6 +9,7 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
+from reactor.messages import message_of
 from reactor.settings import Settings
 
 
@@ -31,7 +32,7 @@ def run(*, drain: bool) -> None:
     try:
         run_async(partial(run_reactor, settings, drain=drain, log=log))
     except TableError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(message_of(error)) from error
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

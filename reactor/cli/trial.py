@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
+from reactor.messages import message_of
 from reactor.settings import SettingsError
 
 
@@ -30,7 +31,7 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
             table = (database_url and tokens_table) or "tokens_s0"
             code = run_async(partial(show, tokens, url, tokens_table=table, keep=keep))
     except DemoError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(message_of(error)) from error
     sys.exit(code)
 
 
@@ -49,7 +50,7 @@ def sandbox(*, host: str, port: int, config: str) -> None:
     try:
         configured = Sandbox.from_config(config)
     except (TypeError, ValueError) as error:
-        raise SettingsError([f"--config: {error}"]) from error
+        raise SettingsError([f"--config: {message_of(error)}"]) from error
 
     async def main() -> None:
         try:

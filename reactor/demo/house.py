@@ -16,6 +16,7 @@ from rich.console import Console
 
 from reactor.database import session_name
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from reactor.messages import message_of
 from reactor.store import discover
 from reactor.table import TableError, plain_query
 
@@ -46,7 +47,7 @@ def house(database_url: str | None) -> Iterator[str]:
                 with _patience():
                     url = database_url or stack.enter_context(EmbeddedPostgres()).url()
             except EmbeddedPostgresError as error:
-                raise DemoError(str(error)) from error
+                raise DemoError(message_of(error)) from error
             yield url
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,7 @@ from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
 from reactor.demo.stories import Stories
+from reactor.messages import message_of, unreachable
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.sandbox import Sandbox, Timing
@@ -23,7 +24,6 @@ from reactor.store import discover
 from reactor.table import TableError
 from reactor.telemetry import Telemetry
 from reactor.turns import MigrationError
-from reactor.unreachable import unreachable
 from reactor.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def show(tokens: int, database_url: str, *, tokens_table: str = "tokens_s0
         if (known := errors.subgroup((DemoError, *_FAULTS))) is None:
             raise
         first = _first(known)
-        said = unreachable(first.__cause__ or first) if isinstance(first, ConnectionLostError) else str(first)
+        said = unreachable(first.__cause__ or first) if isinstance(first, ConnectionLostError) else message_of(first)
         raise DemoError(Redactor(settings.secrets())(said.split("\n")[0])) from errors
     return stage.exit_code
 

@@ -21,6 +21,8 @@ import anyio.lowlevel
 import httptools
 import httpx
 
+from reactor.messages import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -146,14 +148,14 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._again = False
             if not self._whole:
-                self._end(httpx.RemoteProtocolError(str(error)))
+                self._end(httpx.RemoteProtocolError(message_of(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol. An answer without a length ends with its connection."""
         self._again = False
         framed = any(name.lower() in _FRAMING for name, _ in self._headers)
         if exc is not None:
-            self._end(httpx.ReadError(str(exc)))
+            self._end(httpx.ReadError(message_of(exc)))
         elif not self._head_ended or framed:
             self._end(httpx.RemoteProtocolError("it ended before its answer did"))
         else:

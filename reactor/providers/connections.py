@@ -16,6 +16,7 @@ import anyio
 import httpx
 from aiohappyeyeballs import start_connection
 
+from reactor.messages import message_of
 from reactor.providers.connection import TIMEOUTS, Connection
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ class Connections:
                 sock = await start_connection(found, happy_eyeballs_delay=0.25, interleave=1, socket_factory=_socket)
                 return await self._connected(sock, host if secure else None)
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
+            raise httpx.ConnectTimeout(message_of(error)) from error
         except (OSError, ValueError, RuntimeError) as error:  # a name not to be encoded; what uvloop has for an OSError
-            raise httpx.ConnectError(str(error)) from error
+            raise httpx.ConnectError(message_of(error)) from error
 
     async def _connected(self, sock: socket.socket, server_name: str | None) -> Connection:
         loop, tls = asyncio.get_running_loop(), None if server_name is None else self._tls

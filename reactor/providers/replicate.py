@@ -13,6 +13,7 @@ import httpx
 from replicate.client import Client
 
 from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.messages import message_of
 from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
@@ -101,7 +102,7 @@ class ReplicateProvider:
                 now = await self._look(bought.id, since)
                 seen(f"still {now.doing or 'not ended'}")
             except TransientError as error:  # asking failed, not the prediction
-                seen(f"the last look at it failed: {error}")
+                seen(f"the last look at it failed: {message_of(error)}")
                 await anyio.sleep(error.retry_after or 0.0)
         if now.error is not None:
             raise now.error
@@ -234,6 +235,6 @@ def _said(error: Exception) -> str:
             | httpx.InvalidURL()
             | UnreadableError()
         ):
-            return _CODES.sub("", str(error)).strip() or "no connection"
+            return _CODES.sub("", message_of(error)).strip()
         case _:
             return "the connection was lost"

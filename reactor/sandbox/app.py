@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from reactor.messages import message_of
 from reactor.sandbox import answers, gallery, other
 from reactor.sandbox.api import Api
 from reactor.sandbox.asking import json_object
@@ -61,7 +62,7 @@ class Sandbox:
         try:
             given = orjson.loads(config)
         except ValueError as error:
-            raise ValueError(f"no JSON: {error}") from error
+            raise ValueError(f"no JSON: {message_of(error)}") from error
         if not isinstance(given, dict) or not set(given) <= {*_CONFIG, "faults"}:
             raise ValueError(f"a configuration is an object of {', '.join(_CONFIG)} and faults")
         faults = given.pop("faults", [])
@@ -126,7 +127,7 @@ class Sandbox:
             try:
                 self.fail(Fault.from_json(await json_object(request)))
             except FaultError as error:
-                return answers.answered({"detail": str(error)}, 422)
+                return answers.answered({"detail": message_of(error)}, 422)
         return answers.answered(list(self.faults))
 
     async def _ledger(self, _request: Request) -> Response:

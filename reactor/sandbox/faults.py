@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from reactor.messages import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -189,7 +191,7 @@ class Faults:
                 try:
                     faults.append(_directed(words))
                 except FaultError as error:
-                    nonsense.append(f"the sandbox does not understand {' '.join(words)}: {error}")
+                    nonsense.append(f"the sandbox does not understand {' '.join(words)}: {message_of(error)}")
         return self._directed[prompt]
 
 
