@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import orjson
 from starlette.responses import Response, StreamingResponse
 
+from reactor.messages import message_of
 from reactor.sandbox import answers, bodies, catalog, inputs
 from reactor.sandbox.asking import base_url, json_object
 from reactor.sandbox.fates import fated
@@ -47,7 +48,7 @@ class Api:
         try:
             lifetime = seconds_of(request.headers.get("cancel-after"))
         except ValueError as error:
-            return answers.problem({"detail": f"Cancel-After: {error}", "status": 400})
+            return answers.problem({"detail": f"Cancel-After: {message_of(error)}", "status": 400})
         return await self._created(request, self._buy(request, *target, given["input"], lifetime), prefer)
 
     def _target(self, request: Request, given: dict[str, Any] | None) -> tuple[str, str] | dict[str, Any]:
