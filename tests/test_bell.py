@@ -5,10 +5,12 @@ import anyio
 import pytest
 from doubles import DirectedProvider, Gate, running
 
-from reactor.bell import Bell
+from reactor.bell import Bell, _Doubt
 from reactor.failpoints import switched_on
 from reactor.store import Store
 from reactor.table import plain_query
+from reactor.telemetry import Telemetry
+from reactor.wake import Wake
 
 pytestmark = pytest.mark.anyio
 
@@ -189,28 +191,119 @@ async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
         await long.execute("ROLLBACK" if another_under_way else "SELECT 1")
 
 
-async def test_looks_end_with_the_transactions_that_had_begun(database, provider, connect, make_token, monkeypatch):
-    gate, long, ended, look_again = Gate(), await connect(), anyio.Event(), Bell._look_again
+class Looks:
+    """Asks on a connection, and tells how often it was asked for the transactions under way."""
 
-    async def looks(bell, ask):
-        await look_again(bell, ask)
-        ended.set()
+    def __init__(self, ear):
+        self._ear = ear
+        self._news = anyio.Event()
+        self.count = 0
 
-    async with running(database, provider, worker_batch_size=1) as (_, log):
-        await full(log, make_token, gate, provider)
-        monkeypatch.setattr(Bell, "_look_again", looks)
-        await long.execute("BEGIN")
-        await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")
-        gate.open()
-        await log.wait("watch.taken", times=2)
-        await log.wait("tokens.claimed", times=len(log.of("tokens.claimed")) + 2)
-        early = ended.is_set()
-        await long.execute("ROLLBACK")
-        await long.execute("BEGIN")
-        await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")  # had not begun: rings by itself
-        await meet(ended)
+    async def ask(self, query, *arguments):
+        row = await self._ear.fetchrow(query, *arguments)
+        if query == plain_query("under_way"):
+            self.count += 1
+            news, self._news = self._news, anyio.Event()
+            news.set()
+        return row
 
-    assert not early
+    async def more(self, times):
+        wanted = self.count + times
+        with anyio.fail_after(10):
+            while self.count < wanted:
+                await self._news.wait()
+
+
+@pytest.fixture
+async def bell(connect):
+    """One that follows a test, on a connection that listens to nothing; with its wake and its looks."""
+    wake, looks = Wake(), Looks(await connect())
+    bell = Bell(WAKE, "public_tokens_s0_bell", wake, None, Telemetry())
+    async with anyio.create_task_group() as group:
+        group.start_soon(bell.run)
+        bell.attach(looks.ask)
+        yield bell, wake, looks
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def looks_often(monkeypatch):
+    monkeypatch.setattr("reactor.bell.LONGEST_LOOK", 0.001)
+
+
+async def under_way(connection):
+    """Begin a transaction that writes, the last that has begun."""
+    await connection.execute("BEGIN; INSERT INTO authors (wallet_address) VALUES (gen_random_uuid()::text)")
+
+
+async def test_looks_go_on_as_long_as_a_transaction_that_had_begun(bell, connection, looks_often):
+    bell, wake, looks = bell
+    await under_way(connection)
+    bell.want("watch")
+    await looks.more(200)
+    wake.clear()
+    await connection.execute("COMMIT")
+    with anyio.fail_after(10):
+        await wake.wait()
+
+
+async def test_a_claim_is_made_only_when_a_transaction_has_ended(bell, connection, connect, looks_often):
+    bell, wake, looks = bell
+    stays = await connect()
+    await under_way(connection)
+    await under_way(stays)
+    bell.want("watch")
+    await looks.more(1)
+    wake.clear()
+    await looks.more(20)
+    silent = not wake._rung.is_set()
+    await connection.execute("COMMIT")
+    with anyio.fail_after(10):
+        await wake.wait()
+    await stays.execute("COMMIT")
+
+    assert silent
+
+
+async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, connect, looks_often):
+    bell, wake, looks = bell
+    after = await connect()
+    await under_way(connection)
+    bell.want("watch")
+    await looks.more(1)
+    await under_way(after)  # finds the watch taken, and rings by itself
+    wake.clear()
+    await connection.execute("COMMIT")
+    with anyio.fail_after(10):
+        await wake.wait()
+    ended = looks.count
+    for _ in range(20):
+        await connection.execute("SELECT pg_sleep(0.001)")
+    await after.execute("COMMIT")
+
+    assert looks.count == ended
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.0, 0.002), (0.8, 0.1), (24.0, 3.0), (3600.0, 5.0)])
+def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(monkeypatch, seconds, pause):
+    monkeypatch.setattr("reactor.bell.anyio.current_time", lambda: 1000.0 + seconds)
+
+    assert _Doubt(1, since=1000.0).pause == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("between", ["quiet", "nothing"])
+async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, looks_often, between):
+    bell, wake, looks = bell
+    await under_way(connection)
+    bell.want("watch")
+    await looks.more(1)
+    bell.want(between)
+    bell.want("watch")
+    await looks.more(2)
+    wake.clear()
+    await connection.execute("COMMIT")
+    with anyio.fail_after(10):
+        await wake.wait()
 
 
 @asynccontextmanager

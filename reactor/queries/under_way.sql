@@ -1,8 +1,7 @@
--- Tells of the transactions that are writing at this moment.
--- $1 since  bigint  an `upto` of before; null: none
--- Returns upto, a transaction id that is above those of all that have begun; and over: whether none is left that is
--- below $1, or none at all where that is null.
-SELECT
-  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS upto,
-  pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-    >= coalesce($1::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS over;
+-- Counts the transactions that were writing before the watch was taken and have not ended.
+-- $1 upto  bigint  a transaction id above theirs, from watch.sql
+-- Returns transactions. Those of other databases count too, and prepared ones.
+-- The transaction that got $1 must be over: a snapshot knows the running transactions only below the last one that ended.
+SELECT count(*) AS transactions
+FROM pg_snapshot_xip(pg_current_snapshot()) AS running (id)
+WHERE running.id::text::bigint < $1::bigint;
