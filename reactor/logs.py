@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from reactor.redaction import fit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -135,4 +137,21 @@ def _json(_logger: Any, method: str, fields: Any) -> str:
 
 
 def _dumps(fields: dict[str, Any]) -> str:
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+    """One line of JSON, whatever the values are."""
+    try:
+        return _line(fields)
+    except TypeError:
+        return _line({name: _acceptable(value) for name, value in fields.items()})
+
+
+def _acceptable(value: Any) -> Any:
+    """The value; as a text if orjson refuses it, for a lone surrogate or an integer beyond 64 bits."""
+    try:
+        _line(value)
+    except TypeError:
+        return fit(str(value))
+    return value
+
+
+def _line(value: Any) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()

@@ -23,6 +23,12 @@ _SHAPES = re.compile(
     r"|(?<![a-z])r8_[\w-]{4,}"
     r"|(?<=://)[^\s/?#]+(?=@)"  # a URL's user and password
 )
+# PostgreSQL refuses NUL and surrogates; a terminal obeys control characters; format characters turn or hide the text
+# beside them. Kept: tab and line feed, and U+200C and U+200D, which some scripts and emoji are written with.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff0-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 class Redactor:
@@ -35,15 +41,20 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, text: str, *, longest: int = LONGEST) -> str:
-        """Return `text` without secrets, NULs and lone surrogates, at most `longest` characters long."""
+        """Return `text` without secrets and made `fit`, at most `longest` characters long."""
         if self._known is not None:
             text = self._known.sub("[redacted]", text)
         if _may_tell(text):
             text = _SHAPES.sub(r"\1[redacted]", text)
-        if not text.isascii():
-            text = text.encode("utf-8", "replace").decode("utf-8")
-        text = text.replace("\x00", "\ufffd")
+        text = fit(text)
         return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def fit(text: str) -> str:
+    """`text` without the characters that cannot be stored, or must not be shown: see _UNFIT."""
+    if text.isprintable():
+        return text
+    return _UNFIT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
 def _may_tell(text: str) -> bool:

@@ -398,6 +398,12 @@ ODD = {
     "echo": (refused(f"not {SECRET_WORDS} echo"), [], at_once("Replicate answered 400: not [prompt]"), 1),
     "secret": (refused(f"Bearer {SECRET}"), [], at_once("Replicate answered 400: Bearer [redacted]"), 1),
     "lines": (refused("one\ntwo\x00\r\n\tthree"), [], at_once("Replicate answered 400: one two\ufffd three"), 1),
+    "surrogate": (
+        [http({"id": "surrogate", "status": "starting", "logs": "\ud800"}, 201)],
+        [http({"id": "surrogate", "status": "starting", "logs": "\udfff"}), *failed("surrogate", "odd \ud800\x00")],
+        once("Prediction failed: odd \ufffd\ufffd"),
+        2,
+    ),
     "types": (
         [],
         [http({"id": 7}), http({"id": "types", "status": ["succeeded"]}), http({"id": "types", "status": 7}), http([])],

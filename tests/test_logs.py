@@ -39,7 +39,7 @@ def test_people_read_the_time_of_day_in_columns_and_first_whose_token_it_is(logg
 
     assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} \[", line) for line in lines)
     assert [line[13:] for line in lines] == [
-        r"[warning  ] token.generation.retry     token_id=7     attempt=1 error_message='\x1b[31m[redacted]'",
+        "[warning  ] token.generation.retry     token_id=7     attempt=1 error_message=\ufffd[31m[redacted]",
         "[info     ] token.generation.succeeded token_id=12345 attempt=2 image_url=https://x/1",
         "[warning  ] intake.paused              reason='no answer'",
     ]
@@ -62,3 +62,13 @@ def test_machines_get_an_object_a_line_with_all_there_is(logged):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
     assert (told["token_id"], told["prediction_id"]) == (7, None)
     assert "r8_made_up" not in line
+
+
+def test_a_line_is_written_whatever_the_values_are(logged):
+    odd = {"token_id": 2**256, "seen": ["\ud800"], "error_message": "a\ud800\x00\u202eb", "counts": {1: "one"}}
+    (line,) = logged(("token.generation.retry", odd), style="json")
+
+    told = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
+    assert (told["token_id"], told["seen"]) == (str(2**256), "['\\ud800']")
+    assert (told["error_message"], told["counts"]) == ("a\ufffd\ufffd\ufffdb", {"1": "one"})

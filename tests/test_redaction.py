@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,12 @@ QUOTED = "p%40ss%2Fw%3Ard%25"
         ("https://replicate.delivery/a@b.webp", "https://replicate.delivery/a@b.webp"),
         ("mail a@b.example", "mail a@b.example"),
         ("a\x00b", "a\ufffdb"),
-        ("a\ud800b\udfffc", "a?b?c"),
+        ("a\ud800b\udfffc", "a\ufffdb\ufffdc"),
+        ("\x1b[2J\x9b31m\x7f\x08", "\ufffd[2J\ufffd31m\ufffd\ufffd"),
+        ("one\r\x0b\x85\u2028two", "one    two"),
+        ("one\n\ttwo", "one\n\ttwo"),
+        ("a\u202eb\u2066c\u200ed\ufeffe\u200bf\U000e0041", "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffd"),
+        ("\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e", "\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e"),
         ("naïve 🦊", "naïve 🦊"),
         ("", ""),
     ],
@@ -84,8 +91,9 @@ def test_whatever_comes_is_fit_to_be_stored(text, place):
 
     assert TOKEN not in told
     assert len(told) <= LONGEST
-    assert "\x00" not in told
     assert told.encode()
+    assert not {unicodedata.category(character) for character in told} & {"Cs", "Zl", "Zp"}
+    assert not {character for character in told if unicodedata.category(character) == "Cc"} - {"\n", "\t"}
 
 
 @given(st.text(max_size=200))

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, TransientError
 from reactor.providers import Prediction, connection, connections, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -134,6 +134,53 @@ async def test_what_the_sdks_own_model_refuses_is_understood(said):
     seen = await asked(wire, CALLS["get"])
 
     assert (seen.id, seen.ended) == ("p1", True)
+
+
+ODD_JSON = [
+    rb'"\ud800"',
+    rb'"\udfff and \ud83d\ude00"',
+    b'"\xff\xfe"',
+    b'"\xed\xa0\x80"',
+    b'"\x00\n\x1b[2J"',
+    b"NaN",
+    b"[Infinity, -Infinity]",
+    b"1" * 5000,
+    b"-" + b"9" * 400,
+    b'1, "logs": 2',
+]
+
+
+@pytest.mark.parametrize("odd", ODD_JSON)
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_answer_is_read_whatever_the_standard_library_would_read(name, odd):
+    one = b'{"id": "p1", "status": "starting", "input": {"seed": 1}, "logs": %b}' % odd
+    said = b'{"results": [%b], "next": null, "previous": %b}' % (one, odd) if name == "list" else one
+
+    assert await asked(Wire(http(said)), CALLS[name]) == (None if name == "account" else Prediction("p1"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+async def test_an_answer_is_read_in_the_other_encodings_of_json(encoding):
+    assert await asked(Wire(http(json.dumps(STARTING).encode(encoding))), CALLS["get"]) == Prediction("p1")
+
+
+@every_call
+@pytest.mark.parametrize("odd", ODD_JSON)
+async def test_a_refusal_is_understood_whatever_is_in_it(call, odd):
+    said = b'{"title": "No\\ud800 credit\x1b", "detail": "pay\xff", "x": %b}' % odd
+
+    error = await asked(Wire(http(said, 402)), call)
+
+    assert (type(error), str(error)) == (AccountError, "Replicate answered 402: No\ufffd credit\ufffd: pay\ufffd")
+
+
+@pytest.mark.parametrize("said", [rb"a\ud800b", rb"a\u0000b", b"a\xffb", rb"a\u202eb"])
+async def test_a_reason_is_fit_to_be_stored_and_logged(said):
+    wire = Wire(http(b'{"id": "p1", "status": "failed", "error": "NSFW: %b"}' % said))
+
+    seen = await asked(wire, CALLS["get"])
+
+    assert (type(seen.error), str(seen.error)) == (ContentPolicyError, "Prediction failed: NSFW: a\ufffdb")
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "queued", None])
