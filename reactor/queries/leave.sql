@@ -5,6 +5,8 @@
 -- $4 quiet         boolean  whether it holds the quiet lock
 -- $5 hush          boolean  whether mints need not ring on this worker's account
 -- Returns whether it holds the quiet lock now.
+-- A full NOTIFY queue would fail the commit, and cost the listener: then nobody is told, and the others soon try by
+-- themselves.
 SELECT
   CASE
     WHEN $4::boolean AND NOT $5::boolean THEN NOT pg_advisory_unlock(hashtextextended($1::text, 1))
@@ -12,4 +14,4 @@ SELECT
     ELSE $4::boolean
   END AS quiet,
   CASE WHEN $3::boolean THEN pg_advisory_unlock(hashtextextended($1::text, 0)) END AS left_watch,
-  CASE WHEN $3::boolean THEN pg_notify($2::text, '') END AS told;
+  CASE WHEN $3::boolean AND pg_notification_queue_usage() < 0.5 THEN pg_notify($2::text, '') END AS told;

@@ -1,7 +1,8 @@
 -- Opens the gate on an operator's word, whatever closed it, and wakes the fleet as that commits.
 -- $1 channel  text  the wake channel
 -- Returns the reason it was closed for; no row where it was open.
+-- A full NOTIFY queue would fail the commit: then nobody is woken, and the workers' sweeps find the gate open.
 UPDATE reactor.intake
 SET paused_until = NULL, pause_seconds = 0
 WHERE paused_until IS NOT NULL
-RETURNING reason, pg_notify($1::text, '');
+RETURNING reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($1::text, '') END AS told;

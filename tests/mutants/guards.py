@@ -641,4 +641,11 @@ MUTANTS = (
         "",
         "tests/test_application.py::test_what_nobody_is_left_to_resume_ends_by_itself",
     ),
+    Mutant(
+        "a resume that a full NOTIFY queue undoes",
+        "reactor/queries/resume.sql",
+        "pg_notification_queue_usage() < 0.5",
+        "true",
+        "tests/test_full_notify_queue.py::test_resume_opens_the_gate",
+    ),
 )

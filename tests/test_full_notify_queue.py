@@ -1,0 +1,66 @@
+"""A full NOTIFY queue fails the commit of whoever notifies. Ours look first: what they do is done, nobody is woken."""
+
+import asyncpg
+import pytest
+from test_queries import NAMES, split
+
+pytestmark = pytest.mark.anyio
+
+NOTIFY = [name for name in NAMES if "pg_notify(" in split(name)[1]]
+ARGUMENTS = {
+    "half_open_intake": ("a_channel",),
+    "leave": ("wake", "bell", True, False, True),
+    "resume": ("a_channel",),
+}
+# As the server does: a session that listens and reads nothing has filled the queue.
+FULL = """
+CREATE SCHEMA full_queue;
+CREATE FUNCTION full_queue.pg_notification_queue_usage() RETURNS double precision LANGUAGE sql AS 'SELECT 1.0';
+CREATE FUNCTION full_queue.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$;
+SET search_path = full_queue, pg_catalog, public;
+"""
+
+
+@pytest.fixture
+async def full_queue(connection, table):
+    """The test's client meets a full queue."""
+    await connection.execute(FULL)
+
+
+def test_every_statement_that_does_more_than_notify_is_tested_here():
+    assert set(NOTIFY) - {"ring"} == set(ARGUMENTS)
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_what_only_rings_says_that_it_could_not(ask):
+    with pytest.raises(asyncpg.PostgresError):
+        await ask("ring", "a_channel")
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_resume_opens_the_gate(ask, connection):
+    await ask("pause", "maintenance")
+
+    rows = await ask("resume", *ARGUMENTS["resume"])
+
+    assert [row["reason"] for row in rows] == ["maintenance"]
+    assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_the_next_token_is_let_through_a_half_open_gate(ask, connection):
+    await connection.execute("UPDATE reactor.intake SET paused_until = now() + interval '30 s', pause_seconds = 60")
+
+    await ask("half_open_intake", *ARGUMENTS["half_open_intake"])
+
+    assert await connection.fetchval("SELECT paused_until <= clock_timestamp() FROM reactor.intake")
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_the_watch_is_left(ask, connection):
+    await ask("watch", "wake", False)
+
+    ((quiet, left, _),) = await ask("leave", *ARGUMENTS["leave"])
+
+    assert (quiet, left) == (True, True)
