@@ -75,6 +75,7 @@ async def _worker(
         settings.replicate_api_token.get_secret_value(),
         model=settings.replicate_model_version,
         base_url=settings.replicate_base_url,
+        api_prefix=settings.replicate_api_prefix,
         model_input=settings.replicate_model_input,
         seed_input=settings.replicate_seed_input,
         cancel_after=settings.generation_timeout_seconds + settings.lease_seconds,

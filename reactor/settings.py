@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
+_PATH = re.compile(r"([\w.~-]+(/[\w.~-]+)*)?", re.ASCII)
 _TABLE = re.compile(r"([^\W\d][\w$]*\.)?[^\W\d][\w$]*")
 
 
@@ -39,14 +40,22 @@ def _database_url(value: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
-def _base_url(value: str | None) -> str | None:
+def _api_prefix(value: str) -> str:
+    path = value.strip().strip("/")
+    if not _PATH.fullmatch(path):
+        raise ValueError("is not a path, like /v1")
+    return f"/{path}" if path else ""
+
+
+def _base_url(value: str | None, given: ValidationInfo) -> str | None:
     if value is None:
         return None
     parts = urlsplit(value.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is not an http(s):// URL")
-    if parts.path.rstrip("/").endswith("/v1"):
-        raise ValueError("must not end with /v1: the SDK adds it")
+    prefix = given.data.get("replicate_api_prefix")
+    if prefix and parts.path.rstrip("/").endswith(prefix):
+        raise ValueError(f"must not end with {prefix}: REPLICATE_API_PREFIX is added to it")
     return value.strip().rstrip("/")
 
 
@@ -155,6 +164,7 @@ class Settings(DatabaseSettings):
     replicate_model_input: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
         default_factory=dict
     )
+    replicate_api_prefix: Annotated[str, AfterValidator(_api_prefix)] = "/v1"
     replicate_base_url: Annotated[str | None, Optional, AfterValidator(_base_url)] = None
     replicate_seed_input: str = "seed"
     fallback_censored_prompt: Annotated[Prompt, Required]

@@ -1,4 +1,3 @@
-import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +18,7 @@ from reactor.providers import Prediction, connection, looks, replicate
 from reactor.providers.looks import Looks
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
+from reactor.sandbox.server import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -528,6 +528,34 @@ async def test_a_purchase_is_found_by_its_seed_across_several_pages(sandbox, pro
     assert len([seen for seen in sandbox.requests if seen.method == "GET"]) == 6
 
 
+def gateway(app, path):
+    """Stand in for `app` at `path`, without its /v1, and pass on what it answers: URLs of the API's own host."""
+
+    async def pass_on(scope, receive, send):
+        assert scope["path"].startswith(f"{path}/")
+        headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+        behind = {"path": f"/v1{scope['path'].removeprefix(path)}", "scheme": "https"}
+        behind |= {"headers": [*headers, (b"host", b"api.replicate.com")], "server": ("api.replicate.com", 443)}
+        await app({**scope, **behind, "raw_path": behind["path"].encode()}, receive, send)
+
+    return pass_on
+
+
+async def test_behind_a_gateway_that_rewrites_nothing_all_is_as_without(sandbox):
+    path = "/account/gateway/replicate"
+    async with serving(gateway(sandbox.app, path), "127.0.0.1", 0) as url:
+        provider = ReplicateProvider(TOKEN, base_url=f"{url}{path}", api_prefix="")
+        await provider.check()
+        bought = [await provider.create("a fox", seed) for seed in range(120)]
+        found = await provider.find(0, ago(seconds=60))
+        missing = await provider.find(1000, ago(seconds=60))
+        await provider.wait(Prediction(bought[0].id), print)
+        await provider.cancel(bought[0])
+        await provider.aclose()
+
+    assert (found, missing) == (bought[0], None)
+
+
 async def test_of_two_with_one_seed_the_newest_is_found(sandbox, provider):
     for _ in range(2):
         await provider.create("a fox", 1)
@@ -617,7 +645,7 @@ async def test_the_listing_is_read_until_it_is_older_than_the_purchase(results, 
 
 async def test_a_listing_without_an_end_is_no_proof(monkeypatch):
     monkeypatch.setattr(replicate, "MOST_PAGES", 3)
-    wire = Wire(*itertools.repeat(http({"next": "/v1/predictions?cursor=x", "results": []}), 3))
+    wire = Wire(*(http({"next": f"/v1/predictions?cursor={place}", "results": []}) for place in range(3)))
     async with wire.serve() as url:
         provider = ReplicateProvider(TOKEN, base_url=url)
         error = await failing(provider.find(1, ago(seconds=60)))

@@ -96,6 +96,9 @@ def test_what_is_blank_is_missing_and_named_along_with_what_is_wrong(load, tmp_p
         ("REPLICATE_MODEL_INPUT", "{"),
         ("REPLICATE_BASE_URL", "api.replicate.com"),
         ("REPLICATE_BASE_URL", "https://api.replicate.com/v1"),
+        ("REPLICATE_API_PREFIX", "/v1?a"),
+        ("REPLICATE_API_PREFIX", "/a//b"),
+        ("REPLICATE_API_PREFIX", "/ä"),
         ("FALLBACK_CENSORED_PROMPT", " "),
         ("FALLBACK_CENSORED_PROMPT", "x" * 1001),
         ("DEFAULT_PROMPT", "x" * 1001),
@@ -204,6 +207,24 @@ def test_an_sqlalchemy_url_is_understood(load):
     settings = load(DATABASE_URL="postgresql+asyncpg://app@/app?host=/run/postgresql")
 
     assert settings.database_url.get_secret_value() == "postgresql://app@/app?host=/run/postgresql"
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"), [("", ""), (" / ", ""), ("/v1", "/v1"), ("v2/", "/v2"), ("/a/b.c-d~e", "/a/b.c-d~e")]
+)
+def test_the_apis_prefix_is_a_path_or_nothing(load, given, prefix):
+    assert load(REPLICATE_API_PREFIX=given).replicate_api_prefix == prefix
+
+
+def test_a_base_url_may_end_with_v1_if_nothing_is_added_to_it(load):
+    url = "https://gateway.example/v1"
+
+    assert load(REPLICATE_BASE_URL=url, REPLICATE_API_PREFIX="").replicate_base_url == url
+
+
+def test_a_base_url_that_has_the_prefix_already_is_refused_by_name(load):
+    with pytest.raises(SettingsError, match=r"^REPLICATE_BASE_URL: must not end with /v2: REPLICATE_API_PREFIX"):
+        load(REPLICATE_BASE_URL="https://gateway.example/v2/", REPLICATE_API_PREFIX="v2")
 
 
 def test_an_empty_seed_input_turns_it_off_and_blank_options_are_unset(load):

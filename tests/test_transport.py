@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 TOKEN = "r8_a_secret_that_must_not_be_told"
 STARTING = {"id": "p1", "status": "starting"}
+FOUND = {"input": {"seed": 1}}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 CALLS = {
     "create": lambda provider: provider.create("a fox", 1),
@@ -280,39 +281,77 @@ async def test_a_redirect_is_not_followed(call):
 
 
 @pytest.mark.parametrize(
-    "next_page", ["{elsewhere}/v1/predictions?cursor=x", "//{netloc}/", "http://[::1", "http://x:y/"]
+    "following",
+    [
+        "https://api.replicate.com/v1/predictions?cursor=a%2Bb",
+        "{elsewhere}/v1/predictions?cursor=a%2Bb#rest",
+        "//user@{netloc}/predictions?cursor=a%2Bb",
+        "/v1/predictions?cursor=a%2Bb",
+        "?cursor=a%2Bb",
+        "https://[::?cursor=a%2Bb",
+    ],
 )
-async def test_a_listing_that_goes_on_at_another_host_is_not_followed(next_page):
+async def test_wherever_a_listing_goes_on_it_is_asked_for_at_our_own_origin(following):
     elsewhere = Wire(http({"next": None, "results": []}))
     async with elsewhere.serve() as url:
-        following = next_page.format(elsewhere=url, netloc=url.removeprefix("http://"))
-        error = await asked(Wire(http({"next": following, "results": []})), CALLS["list"])
+        told = following.format(elsewhere=url, netloc=url.removeprefix("http://"))
+        wire = Wire(http({"next": told, "results": []}), http({"next": None, "results": [STARTING | FOUND]}))
+        found = await asked(wire, CALLS["list"])
 
-    assert type(error) is TransientError
+    assert found == Prediction("p1")
+    assert [head.split()[1] for head, _ in wire.requests] == ["/v1/predictions", "/v1/predictions?cursor=a%2Bb"]
     assert elsewhere.requests == []
 
 
-@pytest.mark.parametrize(
-    ("following", "followed"),
-    [
-        ("https://api.replicate.com/v1/predictions?cursor=x", True),
-        ("https://API.replicate.com:443/v1/predictions?cursor=x", True),
-        ("/v1/predictions?cursor=x", True),
-        ("http://api.replicate.com/v1/predictions?cursor=x", False),
-        ("https://api.replicate.com:8443/v1/predictions?cursor=x", False),
-        ("https://api.replicate.com@evil.example/v1/predictions?cursor=x", False),
-        ("https://user@api.replicate.com/v1/predictions?cursor=x", False),
-        ("https://api.replicate.com.evil.example/", False),
-        ("\x00", False),
-    ],
-)
-async def test_only_the_same_scheme_host_and_port_get_the_token(following, followed):
-    provider = ReplicateProvider(TOKEN)
-    sent = answering(provider, {"next": following, "results": []}, {"next": None, "results": []})
-    outcome = [await provider.find(1, EPOCH)] if followed else await failing(provider.find(1, EPOCH))
+BAD_NEXT = [7, True, ["?a"], {}, "https://elsewhere.example/", "/v1/predictions", "?", "#?cursor", f"?{'a' * 4097}"]
 
-    assert len(sent) == (2 if followed else 1)
-    assert outcome == [None] or type(outcome) is TransientError
+
+@pytest.mark.parametrize("following", [*BAD_NEXT, "?a\x00b", "?a\r\nb: c", "?\ud800"])
+async def test_what_stands_on_a_page_is_found_before_its_next_page_is_looked_at(following):
+    one = Wire(http({"next": following, "results": [STARTING | FOUND]}))
+    other = Wire(http({"next": following, "results": [STARTING]}))
+    old = Wire(http({"next": following, "results": [STARTING | {"created_at": "1999-12-31T00:00:00Z"}]}))
+
+    found, error, absent = [await asked(wire, CALLS["list"]) for wire in (one, other, old)]
+
+    assert (found, absent) == (Prediction("p1"), None)
+    assert (type(error), error.purchase_over, error.answered) == (TransientError, False, True)
+    assert [len(wire.requests) for wire in (one, other, old)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("told", [["a", "a"], ["a", "b", "a"], ["a", "b", "b"]])
+async def test_a_listing_that_goes_round_in_circles_is_no_proof(told):
+    wire = Wire(*(http({"next": f"?cursor={cursor}", "results": []}) for cursor in told))
+
+    error = await asked(wire, CALLS["list"])
+
+    assert (type(error), error.purchase_over, str(error)) == (
+        TransientError,
+        False,
+        "Replicate gave no usable answer: a listing that goes round in circles",
+    )
+    assert len(wire.requests) == len(told)
+
+
+PREFIXES = [("", "/v1", "/v1"), ("", "", ""), ("/acc/gate/replicate", "", "/acc/gate/replicate"), ("/a", "/b", "/a/b")]
+
+
+@pytest.mark.parametrize(("path", "prefix", "whole"), [*PREFIXES, ("/v1", "", "/v1"), ("/v1/v1", "/v1", "/v1/v1/v1")])
+@pytest.mark.parametrize("name", CALLS)
+async def test_every_path_begins_with_the_base_urls_and_the_prefix(path, prefix, whole, name):
+    wire = Wire(http(STARTING | {"results": [], "next": "https://api.replicate.com/v1/predictions?cursor=x"}))
+    wire.answers.append(http({"results": [], "next": None}))
+    async with wire.serve() as url:
+        await asked(wire, CALLS[name], base_url=f"{url}{path}", api_prefix=prefix)
+
+    paths = {
+        "create": ["/models/black-forest-labs/flux-schnell/predictions"],
+        "get": ["/predictions/p1"],
+        "cancel": ["/predictions/p1/cancel"],
+        "list": ["/predictions", "/predictions?cursor=x"],
+        "account": ["/account"],
+    }
+    assert [head.split()[1] for head, _ in wire.requests] == [f"{whole}{path}" for path in paths[name]]
 
 
 async def test_one_connection_serves_call_after_call():

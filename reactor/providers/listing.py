@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from reactor.providers.transport import UnreadableError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FIRST_PAGE = "/v1/predictions"  # as the SDK asks for it
+_LONGEST_QUERY = 4096  # characters
 _NEW = datetime.max.replace(tzinfo=UTC)
 
 
-def page(body: dict[str, Any], base_url: str) -> tuple[list[dict[str, Any]], str | None]:
-    """What is listed, and where the next page is; None: this is the last. Raises UnreadableError.
-
-    A next page anywhere but at `base_url` is not followed: the token would go there too.
-    """
-    results, following = body.get("results"), body.get("next")
-    if not isinstance(results, list) or not isinstance(following, str | None):
+def listed(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The predictions on a page. Raises UnreadableError."""
+    results = body.get("results")
+    if not isinstance(results, list):
         raise UnreadableError("a listing without results")
-    if following and not _same_origin(following, base_url):
-        raise UnreadableError("the listing goes on at another host")
-    return [entry for entry in results if isinstance(entry, dict)], following or None
+    return [entry for entry in results if isinstance(entry, dict)]
+
+
+def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
+    """The page after this one; None if this is the last. `read`: the pages so far. Raises UnreadableError.
+
+    Only the query of `next` is taken. A gateway passes on what the API answers, so that host and path are the API's
+    own: to ask there would go around the gateway, or show our token to a stranger.
+    """
+    following = body.get("next")
+    if following is None or following == "":
+        return None
+    query = following.partition("#")[0].partition("?")[2] if isinstance(following, str) else ""
+    if not query.isprintable() or not 0 < len(query) <= _LONGEST_QUERY:
+        raise UnreadableError("a listing without a usable next page")
+    page = f"{FIRST_PAGE}?{query}"
+    if page in read:
+        raise UnreadableError("a listing that goes round in circles")
+    return page
 
 
 def created_at(entry: dict[str, Any]) -> datetime:
@@ -32,9 +48,3 @@ def created_at(entry: dict[str, Any]) -> datetime:
     except ValueError:
         return _NEW
     return made if made.tzinfo else made.replace(tzinfo=UTC)
-
-
-def _same_origin(url: str, base_url: str) -> bool:
-    """Whether a URL, absolute or relative, leads to where `base_url` does. Raises httpx.InvalidURL."""
-    here, there = httpx.URL(base_url), httpx.URL(base_url).join(url)
-    return (there.scheme, there.host, there.port, there.userinfo) == (here.scheme, here.host, here.port, here.userinfo)

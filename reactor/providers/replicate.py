@@ -18,7 +18,7 @@ from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
 from reactor.providers.connection import TIMEOUTS
-from reactor.providers.listing import created_at, page
+from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
 from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
@@ -45,7 +45,7 @@ _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing 
 
 
 class ReplicateProvider:
-    """Buys predictions of one model on one account. `base_url` is without /v1; None is Replicate's own.
+    """Buys predictions of one model on one account. The API is at `base_url` (None: Replicate's own) + `api_prefix`.
 
     `cancel_after`: seconds from its creation until the provider ends a prediction that nobody is left to wait for.
     Raises ValueError for a token that no header can carry, and for what is no model.
@@ -57,6 +57,7 @@ class ReplicateProvider:
         *,
         model: str = "black-forest-labs/flux-schnell",
         base_url: str | None = None,
+        api_prefix: str = "/v1",
         model_input: dict[str, Any] | None = None,
         seed_input: str = "seed",
         cancel_after: float | None = None,
@@ -67,7 +68,7 @@ class ReplicateProvider:
         self._seed_input = seed_input
         self._redact = Redactor([token])
         self._base_url = base_url or DEFAULT_BASE_URL
-        self._transport = Transport(self._base_url)
+        self._transport = Transport(self._base_url, api_prefix)
         self._cancel_after = cancel_after
         # Without a base URL the SDK would ask the environment for one. A header can only be added by a hook.
         hooks = {"request": [self._limit_life]}
@@ -117,15 +118,20 @@ class ReplicateProvider:
         of them would miss what was bought, and buy it again. That one of 100,000 strangers has our 31 random bits
         happens once in 20,000 searches of an account that busy, and costs a picture of something else.
         """
-        cursor: str | None = None
-        for _ in range(MOST_PAGES):
+        read = [FIRST_PAGE]
+        while len(read) <= MOST_PAGES:
             with self._asking():
-                listed, cursor = await self._page(cursor)
-                match = next((entry for entry in listed if self._is_ours(entry, seed)), None)
+                page = await self._page(read[-1])
+                entries = listed(page)
+                match = next((entry for entry in entries if self._is_ours(entry, seed)), None)
                 if match is not None:
                     return self._read(match)
-            if cursor is None or any(created_at(entry) < since for entry in listed):
+                if any(created_at(entry) < since for entry in entries):
+                    return None
+                following = next_page(page, read)
+            if following is None:
                 return None
+            read.append(following)
         raise TransientError("The listing has too many pages", purchase_over=False)
 
     async def cancel(self, bought: Prediction) -> Prediction:
@@ -170,10 +176,9 @@ class ReplicateProvider:
                     raise
                 return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 
-    async def _page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
-        """One page of the listing, and where the next one is."""
-        asked = self._client.predictions.async_list
-        return page(await self._body(lambda: asked(cursor) if cursor else asked()), self._base_url)
+    async def _page(self, page: str) -> dict[str, Any]:
+        """One page of the listing."""
+        return await self._body(lambda: self._client.predictions.async_list(page))
 
     async def _body(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
         """The JSON that a call of the SDK got. Its own model of it is stricter than the API, and not asked."""

@@ -83,10 +83,15 @@ def forget_body() -> None:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """What the SDK sends its requests through. To another origin than its own it sends nothing."""
+    """What the SDK sends its requests through. To another origin than its own it sends nothing.
 
-    def __init__(self, base_url: str) -> None:
+    The SDK begins every path with `base_url` and /v1; here `api_prefix` takes the place of the /v1.
+    """
+
+    def __init__(self, base_url: str, api_prefix: str) -> None:
         self._base_url = httpx.URL(base_url)
+        path = self._base_url.raw_path.rstrip(b"/")
+        self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
         self._origin = _origin(self._base_url)
         self._connections = Connections(self._base_url, largest=LARGEST_BODY)
 
@@ -122,7 +127,8 @@ class Transport(httpx.AsyncBaseTransport):
         """The request as it is sent. Raises UnsupportedProtocol, LocalProtocolError: it must not be."""
         if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
-        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), path)]
         lines += [b"%b: %b" % header for header in request.headers.raw]
         if any(_BREAKS.search(line) for line in lines):
             raise httpx.LocalProtocolError("a line break in a header")

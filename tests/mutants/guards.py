@@ -277,6 +277,27 @@ MUTANTS = (
         "tests/test_logs.py::test_a_line_is_written_whatever_the_values_are",
     ),
     Mutant(
+        "a listing that goes round in circles is read on",
+        "reactor/providers/listing.py",
+        "    if page in read:\n",
+        "    if False:\n",
+        "tests/test_transport.py::test_a_listing_that_goes_round_in_circles_is_no_proof",
+    ),
+    Mutant(
+        "a listing's next page is asked for as it is told",
+        "reactor/providers/listing.py",
+        "    return page\n",
+        "    return following\n",
+        "tests/test_provider.py::test_behind_a_gateway_that_rewrites_nothing_all_is_as_without",
+    ),
+    Mutant(
+        "the SDK's /v1 whatever the prefix is",
+        "reactor/providers/transport.py",
+        "path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)",
+        "path = request.url.raw_path",
+        "tests/test_transport.py::test_every_path_begins_with_the_base_urls_and_the_prefix",
+    ),
+    Mutant(
         "a date to wait for is read by our clock",
         "reactor/providers/patience.py",
         "(time.time() if math.isnan(answered_at) else answered_at)",
