@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from reactor.table import plain_query, quoted
+from reactor.table import only, plain_query, quoted
 from reactor.triggers import home, repair
 from reactor.turns import MigrationError, patiently
 
@@ -59,9 +59,9 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False,
 
 
 def found(connection: Connection, table: str) -> Mapping[str, Any] | None:
-    """What `queries/discover.sql` tells of the tokens table; None where there is none."""
-    row = connection.exec_driver_sql(plain_query("discover"), (table,)).mappings().first()
-    return dict(row) if row is not None else None
+    """What `queries/discover.sql` tells of the tokens table; None where there is none. Raises TableError."""
+    rows = connection.exec_driver_sql(plain_query("discover"), (table,)).mappings().all()
+    return only([dict(row) for row in rows], table)
 
 
 def place(connection: Connection, table: str) -> tuple[str, str]:
@@ -73,7 +73,9 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
         raise MigrationError(f"{table}: a name in PostgreSQL has at most 63 bytes")
     schema = schema or connection.scalar(text("SELECT current_schema()"))
     if schema is None:
-        raise MigrationError("the search path names no schema that exists, so there is nowhere to create the tables")
+        raise MigrationError(
+            f"the search path names no schema that exists; say where the tables go, as in TOKENS_TABLE=public.{name}"
+        )
     return schema, name
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reactor.channels import channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 STATUSES = ("detected", "generating", "uploading", "failed")
 
@@ -81,8 +81,16 @@ def plain_query(name: str) -> str:
     return _statement(name)
 
 
+def only(found: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
+    """The one table that `queries/discover.sql` found, or None. Raises TableError where several can be meant."""
+    if len(found) > 1:
+        names = [f"{row['schema']}.{row['name']}" for row in found]
+        raise TableError(f"{wanted} can be {' or '.join(names)}; name the schema, as in TOKENS_TABLE={names[0]}")
+    return found[0] if found else None
+
+
 def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
-    """Make the mapping from what `queries/discover.sql` found. Raises TableError."""
+    """Make the mapping from the row that `queries/discover.sql` found. Raises TableError."""
     if found is None or not found["migrated"]:
         what = "has no table" if found is None else "is not migrated:"
         raise TableError(f"the database {what} {wanted}; run: reactor migrate")

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from reactor import migrations
+from reactor.cli import main
 from reactor.embedded import EmbeddedPostgres
 from reactor.table import described, plain_query
 
@@ -173,3 +174,21 @@ def until_blocked(connect):
                 pass  # asked again at once: the database is what we wait for
 
     return wait
+
+
+@pytest.fixture
+def reactor(database, monkeypatch, tmp_path, capsys):
+    """Run a command on the test's database; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database)
+
+    def run(*arguments):
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run

@@ -7,26 +7,6 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import command
 
-from reactor.cli import main
-
-
-@pytest.fixture
-def reactor(database, monkeypatch, tmp_path, capsys):
-    """Run a command on the test's database; return its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database)
-
-    def run(*arguments):
-        code = 0
-        try:
-            main(arguments)
-        except SystemExit as stop:
-            code = stop.code
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
-
 
 def test_help_and_version_need_no_environment(reactor, monkeypatch):
     monkeypatch.delenv("DATABASE_URL")

@@ -1,8 +1,39 @@
 -- Tells how the tokens table really looks.
--- $1 tokens  text  as TOKENS_TABLE gives it: a name on the search path, or schema.name; case counts
--- Returns one row, none where there is no such table: schema, name, the status column's enum and its labels where it is
--- one; whether our columns and the intake are there, whether both triggers are, and whether both are enabled.
+-- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
+-- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
+-- whether our columns and the intake are there, whether both triggers are, and whether both are enabled.
+-- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
+-- A copy of the rows (CREATE TABLE … AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
+WITH named AS (
+  SELECT class.oid
+  FROM pg_catalog.pg_class AS class
+  JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = class.oid AND ours.attname = 'generation_epoch'
+  WHERE class.relname = $1::text
+    AND class.relkind IN ('r', 'p')
+    AND class.relpersistence <> 't'
+    AND NOT ours.attisdropped
+    AND (
+      'made by reactor' IN (obj_description(class.oid, 'pg_class'), col_description(class.oid, ours.attnum))
+      OR EXISTS (
+        SELECT
+        FROM pg_catalog.pg_trigger
+        JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+        JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
+        WHERE tgrelid = class.oid
+      )
+    )
+),
+meant AS (
+  SELECT oid FROM named
+  UNION ALL
+  SELECT to_regclass((
+    -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
+    SELECT string_agg(quote_ident(part), '.' ORDER BY position)
+    FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
+  ))
+  WHERE NOT EXISTS (SELECT FROM named)
+)
 SELECT
   namespace.nspname AS schema,
   class.relname AS name,
@@ -16,7 +47,8 @@ SELECT
   ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
   triggers.there = 2 AS triggered,
   triggers.enabled = 2 AS triggers_enabled
-FROM pg_catalog.pg_class AS class
+FROM meant
+JOIN pg_catalog.pg_class AS class ON class.oid = meant.oid
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
 CROSS JOIN LATERAL (
   SELECT
@@ -30,8 +62,4 @@ CROSS JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_attribute AS status ON status.attrelid = class.oid AND status.attname = 'status'
 LEFT JOIN pg_catalog.pg_type AS type ON type.oid = status.atttypid
 LEFT JOIN pg_catalog.pg_namespace AS type_namespace ON type_namespace.oid = type.typnamespace
-WHERE class.oid = to_regclass((
-  -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
-  SELECT string_agg(quote_ident(part), '.' ORDER BY position)
-  FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
-));
+ORDER BY 1;

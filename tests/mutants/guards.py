@@ -21,6 +21,7 @@ ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_connection.py"
 BELL = "tests/test_bell.py"
+INHERITED = "tests/test_inherited_settings.py"
 CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
@@ -450,6 +451,20 @@ MUTANTS = (
         "self._look_again(ask) if self.watching else self._go_on_watch(ask))",
         "anyio.sleep(0) if self.watching else self._go_on_watch(ask))",
         f"{BELL}::test_looks_go_on_after_a_moment_with_no_free_slot",
+    ),
+    Mutant(
+        "the search path decides which table is served",
+        "reactor/queries/discover.sql",
+        "  WHERE class.relname = $1::text\n",
+        "  WHERE false\n",
+        f"{INHERITED}::test_a_worker_serves_the_migrated_table_whatever_the_search_path",
+    ),
+    Mutant(
+        "a copy of the rows is taken for a second table",
+        "reactor/queries/discover.sql",
+        "    AND (\n      'made by reactor' IN",
+        "    AND (true\n      OR 'made by reactor' IN",
+        f"{INHERITED}::test_a_copy_of_the_rows_is_no_second_table",
     ),
     Mutant(
         "the watch is left without a word",
