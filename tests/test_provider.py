@@ -14,7 +14,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import Prediction, connection, looks, replicate
+from reactor.providers import Prediction, connection, looks, outputs, replicate
 from reactor.providers.looks import Looks
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -22,6 +22,7 @@ from reactor.sandbox.server import serving
 
 pytestmark = pytest.mark.anyio
 
+DATA_URI = "The output is a data URI, and only a URL can be kept"
 TOKEN = "r8_a_secret_that_must_not_be_told"
 
 
@@ -293,8 +294,8 @@ async def test_an_account_refused_while_polling_does_not_end_the_purchase(sandbo
         (Fault("aborted"), TransientError, "Prediction was aborted"),
         (Fault("empty"), TransientError, "Prediction succeeded without an output"),
         (Fault("null"), TransientError, "Prediction succeeded without an output"),
-        (Fault("dict"), PermanentError, "Malformed output URL"),
-        (Fault("data-uri"), PermanentError, "Malformed output URL"),
+        (Fault("junk-url"), PermanentError, "Malformed output URL"),
+        (Fault("data-uri"), PermanentError, DATA_URI),
         (Fault("data-removed"), TransientError, "The prediction's output was removed before it was read"),
     ],
 )
@@ -381,7 +382,6 @@ async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_ta
     [
         "http://replicate.delivery/a.webp",
         "javascript:alert(1)",
-        "data:image/png;base64,iVBORw0KGgo=",
         "ftp://replicate.delivery/a.webp",
         "//replicate.delivery/a.webp",
         "https:///a.webp",
@@ -402,9 +402,11 @@ async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_ta
         f"https://replicate.delivery/{'a' * 2022}",
         7,
         [7],
-        [["https://replicate.delivery/a.webp"]],
-        {"image": "https://replicate.delivery/a.webp"},
+        {"text": "https://replicate.delivery/a.webp"},
+        {"image": {"file": "https://replicate.delivery/a.webp"}},
+        [["javascript:1"], {"url": "//replicate.delivery/a.webp"}],
         True,
+        0,
     ],
 )
 def test_an_output_that_is_no_safe_url_is_malformed(output):
@@ -424,11 +426,54 @@ def test_an_output_that_is_no_safe_url_is_malformed(output):
         ("http://[::1]:1234/files/a.webp", True),
     ],
 )
-@pytest.mark.parametrize("shape", [lambda url: url, lambda url: [url], lambda url: [url, "javascript:1"]])
-def test_a_string_or_the_first_of_a_list_is_the_image(output, plain_http, shape):
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda url: url,
+        lambda url: f" {url}\n",
+        lambda url: [url],
+        lambda url: [url, "https://replicate.delivery/second.webp"],
+        lambda url: [None, url],
+        lambda url: ["", [], {}, "javascript:1", "data:image/png;base64,iVBORw0KGgo=", {"seed": 7}, url],
+        lambda url: [[[], [url]], ["https://replicate.delivery/second.webp"]],
+        lambda url: {"image": url, "seed": 7},
+        lambda url: {"images": [{"url": None}, {"url": url, "width": 8}]},
+        lambda url: {"images": ["https://replicate.delivery/second.webp"], "url": url},
+        lambda url: [{"image": {"url": url}}],
+    ],
+)
+def test_the_first_usable_url_of_an_output_is_the_image(output, plain_http, shape):
     body = {"id": "p1", "status": "succeeded", "output": shape(output)}
 
     assert replicate.prediction(body, plain_http=plain_http, redact=str) == Prediction("p1", image_url=output)
+
+
+@pytest.mark.parametrize("output", [None, "", " \n", [], {}, [None], [[], [""]], {"url": None, "images": []}])
+def test_an_output_without_anything_in_it_is_empty(output):
+    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=False, redact=str)
+
+    assert (type(read.error), str(read.error)) == (TransientError, "Prediction succeeded without an output")
+
+
+@pytest.mark.parametrize("shape", [lambda uri: uri, lambda uri: [None, uri], lambda uri: {"image": uri.upper()}])
+def test_a_data_uri_is_said_to_be_one(shape):
+    output = shape("data:image/png;base64,iVBORw0KGgo=")
+    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=True, redact=str)
+
+    assert (type(read.error), str(read.error)) == (PermanentError, DATA_URI)
+
+
+def test_an_output_is_looked_at_to_any_depth_and_up_to_a_size():
+    url = "https://replicate.delivery/a.webp"
+    deep = url
+    for _ in range(outputs.MOST_VALUES - 1):
+        deep = [deep]
+    many = [None] * outputs.MOST_VALUES + [url]
+
+    assert outputs.image_url(deep, plain_http=False) == url
+    for beyond in ([deep], many, [many], [{"images": []}] * 5000 + [url]):
+        with pytest.raises(TransientError, match="without an output"):
+            outputs.image_url(beyond, plain_http=False)
 
 
 @pytest.mark.parametrize(

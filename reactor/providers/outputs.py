@@ -13,9 +13,13 @@ from reactor.providers.classification import failure
 from reactor.providers.transport import UnreadableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reactor.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
+MOST_VALUES = 1000  # of an output that are looked at, lists and dicts included
+_URL_KEYS = ("url", "image", "images")  # of a dict, as models name them
 ROUNDED = timedelta(seconds=1)  # the API writes one moment with more or fewer decimals
 _WORD = re.compile(r"[a-z]{1,20}")
 
@@ -61,13 +65,33 @@ def _prompt(body: dict[str, Any]) -> str | None:
 
 
 def image_url(output: Any, *, plain_http: bool) -> str:
-    """Return the first output, fit to be stored. Raises TransientError where empty, PermanentError where malformed."""
-    first = output[0] if isinstance(output, list) and output else output
-    if first is None or first in ("", [], {}):
+    """Return the first usable URL of an output. Raises TransientError where empty, PermanentError where unusable."""
+    told = [value.strip() if isinstance(value, str) else value for value in _values(output)]
+    told = [value for value in told if value not in (None, "")]
+    for value in told:
+        if isinstance(value, str) and _is_safe(value, plain_http=plain_http):
+            return value
+    if not told:
         raise TransientError("Prediction succeeded without an output")
-    if not isinstance(first, str) or not _is_safe(first, plain_http=plain_http):
-        raise PermanentError("Malformed output URL")
-    return first
+    if any(isinstance(value, str) and value[:5].lower() == "data:" for value in told):
+        raise PermanentError("The output is a data URI, and only a URL can be kept")
+    raise PermanentError("Malformed output URL")
+
+
+def _values(output: Any) -> Iterator[Any]:
+    """What stands in an output: a value, a list or a dict with the usual keys, nested or not. In order, and bounded."""
+    waiting = [output]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        value = waiting.pop()
+        usual = [value[key] for key in _URL_KEYS if key in value] if isinstance(value, dict) else []
+        if isinstance(value, list):
+            waiting += reversed(value[:MOST_VALUES])
+        elif usual:
+            waiting += reversed(usual)
+        elif value != {}:
+            yield value
 
 
 def _is_safe(url: str, *, plain_http: bool) -> bool:

@@ -299,6 +299,13 @@ MUTANTS = (
         "tests/test_transport.py::test_every_path_begins_with_the_base_urls_and_the_prefix",
     ),
     Mutant(
+        "an output of any size is looked at to its end",
+        "reactor/providers/outputs.py",
+        "    for _ in range(MOST_VALUES):\n",
+        "    while True:\n",
+        "tests/test_provider.py::test_an_output_is_looked_at_to_any_depth_and_up_to_a_size",
+    ),
+    Mutant(
         "a date to wait for is read by our clock",
         "reactor/providers/patience.py",
         "(time.time() if math.isnan(answered_at) else answered_at)",
