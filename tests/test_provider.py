@@ -15,7 +15,6 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.providers import Prediction, connection, looks, outputs, replicate
-from reactor.providers.looks import Looks
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.sandbox.server import serving
@@ -329,45 +328,8 @@ async def test_a_failure_that_repeats_the_prompt_is_kept_without_it(sandbox, pro
     assert str(bought.error) == "Prediction failed: KeyError: 'sample', prompt was: [prompt]"
 
 
-@pytest.mark.parametrize(("age", "step"), [(0.15, 0.1), (0.6, 0.1), (1, 0.15), (10, 1.5), (60, 2), (1e9, 2)])
-def test_looks_grow_rarer_with_a_predictions_age(age, step):
-    assert Looks().step(age) == pytest.approx(step, rel=0.11)
-
-
-def test_the_first_look_comes_just_before_the_quickest_of_the_last_ones_ended():
-    learning = Looks()
-    unknown = learning.first()
-    for age in (1.3, 1.0, 2.0):
-        learning.ended(age)
-    learnt = learning.first()
-    steps = [learning.step(age) for age in (0.92, 1.0, 1.08, 1.2)]
-    for _ in range(20):
-        learning.ended(3.0)
-
-    assert (unknown, learnt, learning.first()) == (looks.FIRST, pytest.approx(0.9), pytest.approx(2.9))
-    assert steps == pytest.approx([0.05, 0.05, 0.05, 0.18], rel=0.11)
-
-
-async def test_a_prediction_is_looked_for_when_its_model_usually_ends(monkeypatch):
-    monkeypatch.setattr(looks, "FIRST", 0.01)
-    sandbox = Sandbox(Timing((0.0, 0.0), (0.6, 0.6)))
-    async with sandbox.serve() as base_url:
-        provider = ReplicateProvider(TOKEN, base_url=base_url)
-
-        async def asked():
-            before = len(sandbox.requests)
-            bought = await provider.create("a lighthouse", 1)
-            await provider.wait(bought, lambda _: None)
-            return len(sandbox.requests) - before - 1
-
-        first, second = await asked(), await asked()
-        await provider.aclose()
-
-    assert second <= 5 < first
-
-
 async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_takes(sandbox, provider):
-    provider._looks.ended(3600.0)
+    provider._looks.learn(3600.0)
     bought = await provider.create("a lighthouse", 1)
 
     with anyio.fail_after(5):

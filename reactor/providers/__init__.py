@@ -27,6 +27,8 @@ class Prediction:
     image_url: str | None = None  # checked: fit to be stored
     error: GenerationError | None = None  # why it ended without an image
     doing: str = field(default="", compare=False)  # the provider's word for its status, where that is one word
+    bought_in: float | None = field(default=None, compare=False)  # seconds that `create` took; else None
+    took: float | None = field(default=None, compare=False)  # seconds by the provider's clock, once it has ended
 
     @property
     def ended(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from reactor.providers.times import moment
 from reactor.providers.transport import UnreadableError
 
 if TYPE_CHECKING:
@@ -43,8 +44,4 @@ def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
 
 def created_at(entry: dict[str, Any]) -> datetime:
     """When a listed prediction was made; one that does not say is taken for new."""
-    try:
-        made = datetime.fromisoformat(str(entry.get("created_at")))
-    except ValueError:
-        return _NEW
-    return made if made.tzinfo else made.replace(tzinfo=UTC)
+    return moment(entry.get("created_at")) or _NEW

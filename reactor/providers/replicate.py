@@ -6,9 +6,9 @@ import math
 import re
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import httpx
 from replicate.client import Client
 
@@ -21,7 +21,9 @@ from reactor.providers.connection import TIMEOUTS
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
+from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
+from reactor.providers.waiting import until_ended
 from reactor.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -87,29 +89,18 @@ class ReplicateProvider:
         if self._seed_input:
             given[self._seed_input] = seed
         check_sendable(given)
+        asked_at = time.monotonic()
         with self._asking(buying=prompt):
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
-            return self._read(body)
+            return replace(self._read(body), bought_in=time.monotonic() - asked_at)
 
     async def wait(self, bought: Prediction, seen: Callable[[str], None]) -> str:
         """See Provider."""
-        now, since = bought, time.monotonic()
-        recorded = not bought.doing  # by an earlier claim: nobody has looked at it yet
-        pause = self._looks.first(recorded=recorded)
-        while not now.ended:
-            await anyio.sleep(pause)
-            pause = self._looks.step(time.monotonic() - since)
-            try:
-                now = await self._look(bought.id, since)
-                seen(f"still {now.doing or 'not ended'}")
-            except TransientError as error:  # asking failed, not the prediction
-                seen(f"the last look at it failed: {message_of(error)}")
-                await anyio.sleep(error.retry_after or 0.0)
-        if now.error is not None:
-            raise now.error
-        if not recorded:
-            self._looks.ended(time.monotonic() - since)
-        return str(now.image_url)
+        since = time.monotonic()
+        ended = await until_ended(bought, lambda: self._look(bought.id, since), self._looks, seen)
+        if ended.error is not None:
+            raise ended.error
+        return str(ended.image_url)
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
         """See Provider.
@@ -189,7 +180,7 @@ class ReplicateProvider:
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
         """The prediction that an answer tells of, the one asked for. Raises UnreadableError."""
-        told = prediction(body, plain_http=self._plain_http, redact=self._redact)
+        told = replace(prediction(body, plain_http=self._plain_http, redact=self._redact), took=took(body))
         if of not in {None, told.id}:
             raise UnreadableError("an answer about another prediction")
         return told

@@ -1,0 +1,35 @@
+"""What a prediction says of its times. They are the provider's clock: only compared with each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+ABSURD = 86400.0  # seconds: the provider ends a prediction long before
+
+
+def moment(value: object) -> datetime | None:
+    """A moment as the API writes it; one without a zone is UTC. None: it is none."""
+    try:
+        read = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def took(body: dict[str, Any]) -> float | None:
+    """Seconds from a prediction's creation to its end; at least those it ran, where no more is told.
+
+    None where nothing usable is told.
+    """
+    created, completed = moment(body.get("created_at")), moment(body.get("completed_at"))
+    between = (completed - created).total_seconds() if created and completed else None
+    metrics = body.get("metrics")
+    told = metrics if isinstance(metrics, dict) else {}
+    return next(filter(_usable, (between, told.get("total_time"), told.get("predict_time"))), None)
+
+
+def _usable(seconds: object) -> bool:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0.0 <= seconds < ABSURD  # a NaN is not

@@ -1,0 +1,115 @@
+"""Workers in virtual time: slots full of predictions, looked at when `Watch` says so. No clock, no loop, no socket.
+
+The worker's clock is not the provider's: what the provider tells are durations.
+"""
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass, field
+
+from reactor.providers import Prediction
+from reactor.providers.looks import Looks, Watch
+
+CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create, from its start to the prediction; a look
+ENOUGH = 20_000  # looks: a schedule that wants more is broken
+
+
+@dataclass
+class Seen:
+    """One prediction: what it took, how much later its end was noticed, after how many looks, and at which moment."""
+
+    took: float
+    late: float = 0.0
+    looks: int = 0
+    at: float = 0.0
+
+
+@dataclass
+class Limit:
+    """The account's reads; a read too many is answered 429, with whole seconds to wait."""
+
+    per_second: float = 50.0
+    burst: float = 500.0
+    refused: int = 0
+    _arrival: float = 0.0
+
+    def wait(self, now):
+        arrival = max(self._arrival, now)
+        wait = arrival - self.burst / self.per_second - now
+        if wait > 0:
+            self.refused += 1
+            return float(math.ceil(wait))
+        self._arrival = arrival + 1.0 / self.per_second
+        return 0.0
+
+
+@dataclass
+class Workers:
+    """`take` gives the next prediction's seconds, from the moment; None: no more are bought."""
+
+    take: object
+    slots: int = 10
+    workers: int = 1
+    tells: bool = True  # whether the provider tells its times
+    limit: Limit | None = None
+    creates: float = math.inf  # a second, for the account
+    looks: list = field(default_factory=list)
+    seen: list = field(default_factory=list)
+
+    def run(self):
+        self.looks = self.looks or [Looks() for _ in range(self.workers)]
+        order, due, next_create = itertools.count(), [], 0.0
+        free = [(0.0, looks) for looks in self.looks for _ in range(self.slots)]
+        while due or free:
+            for now, looks in free:
+                took = self.take(now)
+                if took is not None:
+                    next_create = max(next_create + 1.0 / self.creates, now)
+                    answered = next_create + CREATE
+                    watch = Watch(looks, answered, bought_in=CREATE)
+                    told = Seen(took, at=max(next_create + MADE + took, answered))
+                    heapq.heappush(due, (answered + watch.pause(answered), next(order), watch, told, looks))
+            free = []
+            if due:
+                at, number, watch, told, looks = heapq.heappop(due)
+                again = self._look(at, watch, told)
+                if again is None:
+                    free.append((at + ROUND_TRIP, looks))
+                else:
+                    heapq.heappush(due, (again, number, watch, told, looks))
+        return self.seen
+
+    def _look(self, at, watch, told):
+        """When to look again; None: it has ended."""
+        told.looks += 1
+        assert told.looks < ENOUGH
+        answered = at + ROUND_TRIP
+        if self.limit and (wait := self.limit.wait(at)):
+            watch.failed(at, answered, wait=wait, throttled=True)
+            return answered + watch.pause(answered)
+        if at + ROUND_TRIP / 2 < told.at:
+            watch.looked(at, answered, Prediction("p1", doing="processing"))
+            return answered + watch.pause(answered)
+        watch.looked(at, answered, Prediction("p1", "https://x/1.webp", took=told.took if self.tells else None))
+        told.late, told.at = answered - told.at, answered
+        self.seen.append(told)
+        return None
+
+
+def times(*spells):
+    """`(count, seconds)` after each other; seconds may be a function without arguments."""
+    drawn = (one() if callable(one) else one for count, one in spells for _ in range(count))
+    return lambda _now: next(drawn, None)
+
+
+def promised(took):
+    """Seconds from an end to its notice; the look that notices is answered a round trip later."""
+    return max(0.5, took / 7) + ROUND_TRIP
+
+
+def taught(*ends):
+    learning = Looks()
+    for end in ends:
+        learning.learn(end)
+    return learning
