@@ -1,14 +1,14 @@
-"""One server for the run, a migrated template database cloned per test, the sandbox in the test's own loop."""
+"""One server for each process of the run, a migrated database for each test, the sandbox in the test's own loop."""
 
 import asyncio
 import contextlib
 import os
 import uuid
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import asyncpg
 import pytest
+from databases import Databases, on
 
 from reactor import migrations
 from reactor.cli import main
@@ -36,11 +36,6 @@ def server_url():
         return
     with EmbeddedPostgres(settings=FAST) as server:
         yield server.url("postgres")
-
-
-def on(url, database):
-    """`url` with another database."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 def command(url, *statements):
@@ -79,12 +74,20 @@ def empty_database(server_url):
     command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def databases(server_url, template):
+    """The migrated databases of this process."""
+    lent = Databases(server_url, template)
+    yield lent
+    lent.close()
+
+
 @pytest.fixture
-def database(server_url, template):
+def database(server_url, databases):
     """The URL of a migrated database."""
-    name = fresh(server_url, f"TEMPLATE {template}")
+    name = databases.take()
     yield on(server_url, name)
-    command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    databases.give_back(name)
 
 
 @pytest.fixture
