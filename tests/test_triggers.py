@@ -1,50 +1,15 @@
 import json
-import time
-import uuid
-from pathlib import Path
+from functools import partial
 
-import anyio
 import pytest
 from hosts import UPPER, make_host
+from rings import STATUS, WAKE, WOKEN, listening, silently, told
 
 from reactor import migrations
 from reactor.channels import channel
 from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
-
-SQL = Path(__file__).parents[1] / "sql"
-WAKE, STATUS = "public_tokens_s0_wake", "public_tokens_s0_status"
-WOKEN = (WAKE, "")
-
-
-def told(status, *token_ids):
-    return STATUS, json.dumps({"status": status, "token_ids": token_ids})
-
-
-async def listening(ear, *channels):
-    """What is heard on the channels, up to a bell that is rung when it is asked for."""
-    heard, bell = [], anyio.Event()
-
-    def hear(_connection, _pid, name, payload):
-        nonlocal bell
-        if name == "bell":
-            bell.set()
-        else:
-            heard.append((name, json.dumps(json.loads(payload)) if payload else ""))
-
-    for name in (*channels, "bell"):
-        await ear.add_listener(name, hear)
-
-    async def take():
-        nonlocal heard, bell
-        await ear.execute("NOTIFY bell")
-        with anyio.fail_after(5):
-            await bell.wait()
-        taken, heard, bell = heard, [], anyio.Event()
-        return taken
-
-    return take
 
 
 @pytest.fixture
@@ -56,18 +21,7 @@ async def rung(connect):
 @pytest.fixture
 def make_tokens(connection):
     """Make tokens in a state, and say nothing about it."""
-
-    async def make(count=1, **columns):
-        names, places = ", ".join(columns), ", ".join(f"${place}" for place in range(1, len(columns) + 1))
-        async with connection.transaction():
-            await connection.execute("SET LOCAL session_replication_role = replica")
-            rows = await connection.fetch(
-                f"INSERT INTO tokens_s0 ({names}) SELECT {places} FROM generate_series(1, {count}) RETURNING token_id",
-                *columns.values(),
-            )
-        return [row["token_id"] for row in rows]
-
-    return make
+    return partial(silently, connection)
 
 
 MANY = "INSERT INTO tokens_s0 (token_id) SELECT number FROM generate_series(1, 1000) AS number"
@@ -256,104 +210,6 @@ async def test_labels_of_an_enum_are_told_in_lower_case(empty_database, connect_
 
     assert (woken, silent) == ([WOKEN], [])
     assert json.loads(payload)["status"] == "uploading"
-
-
-# The producer is not harmed.
-
-
-def replaced(function, old, new):
-    text = (SQL / f"{function}.sql").read_text(encoding="utf-8")
-    assert old in text
-    return text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION").replace(old, new)
-
-
-async def test_while_the_queue_is_half_full_nothing_is_rung_and_writes_succeed(connection, rung, make_tokens):
-    await make_tokens(status="generating")
-    for function in ("notify_inserted", "notify_updated"):
-        await connection.execute(replaced(function, "pg_notification_queue_usage()", "0.5::double precision"))
-
-    await connection.execute("INSERT INTO tokens_s0 (status) VALUES ('detected'), ('failed')")
-    await connection.execute("UPDATE tokens_s0 SET status = 'ready'")
-
-    assert await rung() == []
-    assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'ready'") == 3
-
-
-@pytest.mark.parametrize("column", ["token_id", "generation_due_at", "status"])
-async def test_a_host_that_renames_a_column_still_writes(connection, rung, column):
-    warnings = []
-    connection.add_log_listener(lambda _connection, message: warnings.append(message.message))
-    await connection.execute(f"ALTER TABLE tokens_s0 RENAME {column} TO renamed")
-
-    await connection.execute("INSERT INTO tokens_s0 (image_url) VALUES ('x')")
-    await connection.execute("UPDATE tokens_s0 SET image_url = 'y'")
-
-    assert await connection.fetchval("SELECT image_url FROM tokens_s0") == "y"
-    assert any("reactor.notify_" in warning and column in warning for warning in warnings)
-
-
-async def test_a_role_without_privileges_of_ours_can_write(connection, rung, make_tokens):
-    await make_tokens(status="failed")
-    role = f"producer_{uuid.uuid4().hex}"
-    await connection.execute(f"CREATE ROLE {role} NOINHERIT")
-    await connection.execute(f"REVOKE ALL ON SCHEMA reactor FROM PUBLIC; GRANT INSERT, UPDATE ON tokens_s0 TO {role}")
-    try:
-        await connection.execute(f"SET ROLE {role}")
-        await connection.execute("INSERT INTO tokens_s0 DEFAULT VALUES")
-        inserted = await rung()
-        await connection.execute("UPDATE tokens_s0 SET status = 'ready'")
-        updated = await rung()
-    finally:
-        await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
-
-    assert inserted == [WOKEN]
-    assert updated == [told("ready", 1, 2)]
-
-
-EVIL = """
-    CREATE SCHEMA evil;
-    CREATE TABLE evil.caught (what text);
-    CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'INSERT INTO evil.caught VALUES (1)';
-    CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE sql AS
-      'INSERT INTO evil.caught VALUES (2); SELECT ''failed''';
-    CREATE FUNCTION evil.pg_notification_queue_usage() RETURNS double precision LANGUAGE sql AS
-      'INSERT INTO evil.caught VALUES (3); SELECT 0.0::double precision';
-    SET search_path = evil, pg_catalog, public;
-"""
-
-
-@pytest.mark.parametrize("pinned", [True, False])
-async def test_only_a_pinned_search_path_cannot_be_hijacked(connection, rung, make_tokens, pinned):
-    await make_tokens(status="failed")
-    if not pinned:
-        await connection.execute("ALTER FUNCTION reactor.notify_inserted() RESET search_path")
-        await connection.execute("ALTER FUNCTION reactor.notify_updated() RESET search_path")
-    await connection.execute(EVIL)
-
-    await connection.execute("INSERT INTO tokens_s0 DEFAULT VALUES")
-    await connection.execute("UPDATE tokens_s0 SET status = 'ready'")
-
-    caught = await connection.fetchval("SELECT count(*) FROM evil.caught")
-    assert (caught == 0) is pinned
-    assert (await rung() == [WOKEN, told("ready", 1, 2)]) is pinned
-
-
-async def test_a_large_update_after_a_small_one_in_the_same_session_stays_fast(connection, make_tokens):
-    async def update(tokens, status):
-        began = time.perf_counter()
-        await connection.execute(f"UPDATE tokens_s0 SET status = '{status}' WHERE token_id <= {tokens}")
-        return time.perf_counter() - began
-
-    await make_tokens(4000, status="ready")
-    await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    silent = await update(4000, "failed")
-    await connection.execute("ALTER TABLE tokens_s0 ENABLE TRIGGER USER")
-    await connection.execute("VACUUM ANALYZE tokens_s0")
-
-    await update(1, "ready")
-    took = await update(4000, "revealed")
-
-    assert took < 4 * silent + 0.3
 
 
 # Channels.

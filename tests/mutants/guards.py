@@ -22,6 +22,7 @@ ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_sa
 WIRE = "tests/test_connection.py"
 BELL = "tests/test_bell.py"
 INHERITED = "tests/test_inherited_settings.py"
+PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
@@ -496,10 +497,52 @@ MUTANTS = (
     ),
     Mutant(
         "mints are silent for a worker on watch",
-        "sql/notify_inserted_v2.sql",
+        "sql/notify_inserted_v3.sql",
         "OR NOT pg_try_advisory_xact_lock_shared",
         "OR pg_try_advisory_xact_lock_shared",
         f"{BELL}::test_a_mint_is_silent_only_while_somebody_is_quiet_and_nobody_on_watch",
+    ),
+    Mutant(
+        "a wake that cannot be sent fails the mint",
+        "sql/notify_inserted_v3.sql",
+        "        trouble := SQLERRM;\n",
+        "        RAISE;\n",
+        f"{PRODUCERS}::test_a_notification_that_cannot_be_sent_fails_no_statement",
+    ),
+    Mutant(
+        "a wake that cannot be sent fails the update",
+        "sql/notify_updated_v3.sql",
+        "        trouble := SQLERRM;\n",
+        "        RAISE;\n",
+        f"{PRODUCERS}::test_a_notification_that_cannot_be_sent_fails_no_statement",
+    ),
+    Mutant(
+        "the queue is looked at outside the guard",
+        "sql/notify_inserted_v3.sql",
+        "BEGIN\n  BEGIN\n",
+        "BEGIN\n  PERFORM pg_notification_queue_usage();\n  BEGIN\n",
+        f"{PRODUCERS}::test_a_role_that_may_not_call_what_the_trigger_calls_can_write",
+    ),
+    Mutant(
+        "ids are told however long they are",
+        "sql/notify_updated_v3.sql",
+        " AND octet_length(listed) <= 7900",
+        "",
+        f"{PRODUCERS}::test_hundreds_of_long_ids_fail_no_statement",
+    ),
+    Mutant(
+        "numbers are told however large they are",
+        "sql/notify_updated_v3.sql",
+        "<= 9007199254740992)",
+        "<= 9007199254740993)",
+        f"{PRODUCERS}::test_ids_that_no_json_number_can_hold_are_strings",
+    ),
+    Mutant(
+        "a warning that the client cannot read fails the mint",
+        "sql/notify_inserted_v3.sql",
+        "      WHEN OTHERS THEN\n        NULL;\n",
+        "      WHEN SQLSTATE 'RX000' THEN\n        NULL;\n",
+        f"{PRODUCERS}::test_a_status_that_cannot_be_read_fails_no_statement",
     ),
     Mutant(
         "every worker answers",
