@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
-from pydantic_core import PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from reactor.environment import Unreadable, given, is_given, reason
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
@@ -80,17 +79,6 @@ def _json_object(value: Any) -> Any:
     return parsed
 
 
-def _blank_is_unset(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _blank_is_missing(value: Any) -> Any:
-    given = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if isinstance(given, str) and not given.strip():
-        raise PydanticKnownError("missing")
-    return value
-
-
 def _stripped_secret(value: SecretStr) -> SecretStr:
     # A trailing newline would end up in a header, whose error message repeats the value.
     stripped = value.get_secret_value().strip()
@@ -107,35 +95,33 @@ def _without_nul(value: str) -> str:
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 Prompt = Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
-Optional = BeforeValidator(_blank_is_unset)
-Required = BeforeValidator(_blank_is_missing)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DatabaseSettings(BaseSettings):
     """What every command that talks to the database needs."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    database_url: Annotated[DatabaseUrl, Required]
-    listen_database_url: Annotated[DatabaseUrl | None, Optional] = None
+    database_url: DatabaseUrl
+    listen_database_url: DatabaseUrl | None = None
     tokens_table: Annotated[str, _matching(_TABLE, "a table name, optionally schema.table")] = "tokens_s0"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
     ] = "INFO"
-    log_format: Annotated[Literal["json", "console"] | None, Optional] = None  # None: console on a terminal, else json
+    log_format: Literal["json", "console"] | None = None  # None: console on a terminal, else json
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic's)
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic's)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put `NAME_FILE` after the environment and before `.env`."""
-        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+        """Read all by one source of ours: see environment.py."""
+        return (_Given(settings_cls, init_settings, getattr(dotenv_settings, "env_file", None)),)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -145,7 +131,7 @@ class DatabaseSettings(BaseSettings):
         except ValidationError as error:
             raise SettingsError([_line(problem) for problem in error.errors()]) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f".env: cannot read it: {_reason(error)}"]) from None
+            raise SettingsError([f".env: cannot read it: {reason(error)}"]) from None
 
     def secrets(self) -> list[str]:
         """Values that must appear in no log and no stored text, passwords inside URLs included."""
@@ -157,7 +143,7 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What `run` needs. Durations are seconds."""
 
-    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret), Required]
+    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
     replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
         "black-forest-labs/flux-schnell"
     )
@@ -165,10 +151,10 @@ class Settings(DatabaseSettings):
         default_factory=dict
     )
     replicate_api_prefix: Annotated[str, AfterValidator(_api_prefix)] = "/v1"
-    replicate_base_url: Annotated[str | None, Optional, AfterValidator(_base_url)] = None
+    replicate_base_url: Annotated[str | None, AfterValidator(_base_url)] = None
     replicate_seed_input: str = "seed"
-    fallback_censored_prompt: Annotated[Prompt, Required]
-    default_prompt: Annotated[Prompt | None, Optional] = None
+    fallback_censored_prompt: Prompt
+    default_prompt: Prompt | None = None
     poll_interval_seconds: Annotated[Seconds, Field(ge=0.1, le=3600)] = 5.0
     worker_batch_size: Annotated[int, Field(ge=1, le=1000)] = 10
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
@@ -180,7 +166,7 @@ class Settings(DatabaseSettings):
     breaker_threshold: Annotated[int, Field(ge=0, le=1_000_000)] = 5
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    http_token: Annotated[Annotated[SecretStr, AfterValidator(_stripped_secret)] | None, Optional] = None
+    http_token: Annotated[SecretStr, AfterValidator(_stripped_secret)] | None = None
 
     @model_validator(mode="after")
     def _token_off_loopback(self) -> Self:
@@ -189,32 +175,28 @@ class Settings(DatabaseSettings):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    """Stands for the value of a secret whose file cannot be read; no field takes it."""
+class _Given(PydanticBaseSettingsSource):
+    """What the caller gives, then the environment and `.env`. A blank value is none."""
 
-    line: str
-
-
-class _SecretFiles(PydanticBaseSettingsSource):
-    """`NAME_FILE` names a file that holds a secret's value, as container platforms mount it."""
+    def __init__(self, settings_cls: type[BaseSettings], by_caller: PydanticBaseSettingsSource, dotenv: Any) -> None:
+        super().__init__(settings_cls)
+        self._by_caller = by_caller
+        self._dotenv = Path(dotenv) if dotenv is not None else None
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        path = os.environ.get(f"{field_name}_FILE".upper()) if field_name in SECRETS else None
-        if not path:
-            return None, field_name, False
-        try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
-        except (OSError, UnicodeDecodeError) as error:
-            return _Unreadable(f"{field_name.upper()}_FILE: cannot read {path}: {_reason(error)}"), field_name, False
+        return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        values = {name: self.get_field_value(None, name)[0] for name in self.settings_cls.model_fields}
-        return {name: value for name, value in values.items() if value is not None}
+        by_caller = {name: value for name, value in self._by_caller().items() if is_given(name, _told(value))}
+        return given(self.settings_cls.model_fields, secrets=SECRETS, dotenv=self._dotenv) | by_caller
+
+
+def _told(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _line(problem: Any) -> str:
-    if isinstance(problem["input"], _Unreadable):
+    if isinstance(problem["input"], Unreadable):
         return problem["input"].line
     name = ".".join(str(part) for part in problem["loc"][:1]).upper()
     if problem["type"] == "missing":
@@ -222,10 +204,6 @@ def _line(problem: Any) -> str:
         return f"{name}: is required{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _is_loopback(host: str) -> bool:

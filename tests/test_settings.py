@@ -227,11 +227,83 @@ def test_a_base_url_that_has_the_prefix_already_is_refused_by_name(load):
         load(REPLICATE_BASE_URL="https://gateway.example/v2/", REPLICATE_API_PREFIX="v2")
 
 
-def test_an_empty_seed_input_turns_it_off_and_blank_options_are_unset(load):
-    settings = load(REPLICATE_SEED_INPUT="", DEFAULT_PROMPT=" ", LISTEN_DATABASE_URL="", REPLICATE_BASE_URL="")
+EMPTY_MEANS_NONE = {"replicate_seed_input", "replicate_api_prefix"}
 
-    assert settings.replicate_seed_input == ""
-    assert settings.default_prompt is settings.listen_database_url is settings.replicate_base_url is None
+
+@pytest.mark.parametrize("blank", ["", " ", '""', "''"])
+def test_an_empty_variable_is_none_but_where_empty_says_something(load, tmp_path, blank):
+    optional = [name for name in Settings.model_fields if name.upper() not in GOOD]
+    (tmp_path / ".env").write_text("".join(f"{name.upper()}=\n" for name in optional if name not in EMPTY_MEANS_NONE))
+
+    settings = load(**{name.upper(): blank for name in optional})
+
+    told = {name: getattr(settings, name) for name in optional}
+    defaults = {name: Settings.model_fields[name].get_default(call_default_factory=True) for name in optional}
+    assert {name for name in optional if told[name] != defaults[name]} == EMPTY_MEANS_NONE
+    assert {told[name].strip() for name in EMPTY_MEANS_NONE} == {""}
+
+
+def test_an_empty_variable_leaves_it_to_dotenv(load, tmp_path):
+    (tmp_path / ".env").write_text("MAX_ATTEMPTS=7\n")
+
+    assert load(MAX_ATTEMPTS="").max_attempts == 7
+
+
+def test_what_the_caller_gives_wins_and_a_blank_is_none(load):
+    load()
+
+    settings = Settings.load(replicate_api_token="given", http_token="", default_prompt=" ")
+
+    assert settings.replicate_api_token.get_secret_value() == "given"
+    assert settings.http_token is settings.default_prompt is None
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_docker_keeps_are_taken_off(load, quote):
+    quoted = {name: f"{quote}{value}{quote}" for name, value in GOOD.items()}
+
+    settings = load(**quoted, MAX_ATTEMPTS=f"{quote}7{quote} ", REPLICATE_MODEL_INPUT="'{\"a\": 1}'")
+
+    assert settings.replicate_api_token.get_secret_value() == GOOD["REPLICATE_API_TOKEN"]
+    assert settings.database_url.get_secret_value() == GOOD["DATABASE_URL"]
+    assert (settings.fallback_censored_prompt, settings.max_attempts) == ("a calm sea", 7)
+    assert settings.replicate_model_input == {"a": 1}
+
+
+@pytest.mark.parametrize("prompt", ['"Hope" and "fear"', "'tis the sea", 'a sea named "Blue"', "'"])
+def test_quotes_that_are_the_prompts_own_stay(load, prompt):
+    assert load(FALLBACK_CENSORED_PROMPT=prompt).fallback_censored_prompt == prompt
+
+
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1:80", "udp://10.0.0.1:80", "tcp://[fd00::1]:80"])
+def test_what_kubernetes_sets_for_a_service_named_http_is_no_port(load, value):
+    assert load(HTTP_PORT=value).http_port == 8787
+
+
+@pytest.mark.parametrize("secret", ["a${NAME}b", "${MAX_ATTEMPTS}", "pa$$word", "$1"])
+def test_a_dollar_in_dotenv_is_a_dollar(load, tmp_path, secret):
+    (tmp_path / ".env").write_text(f"HTTP_TOKEN={secret}\n")
+
+    assert load(MAX_ATTEMPTS="7").http_token.get_secret_value() == secret
+
+
+def test_a_dotenv_may_name_the_file_of_a_secret(load, tmp_path):
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbfr8_from_a_file\r\n")
+    (tmp_path / ".env").write_bytes(
+        b"\xef\xbb\xbfREPLICATE_API_TOKEN_FILE=token\r\nexport HTTP_TOKEN=plain\r\nHTTP_TOKEN_FILE=nothing\r\n"
+    )
+
+    settings = load(REPLICATE_API_TOKEN=None)
+
+    assert settings.replicate_api_token.get_secret_value() == "r8_from_a_file"
+    assert settings.http_token.get_secret_value() == "plain"
+
+
+def test_a_file_that_dotenv_names_and_that_cannot_be_read_is_one_line(load, tmp_path):
+    (tmp_path / ".env").write_text("REPLICATE_API_TOKEN_FILE=nothing\n")
+
+    with pytest.raises(SettingsError, match=r"^REPLICATE_API_TOKEN_FILE: cannot read nothing: No such file"):
+        load(REPLICATE_API_TOKEN=None)
 
 
 def test_commands_about_the_database_need_nothing_else(monkeypatch):

@@ -545,6 +545,20 @@ MUTANTS = (
         f"{PRODUCERS}::test_a_status_that_cannot_be_read_fails_no_statement",
     ),
     Mutant(
+        "a dollar in .env is put in for",
+        "reactor/environment.py",
+        "interpolate=False",
+        "interpolate=True",
+        "tests/test_settings.py::test_a_dollar_in_dotenv_is_a_dollar",
+    ),
+    Mutant(
+        "an empty variable is a value",
+        "reactor/environment.py",
+        " or bool(value.strip())",
+        " or True",
+        "tests/test_settings.py::test_an_empty_variable_is_none_but_where_empty_says_something",
+    ),
+    Mutant(
         "every worker answers",
         "reactor/bell.py",
         "        if self._elsewhere:\n            self._sweep",
