@@ -1,6 +1,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -276,3 +278,27 @@ def test_an_intake_that_is_not_there_says_reactor_migrate(reactor, server_url, m
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "run: reactor migrate" in err
+
+
+@pytest.mark.parametrize(("command_line", "code"), [(["run"], 0), (["migrate"], 143), ([], 143)])
+def test_a_signal_that_comes_before_the_imports_ends_the_command(command_line, code):
+    """As PID 1 it would be lost if there was no handler yet."""
+    program = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "reactor.cli":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Finder)
+from reactor.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, *command_line], capture_output=True, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", b"")
+
+
+def test_the_package_runs_as_a_program_too():
+    told = subprocess.run([sys.executable, "-m", "reactor", "--version"], capture_output=True, check=True, text=True)
+
+    assert told.stdout == f"reactor, version {version('mint-reactor')}\n"

@@ -559,6 +559,13 @@ MUTANTS = (
         "tests/test_settings.py::test_an_empty_variable_is_none_but_where_empty_says_something",
     ),
     Mutant(
+        "no handler before the imports",
+        "reactor/__main__.py",
+        "    signal.signal(signal.SIGTERM, _end)\n",
+        "",
+        "tests/test_cli.py::test_a_signal_that_comes_before_the_imports_ends_the_command",
+    ),
+    Mutant(
         "every worker answers",
         "reactor/bell.py",
         "        if self._elsewhere:\n            self._sweep",
