@@ -15,9 +15,10 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import classification, patience
-from reactor.providers.classification import failure, known, refusal
+from reactor.providers import patience
+from reactor.providers.classification import failure, refusal
 from reactor.providers.patience import retry_after
+from reactor.providers.texts import known
 from reactor.providers.transport import Answer
 from reactor.redaction import Redactor
 
@@ -91,14 +92,6 @@ def test_a_known_text_means_the_same_in_any_wrapping(text, kind, wrapping):
     assert error.purchase_over
 
 
-def test_every_row_of_the_table_is_needed(monkeypatch):
-    rows = classification._KNOWN
-
-    for place, (pattern, _) in enumerate(rows):
-        monkeypatch.setattr(classification, "_KNOWN", rows[:place] + rows[place + 1 :])
-        assert any(known(text) is not kind for text, kind in TEXTS), pattern.pattern
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -147,6 +140,7 @@ def test_a_prompt_that_is_repeated_is_neither_understood_nor_kept(text, prompt):
         ("", "Prediction failed without a reason"),
         (" \n", "Prediction failed without a reason"),
         (f"refused {TOKEN}", "Prediction failed: refused [redacted]"),
+        ("<script>bad</script> worse<script>", "Prediction failed: worse"),
     ],
 )
 def test_a_failure_is_told_on_one_line_without_its_wrapping(text, told):
@@ -228,6 +222,54 @@ def test_a_refusal_is_classified_by_its_status_and_by_what_was_asked(status, bod
 )
 def test_a_refusal_tells_what_the_provider_said(status, body, told):
     assert told in str(refused(status, body))
+
+
+GUARDRAIL = {"success": False, "errors": [{"code": 2016, "message": "Prompt blocked due to security configurations"}]}
+MODERATED = {"name": "content_moderation", "errors": ["Your request was flagged by our content moderation system."]}
+OPENAI = {"error": {"code": "moderation_blocked", "message": "Your request was rejected by the safety system."}}
+FILTER_LEVEL = {"field": "input.safety_filter_level", "description": "block_none is not permitted"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, GUARDRAIL, ContentPolicyError),
+        (403, MODERATED, ContentPolicyError),
+        (422, OPENAI, ContentPolicyError),
+        (422, {"detail": "NSFW content detected"}, ContentPolicyError),
+        (403, {"detail": "You are not allowed to do that"}, UnauthorizedError),
+        (401, MODERATED, UnauthorizedError),
+        (402, MODERATED, AccountError),
+        (500, MODERATED, TransientError),
+        (502, MODERATED, AmbiguousCreateError),
+        (422, {"title": "Input validation failed", "invalid_fields": [FILTER_LEVEL]}, PermanentError),
+        (422, {"detail": "prompt is required"}, PermanentError),
+    ],
+)
+def test_a_create_that_is_refused_for_its_prompt_is_known_by_its_words(status, body, kind):
+    create, other = refused(status, body), refused(status, body, creating=False)
+
+    assert type(create) is kind
+    assert type(other) is not ContentPolicyError
+    assert kind is not ContentPolicyError or (create.purchase_over, create.answered) == (True, True)
+
+
+def test_a_create_is_not_refused_for_what_its_prompt_repeats():
+    prompt = "nsfw content flagged by the safety system"
+
+    assert type(refused(422, {"detail": f"- input.width is odd for {prompt}"}, prompt=prompt)) is PermanentError
+
+
+def test_a_gateways_reason_is_told():
+    told = str(refused(400, {"error": {"message": "unknown route", "code": 7}}))
+
+    assert told == "Replicate answered 400: unknown route; code: 7"
+
+
+def test_a_reason_in_many_parts_is_read_in_part():
+    many = {str(place): [[7] * 1000] * 1000 for place in range(1000)}
+
+    assert len(str(classified(many))) == 500
 
 
 @pytest.mark.parametrize("where", ["title", "detail", "invalid_fields"])

@@ -1,14 +1,10 @@
-"""What the provider's words mean. The known texts stand here, with where they were seen, and nowhere else.
-
-By status where there is an answer; by text where a prediction failed, since text is all it carries. A code says more
-than the words around it, so codes come first; and moderation comes before what merely fails, since its messages also
-say "please try again".
-"""
+"""What an answer means: by its status, or by its text if a prediction failed, because then it carries nothing else."""
 
 from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from reactor.errors import (
@@ -22,6 +18,7 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.providers.patience import retry_after
+from reactor.providers.texts import MOST_READ, known
 from reactor.redaction import without_prompt
 
 if TYPE_CHECKING:
@@ -29,42 +26,15 @@ if TYPE_CHECKING:
     from reactor.redaction import Redactor
 
 LONGEST_TEXT = 500  # characters of the provider's own words that are kept
-_MOST_READ = 10_000  # characters that are looked at: so many that a secret cut in two here is never among those kept
-
-POLICY, TRANSIENT, PERMANENT = ContentPolicyError, TransientError, PermanentError
-_TEXTS: tuple[tuple[str, type[GenerationError], str], ...] = (
-    # pattern, class, where it was seen
-    (r"\(E005\)", POLICY, "flux-2, seedream, seedance: moderation, told by the wrapper that proxied models share"),
-    (r"\(E00[1-4]\)", TRANSIENT, "the same wrapper: Replicate's credit, key or rate limit there, or an outage"),
-    (r"\(E1001\)", PERMANENT, "Director, documented: the model ran out of memory on this input"),
-    (r"\(E4875\)", PERMANENT, "Director, documented: internal webhook URL empty"),
-    (r"\(E\d{4}\)", TRANSIENT, "Director: the platform's own errors, E9828 E6716 E8765 E9243 E1000"),
-    (r"\(code: PA\)|interrupted; please retry", TRANSIENT, "all models: preemption"),
-    (r"\bnsfw\b", POLICY, "flux, SDXL, Stable Diffusion: safety checker"),
-    (r"flagged as sensitive", POLICY, "seedance and others: moderation without its code"),
-    (r"content ?moderation ?error|content flagged", POLICY, "seedream, seedance"),
-    (r"copyright restrictions", POLICY, "seedance-2.0-mini"),
-    (r"DataInspectionFailed|inappropriate content", POLICY, "Alibaba models: Green net check"),
-    (r"could not process with this prompt", POLICY, "Happy Horse"),
-    (r"(rejected as a result of our|flagged by the) safety system", POLICY, "OpenAI's models"),
-    (r"(request|content) moderated", POLICY, "Black Forest Labs' own API"),
-    (r"content[ _]policy|violates? our (\w+ )?polic(y|ies)", POLICY, "OpenAI's and Google's models"),
-    (r"exceptions must derive from BaseException", PERMANENT, "sadtalker"),
-    (r"must be a multiple of", PERMANENT, "SD family: width and height"),
-    (r"CUDA out of memory", PERMANENT, "community models, large inputs"),
-    (r"\bReadError\b", TRANSIENT, "seedance-2.0-mini"),
-    (r"KeyError: 'sample'", TRANSIENT, "flux-2-pro"),
-    (r"illegal memory access", TRANSIENT, "llama: a sick worker"),
-    (r"internal error", TRANSIENT, "one production client's list"),
-)
-_KNOWN = tuple((re.compile(pattern, re.IGNORECASE), kind) for pattern, kind, _ in _TEXTS)
 _WRAPPING = re.compile(
     r"^(?:(?:(?:async )?prediction failed|\w*(?:Model|ModelRateLimit|ContentModeration|Value)Error|Exception):\s*)+",
     re.IGNORECASE,
 )
 _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<(script|style)\b.{0,2000}?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
 _SPEAKING = {"message", "detail", "error", "msg"}  # keys that say nothing beside their value
+_REASONS = ("detail", "error", "errors", "message")  # the API's key, then those of gateways
+_MOST_PARTS = 100  # of a list or dict
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -80,18 +50,16 @@ def failure(given: Any, prompt: str | None, *, redact: Redactor) -> GenerationEr
     return kind(redact(f"Prediction failed: {_REQUEST_ID.sub('', _WRAPPING.sub('', said))}", longest=LONGEST_TEXT))
 
 
-def known(said: str) -> type[GenerationError] | None:
-    """What a text means by the table; None where it is not in it."""
-    return next((kind for pattern, kind in _KNOWN if pattern.search(said)), None)
-
-
 def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | None = None) -> GenerationError:
     """Classify an answer that is no success, by its status; where it has no words of its own, its status has.
 
     Of a create it also says whether something may have been bought; of any other call nothing is known about that,
     and only what concerns the account is more than a reason to ask again.
     """
-    said = redact(f"Replicate answered {answer.status}{_words(answer, prompt)}", longest=LONGEST_TEXT)
+    words = _words(answer, prompt)
+    said = redact(f"Replicate answered {answer.status}{words}", longest=LONGEST_TEXT)
+    if creating and _is_moderation(answer, words):
+        return ContentPolicyError(said, answered=True)
     match answer.status:
         case 401 | 403:
             return UnauthorizedError(f"Invalid API token: {said}", purchase_over=creating)
@@ -105,8 +73,14 @@ def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | N
             return _refused_create(answer, said)
 
 
+def _is_moderation(answer: Answer, words: str) -> bool:
+    """Whether a create was refused for its prompt. Invalid fields are settings, a safety filter's among them."""
+    invalid = (answer.body or {}).get("invalid_fields")
+    return answer.status in {400, 403, 422, 451} and not invalid and known(words) is ContentPolicyError
+
+
 def _refused_create(answer: Answer, said: str) -> GenerationError:
-    title = str((answer.body or {}).get("title"))
+    title = _one_line((answer.body or {}).get("title"))
     match answer.status:
         case 404:
             return AccountError(said)
@@ -124,9 +98,9 @@ def _words(answer: Answer, prompt: str | None) -> str:
     """`: title: detail`, on one line. Invalid fields are named, since a detail may repeat the input."""
     body = answer.body or {}
     fields = body.get("invalid_fields")
-    named = [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
+    named = [field for field in fields[:_MOST_PARTS] if isinstance(field, dict)] if isinstance(fields, list) else []
     told = "; ".join(filter(None, (_joined(field.get("field"), field.get("description")) for field in named)))
-    told = told or _one_line(body.get("detail"))
+    told = told or next(filter(None, (_one_line(body.get(key)) for key in _REASONS)), "")
     parts = [without_prompt(part, prompt) for part in (_one_line(body.get("title")), told) if part]
     return f": {': '.join(parts)}" if parts else _phrase(answer)
 
@@ -147,7 +121,7 @@ def _one_line(given: Any) -> str:
     text = given if isinstance(given, str) else _words_of(given)
     if _TRACEBACK in text:
         text = text.rstrip().rpartition("\n")[2]
-    return " ".join(_TAG.sub(" ", text[:_MOST_READ]).split())
+    return " ".join(_TAG.sub(" ", text[:MOST_READ]).split())
 
 
 def _words_of(given: Any, *, deeper: int = 3) -> str:
@@ -156,10 +130,10 @@ def _words_of(given: Any, *, deeper: int = 3) -> str:
         case None | bool():
             return ""
         case dict() if deeper:
-            told = ((name, _words_of(value, deeper=deeper - 1)) for name, value in given.items())
+            told = ((name, _words_of(value, deeper=deeper - 1)) for name, value in islice(given.items(), _MOST_PARTS))
             return "; ".join(words if name in _SPEAKING else f"{name}: {words}" for name, words in told if words)
         case list() if deeper:
-            return "; ".join(filter(None, (_words_of(value, deeper=deeper - 1) for value in given)))
+            return "; ".join(filter(None, (_words_of(value, deeper=deeper - 1) for value in given[:_MOST_PARTS])))
         case dict() | list():
             return ""
         case _:

@@ -307,6 +307,27 @@ MUTANTS = (
         "tests/test_provider.py::test_an_output_is_looked_at_to_any_depth_and_up_to_a_size",
     ),
     Mutant(
+        "a fault that sounds like moderation is a refusal",
+        "reactor/providers/texts.py",
+        "sentences if says_enough else sound",
+        "sentences",
+        "tests/test_texts.py::test_a_fault_that_only_sounds_like_moderation_is_no_refusal",
+    ),
+    Mutant(
+        "an identifier is not read as words",
+        "reactor/providers/texts.py",
+        '_CAMEL.sub("_", said[:MOST_READ])',
+        "said[:MOST_READ]",
+        "tests/test_texts.py::test_a_refusal_for_content_is_known_whatever_the_model_calls_it",
+    ),
+    Mutant(
+        "a setting's name refuses the prompt",
+        "reactor/providers/classification.py",
+        " and not invalid and ",
+        " and ",
+        "tests/test_classification.py::test_a_create_that_is_refused_for_its_prompt_is_known_by_its_words",
+    ),
+    Mutant(
         "a date to wait for is read by our clock",
         "reactor/providers/patience.py",
         "(time.time() if math.isnan(answered_at) else answered_at)",
@@ -316,8 +337,8 @@ MUTANTS = (
     Mutant(
         "tags in a reason",
         "reactor/providers/classification.py",
-        '_TAG.sub(" ", text[:_MOST_READ])',
-        "text[:_MOST_READ]",
+        '_TAG.sub(" ", text[:MOST_READ])',
+        "text[:MOST_READ]",
         ODD_BYTES,
     ),
     Mutant(
