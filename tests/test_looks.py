@@ -6,27 +6,15 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from watched import Workers, promised, taught, times
+from watched import RUNNING, Workers, ages, promised, taught, times
 
 from reactor.providers import Prediction, looks
 from reactor.providers.looks import REMEMBERED, Looks, Watch
-
-RUNNING = Prediction("p1", doing="processing")
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     random.seed(12)  # the jitter
-
-
-def ages(learning, until, *, bought_in=0.1):
-    """The ages of the looks at one prediction that never ends."""
-    watch, age, looked = Watch(learning, 0.0, bought_in=bought_in), 0.0, []
-    while age < until:
-        age += watch.pause(age)
-        looked.append(age)
-        watch.looked(age, age, RUNNING)
-    return looked
 
 
 # The bound

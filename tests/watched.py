@@ -12,6 +12,8 @@ from reactor.providers import Prediction
 from reactor.providers.looks import Looks, Watch
 
 CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create, from its start to the prediction; a look
+INSTANT = 1e-9  # seconds: what floats lose
+RUNNING = Prediction("p1", doing="processing")
 ENOUGH = 20_000  # looks: a schedule that wants more is broken
 
 
@@ -73,6 +75,9 @@ class Workers:
             free = []
             if due:
                 at, number, watch, told, looks = heapq.heappop(due)
+                if (pause := watch.pause(at)) > INSTANT:
+                    heapq.heappush(due, (at + pause, number, watch, told, looks))
+                    continue
                 again = self._look(at, watch, told)
                 if again is None:
                     free.append((at + ROUND_TRIP, looks))
@@ -89,7 +94,7 @@ class Workers:
             watch.failed(at, answered, wait=wait, throttled=True)
             return answered + watch.pause(answered)
         if at + ROUND_TRIP / 2 < told.at:
-            watch.looked(at, answered, Prediction("p1", doing="processing"))
+            watch.looked(at, answered, RUNNING)
             return answered + watch.pause(answered)
         watch.looked(at, answered, Prediction("p1", "https://x/1.webp", took=told.took if self.tells else None))
         told.late, told.at = answered - told.at, answered
@@ -113,3 +118,20 @@ def taught(*ends):
     for end in ends:
         learning.learn(end)
     return learning
+
+
+def next_look(watch, now):
+    """The moment of the next look, if nothing more is learnt until then."""
+    while (pause := watch.pause(now)) > INSTANT:
+        now += pause
+    return now
+
+
+def ages(learning, until, *, bought_in=0.1):
+    """The ages of the looks at one prediction that never ends."""
+    watch, age, looked = Watch(learning, 0.0, bought_in=bought_in), 0.0, []
+    while age < until:
+        age = next_look(watch, age)
+        looked.append(age)
+        watch.looked(age, age, RUNNING)
+    return looked

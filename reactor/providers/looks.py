@@ -34,6 +34,7 @@ JITTER = 0.05  # of a gap
 FIRST = 0.15  # seconds to the first look where nothing is known of the model or of the prediction's age
 SOON, SOON_GROWTH = 0.05, 0.02  # seconds, and of the age: from an aimed look that came too early to the next
 MARGIN = 0.01  # seconds after a learnt end
+ASK_AGAIN = 5.0  # seconds: more may have been learnt by then
 LONGEST_WAIT = 10.0  # seconds, and the age: for a read to spare
 WORTH = 0.05  # of the time to the next look of the bound: what an aimed look must save on average
 NARROW = 2.0  # gaps: how much time may lie between two looks to tell, without the provider's times, when it ended
@@ -80,26 +81,28 @@ class Watch:
         self._looks = looks
         self._since = self._looked_at = self._running_at = now
         self._bought_in = bought_in
-        self._soon = inf if looks.taught and bought_in is not None else FIRST
-        self._wait_until = now
+        self._soon = inf if looks.taught and bought_in is not None else FIRST  # seconds from the last look to the next
+        self._aimed = False  # the next look
+        self._bound: float | None = None  # moment of the look that the bound asks for, if no other comes before it
+        self._wait_until = self._turn = -inf
 
     def pause(self, now: float) -> float:
-        """Seconds from now to the next look."""
+        """Seconds until to ask again; 0: look now."""
         reads, age = self._looks.reads, self._looked_at - self._since
-        due = self._looked_at + jittered(max(GAP, GROWTH * age), JITTER)
-        latest = min(reads.earliest(due), due + LONGEST_WAIT + age)
-        at = self._since + self._likely(age, latest - self._since)
-        if at >= latest:
-            at = latest
-            reads.take(now)
-        at = max(at, self._wait_until)
+        if self._bound is None:
+            due = self._looked_at + jittered(max(GAP, GROWTH * age), JITTER)
+            self._bound = min(reads.book(now, due), due + LONGEST_WAIT + age)
+        aim = None if self._bought_in is None else self._looks.aim(age, self._bound - self._since)
+        self._aimed = aim is not None
+        at = self._looked_at + self._soon if aim is None else self._since + aim
+        at = max(min(at, self._bound), self._wait_until)
         if at <= reads.shut_until:
-            at = reads.after_shut()
-        return max(at - now, 0.0)
+            self._turn = at = self._turn if self._turn > reads.shut_until else reads.turn()
+        return min(max(at - now, 0.0), ASK_AGAIN)
 
     def looked(self, looked_at: float, now: float, prediction: Prediction) -> None:
         """A look that was sent at `looked_at` and answered now found this."""
-        self._looked_at = looked_at
+        self._done(looked_at)
         if not prediction.ended:
             self._running_at = looked_at
         elif prediction.image_url is not None:
@@ -107,19 +110,20 @@ class Watch:
 
     def failed(self, looked_at: float, now: float, *, wait: float, throttled: bool) -> None:
         """A look got no answer, or one that asks to `wait`; `throttled`: as all who read."""
-        self._looked_at, self._wait_until = looked_at, now + wait
+        self._done(looked_at)
+        self._wait_until = now + wait
         if throttled:
             self._looks.reads.refused(now, wait)
-            self._soon /= 2.0  # nothing was seen: it is as likely to have ended as it was
 
-    def _likely(self, age: float, latest: float) -> float:
-        """The age of the next look by what was learnt."""
-        aimed = None if self._bought_in is None else self._looks.aim(age, latest)
-        if aimed is not None:
-            self._soon = max(SOON, SOON_GROWTH * aimed)
-            return aimed
-        soon, self._soon = self._soon, 2.0 * self._soon
-        return age + soon if soon < max(GAP, GROWTH * age) else inf
+    def _done(self, looked_at: float) -> None:
+        """A look was made. One that was aimed, and came too early, is soon followed by others."""
+        age = looked_at - self._since
+        self._soon = max(SOON, SOON_GROWTH * age) if self._aimed else 2.0 * self._soon
+        if self._soon >= max(GAP, GROWTH * age):
+            self._soon = inf
+        if self._bound is not None and looked_at < self._bound:
+            self._looks.reads.give_back()
+        self._looked_at, self._bound = looked_at, None
 
     def _learn(self, seen: float, took: float | None) -> None:
         """Learn the age at which it ended: after the last look that found it running, and before it was `seen`.

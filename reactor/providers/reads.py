@@ -21,23 +21,24 @@ class Reads:
 
     def __init__(self) -> None:
         self._rate = PER_SECOND
-        self._changed_at = float("inf")
+        self._changed_at = float("inf")  # the rate
         self._booked_until = float("-inf")
-        self._counted_until = float("-inf")
+        self._counted_until = float("-inf")  # a refusal before is one of those that were counted
         self._resumed_until = float("-inf")
         self.shut_until = float("-inf")  # for any read
 
-    def earliest(self, at: float) -> float:
-        """The moment, `at` or later, from which another read is to spare."""
-        return max(at, self._booked_until - BURST)
-
-    def take(self, now: float) -> None:
-        """Book one."""
-        self._rate = min(self._rate + RECOVERY * max(0.0, now - self._changed_at), PER_SECOND)
-        self._changed_at = now
+    def book(self, now: float, due: float) -> float:
+        """Book a read; the moment, `due` or later, from which it is to spare."""
+        self._recover(now)
+        at = max(due, self._booked_until - BURST)
         self._booked_until = max(self._booked_until, now) + 1.0 / self._rate
+        return at
 
-    def after_shut(self) -> float:
+    def give_back(self) -> None:
+        """A read that was booked is not needed."""
+        self._booked_until -= 1.0 / self._rate
+
+    def turn(self) -> float:
         """A moment for a look that has to wait for `shut_until`: one after the other."""
         self._resumed_until = max(self._resumed_until, self.shut_until) + 1.0 / PER_SECOND
         return self._resumed_until
@@ -45,7 +46,12 @@ class Reads:
     def refused(self, now: float, wait: float) -> None:
         """A read was answered 429. Several that were under way at once count as one."""
         if now >= self._counted_until:
+            self._recover(now)
             self._rate = max(self._rate / 2.0, LEAST_PER_SECOND)
             self._counted_until = now + wait
         self.shut_until = max(self.shut_until, now + wait)
         self._booked_until = max(self._booked_until, self.shut_until + BURST)
+
+    def _recover(self, now: float) -> None:
+        self._rate = min(self._rate + RECOVERY * max(0.0, now - self._changed_at), PER_SECOND)
+        self._changed_at = now

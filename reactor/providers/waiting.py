@@ -23,7 +23,9 @@ async def until_ended(
     """Look until it has ended. A look that fails says nothing about the prediction; `seen` is told of each."""
     now, watch = bought, Watch(looks, time.monotonic(), bought_in=bought.bought_in)
     while not now.ended:
-        await anyio.sleep(watch.pause(time.monotonic()))
+        if pause := watch.pause(time.monotonic()):
+            await anyio.sleep(pause)
+            continue
         looked_at = time.monotonic()
         try:
             now = await look()

@@ -20,6 +20,7 @@ BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_connection.py"
+LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
@@ -775,5 +776,54 @@ MUTANTS = (
         "pg_notification_queue_usage() < 0.5",
         "true",
         "tests/test_full_notify_queue.py::test_resume_opens_the_gate",
+    ),
+    Mutant(
+        "looks that trust what was learnt",
+        "reactor/providers/looks.py",
+        "min(reads.book(now, due), due + LONGEST_WAIT + age)",
+        "self._looked_at + 1000.0",
+        f"{LOOKS}::test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_was_learnt",
+    ),
+    Mutant(
+        "ends learnt as they were seen",
+        "reactor/providers/looks.py",
+        "self._looks.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)",
+        "self._looks.learn(seen)",
+        f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
+    ),
+    Mutant(
+        "ends learnt by a clock that stood still",
+        "reactor/providers/looks.py",
+        "elif took - self._bought_in <= seen + SOON:",
+        "else:",
+        f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
+    ),
+    Mutant(
+        "looks beyond the reads to spare",
+        "reactor/providers/reads.py",
+        "at = max(due, self._booked_until - BURST)",
+        "at = due",
+        f"{READS}::test_a_hundred_predictions_share_the_reads_to_spare",
+    ),
+    Mutant(
+        "looks that starve",
+        "reactor/providers/looks.py",
+        "min(reads.book(now, due), due + LONGEST_WAIT + age)",
+        "reads.book(now, due)",
+        f"{READS}::test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most",
+    ),
+    Mutant(
+        "a 429 that only the look it answers heeds",
+        "reactor/providers/looks.py",
+        "if at <= reads.shut_until:",
+        "if False:",
+        f"{READS}::test_nobody_reads_while_a_429_asks_to_wait",
+    ),
+    Mutant(
+        "quick pictures looked at as late as slow ones",
+        "reactor/providers/looks.py",
+        "min(reads.book(now, due), due + LONGEST_WAIT + age)",
+        "self._looked_at + 1000.0",
+        "tests/test_waiting.py::test_quick_pictures_after_a_slow_spell_are_noticed_quickly",
     ),
 )
