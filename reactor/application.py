@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from reactor.database import Session
 from reactor.health import Health
 from reactor.logs import HostLog
 from reactor.metrics import Metrics
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
+from reactor.session import Session
 from reactor.settings import Settings
 from reactor.table import TableError
 from reactor.telemetry import Telemetry, Trouble
@@ -90,7 +90,7 @@ async def _worker(
 @asynccontextmanager
 async def _health(settings: Settings) -> AsyncIterator[Health]:
     pooled = settings.listen_database_url is not None
-    session = Session(settings.database_url.get_secret_value(), name="reactor health", pooled=pooled)
+    session = Session(settings.database_url.get_secret_value(), name="reactor health", pooled=pooled, writes=True)
     try:
         yield Health(session, settings.tokens_table, slots=settings.worker_batch_size)
     finally:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from reactor.database import DatabaseError
+from reactor.database import DatabaseError, ReadOnlyError
 from reactor.store import discover, gauges, intake
-from reactor.table import TableError
+from reactor.table import TableError, plain_query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from reactor.database import Session
+    from reactor.session import Session
 
 T = TypeVar("T")
 LOOK_WITHIN = 2.0  # seconds
@@ -56,7 +56,7 @@ class Health:
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the database can be worked with, and how everything stands."""
         told = await self._database()
-        told = {"database": "away", "triggers": None, "intake": None} if told is None else {"database": "ok"} | told
+        told = {"database": "away", "triggers": None, "intake": None} | (told or {})
         slots = {"in_use": self._in_use(), "of": self._slots}
         return told["database"] == "ok", told | {"listener": self._listener, "slots": slots}
 
@@ -73,6 +73,15 @@ class Health:
         return "proven" if self._proven() else self._unproven
 
     async def _look(self) -> dict[str, Any]:
+        try:
+            return {"database": "ok"} | await self._stand()
+        except ReadOnlyError:
+            return {"database": "read-only"}
+
+    async def _stand(self) -> dict[str, Any]:
+        if (await self._session.fetch(plain_query("inherited"), False))[0]["read_only"]:
+            self._session.drop()  # a new connection finds out when that is lifted
+            raise ReadOnlyError
         state = dict(await intake(self._session))
         try:
             enabled = (await discover(self._session, self._tokens_table)).triggers_enabled

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from reactor.database import Session
     from reactor.redaction import Redactor
+    from reactor.session import Session
     from reactor.tokens import Bought, Outcome
 
 Answer = Literal["won", "already", "lost", "locked"]

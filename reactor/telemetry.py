@@ -54,21 +54,20 @@ def _soon(tell: Callable[[], None]) -> None:
 
 
 class Trouble:
-    """One role's faults, told once when they begin and not again until they have passed."""
+    """One role's faults, each kind told once when it begins and not again until all have passed."""
 
     def __init__(self, telemetry: Telemetry, role: str) -> None:
         self._telemetry = telemetry
         self._role = role
-        self._told = False
+        self._told: set[str] = set()
 
     def met(self, error: Exception) -> None:
-        """Tell of the error, unless one was told already."""
-        if not self._told:
-            self._told = True
-            self._telemetry.emit(
-                "worker.error", role=self._role, error_type=type(error).__name__, error_message=message_of(error)
-            )
+        """Tell of the error, unless one of its kind was told already."""
+        kind = type(error).__name__
+        if kind not in self._told:
+            self._told.add(kind)
+            self._telemetry.emit("worker.error", role=self._role, error_type=kind, error_message=message_of(error))
 
     def passed(self) -> None:
         """The next error is news again."""
-        self._told = False
+        self._told.clear()

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from reactor.messages import unreachable
-from reactor.table import TableError
+from reactor.table import TableError, plain_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
         if not direct:
             await _refuse_a_pooler(connection)
         # Not as parameters of the start, which PgBouncer refuses.
-        await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = 0")
+        await connection.fetch(plain_query("unlimited"), LOCK_TIMEOUT)
     except BaseException:
         connection.terminate()  # nobody else knows it yet, and left open it keeps the loop from closing
         raise

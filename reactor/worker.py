@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import reconnect_delay
-from reactor.database import DatabaseError, Session, session_name
+from reactor.database import DatabaseError, session_name
 from reactor.reach import Reach
 from reactor.roles import Roles
+from reactor.session import Session
 from reactor.store import Store, discover
 from reactor.telemetry import Trouble
 from reactor.wake import Wake
@@ -171,7 +172,9 @@ class Worker:
         pooled = self._settings.listen_database_url is not None
         names = ("claims", "writes", "renewals", "rest")
         reach = Reach()
-        sessions = {name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach) for name in names}
+        sessions = {
+            name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach, writes=True) for name in names
+        }
         try:
             yield sessions
         finally:

@@ -2,8 +2,8 @@ import pytest
 
 from reactor import claimer
 from reactor.claimer import Claimer
-from reactor.database import Session
 from reactor.redaction import Redactor
+from reactor.session import Session
 from reactor.store import Store, discover
 from reactor.telemetry import Telemetry
 

@@ -5,7 +5,8 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.database import ConnectionLostError, Session
+from reactor.database import ConnectionLostError
+from reactor.session import Session
 
 pytestmark = pytest.mark.anyio
 

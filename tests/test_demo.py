@@ -14,13 +14,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from reactor import embedded
-from reactor.database import Session
 from reactor.demo import DemoError, house, show
 from reactor.demo.house import inspect
 from reactor.demo.screen import line, summary
 from reactor.demo.script import script, unique_prompts
 from reactor.demo.stories import Stories, percentile
 from reactor.demo.view import bar, frame, milliseconds, shortened, sparks
+from reactor.session import Session
 
 REACTOR = Path(sys.executable).with_name("reactor")
 HOSTILE = {

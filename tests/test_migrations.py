@@ -586,9 +586,19 @@ async def test_a_pooler_that_keeps_sessions_may_be_named_as_direct(empty_databas
 
 
 async def test_no_setting_of_the_role_cuts_a_migration_short(empty_database):
-    await fetch(empty_database, f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET statement_timeout = '200ms'")
+    names = "name ~ '^(statement|transaction|idle).*_timeout$' AND context = 'user'"
+    limits = [row["name"] for row in await fetch(empty_database, f"SELECT name FROM pg_settings WHERE {names}")]
+    for name in limits:
+        await fetch(empty_database, f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET {name} = '5min'")
+    seen = {}
 
-    await turns.patiently(empty_database, lambda connection: connection.exec_driver_sql("SELECT pg_sleep(0.3)"))
+    def work(connection):
+        seen.update({name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in limits})
+
+    await turns.patiently(empty_database, work)
+
+    assert len(limits) >= 3
+    assert set(seen.values()) == {"0"}
 
 
 async def test_a_connection_that_cannot_be_set_up_is_not_left_open(empty_database, monkeypatch):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import click
 
-from reactor.database import ConnectionLostError, DatabaseError, Session
+from reactor.database import ConnectionLostError, DatabaseError, ReadOnlyError
 from reactor.messages import first_line_of, unreachable
 from reactor.redaction import Redactor
+from reactor.session import Session
 from reactor.table import TableError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def line(error: DatabaseError | TableError) -> str:
     """The error as one line, in the words of the driver's where it caused ours; not redacted."""
+    if isinstance(error, ReadOnlyError):
+        return first_line_of(error)
     cause = error.__cause__ or error
     if isinstance(error, ConnectionLostError):
         return unreachable(cause)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from reactor.database import Session
+    from reactor.session import Session
     from reactor.table import TokensTable
 
 NO_REASON = "paused by an operator"

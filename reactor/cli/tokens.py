@@ -17,7 +17,7 @@ from reactor.table import plain_query
 if TYPE_CHECKING:
     import asyncpg
 
-    from reactor.database import Session
+    from reactor.session import Session
 
 STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed")
 

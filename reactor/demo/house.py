@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from reactor.database import Session
+    from reactor.session import Session
 
 
 # No index has this package: the first works in a checkout, the second anywhere.

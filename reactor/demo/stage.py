@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from reactor import migrations
-from reactor.database import ConnectionLostError, DatabaseError, Session, connect
+from reactor.database import ConnectionLostError, DatabaseError, connect
 from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
@@ -19,6 +19,7 @@ from reactor.messages import message_of, unreachable
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.sandbox import Sandbox, Timing
+from reactor.session import Session
 from reactor.settings import Settings
 from reactor.store import discover
 from reactor.table import TableError

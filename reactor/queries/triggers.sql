@@ -8,7 +8,7 @@ SELECT
   tgname AS name,
   pg_proc.proname AS function,
   tgenabled::text AS enabled,
-  replace(encode(tgargs, 'escape'), '\000', ',') = encode(convert_to($2::text, getdatabaseencoding()), 'escape') AS rings
+  replace(encode(tgargs, 'escape'), E'\\000', ',') = encode(convert_to($2::text, getdatabaseencoding()), 'escape') AS rings
 FROM pg_catalog.pg_trigger
 JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
 JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'

@@ -197,9 +197,9 @@ MUTANTS = (
     ),
     Mutant(
         "loyal to a standby",
-        "reactor/database.py",
-        ', "25006"',
-        "",
+        "reactor/session.py",
+        "        if state == _READ_ONLY:\n",
+        "        if False:\n",
         "tests/test_database.py::test_a_server_that_became_a_standby_is_left_for_whoever_is_the_primary_now",
     ),
     Mutant(
@@ -495,6 +495,27 @@ MUTANTS = (
         "    AND (\n      'made by reactor' IN",
         "    AND (true\n      OR 'made by reactor' IN",
         f"{INHERITED}::test_a_copy_of_the_rows_is_no_second_table",
+    ),
+    Mutant(
+        "a commit that the server may forget, before money moves",
+        "reactor/queries/inherited.sql",
+        "set_config('synchronous_commit', 'on', false) = 'on'",
+        "true",
+        f"{INHERITED}::test_what_money_depends_on_is_durable",
+    ),
+    Mutant(
+        "a commit that the server may forget, through a pooler",
+        "reactor/session.py",
+        '            await connection.execute("SET LOCAL synchronous_commit = on")\n',
+        "",
+        f"{INHERITED}::test_what_money_depends_on_is_durable_through_a_pooler",
+    ),
+    Mutant(
+        "an operator's freeze stops everybody but us",
+        "reactor/database.py",
+        '    "jit": "off",\n',
+        '    "jit": "off",\n    "default_transaction_read_only": "off",\n',
+        f"{INHERITED}::test_a_database_that_was_made_read_only_is_waited_for",
     ),
     Mutant(
         "the watch is left without a word",

@@ -9,8 +9,8 @@ import statistics
 import time
 
 from reactor.claimer import Claimer
-from reactor.database import Session
 from reactor.redaction import Redactor
+from reactor.session import Session
 from reactor.store import Store, discover
 from reactor.telemetry import Telemetry
 from reactor.tokens import Succeeded

@@ -7,13 +7,13 @@ import sys
 import anyio
 
 from reactor.cli.run import collect_rarely
-from reactor.database import Session
 from reactor.health import Health
 from reactor.logs import StructuredLog
 from reactor.metrics import Metrics
 from reactor.providers import Prediction
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
+from reactor.session import Session
 from reactor.settings import Settings
 from reactor.telemetry import Telemetry
 from reactor.worker import Worker

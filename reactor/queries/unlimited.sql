@@ -1,0 +1,12 @@
+-- Lifts what a role or database may allow a session: a migration waits for others, and builds indexes.
+-- $1 lock_timeout  text  the one limit that stays: while a lock is waited for, everybody else waits behind it
+-- Returns a row for each setting. Older servers have no transaction_timeout.
+SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN $1::text ELSE '0' END, false)
+FROM pg_catalog.pg_settings
+WHERE name IN (
+  'lock_timeout',
+  'statement_timeout',
+  'transaction_timeout',
+  'idle_session_timeout',
+  'idle_in_transaction_session_timeout'
+);

@@ -1,0 +1,147 @@
+"""A connection that opens by itself: at first use, and anew after every loss. One statement at a time.
+
+What role, database and server say counts, unless startup parameters (database.py) say otherwise. Two inherited things
+are settled here, once a connection is open:
+
+- `synchronous_commit = off` would lose commits on which money depends: a claim writes its intent before anything is
+  bought. It becomes `on`; stricter values stay.
+- A read-only database (frozen by an operator, or a standby) is waited for, as one that is away.
+
+Through a transaction pooler the session is not ours alone, so nothing is set on it. If something must be, each
+statement runs in a transaction that says it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+
+from reactor.database import (
+    LOST,
+    ConnectionLostError,
+    DatabaseError,
+    ReadOnlyError,
+    RolledBackError,
+    RowRefusedError,
+    dial,
+    told,
+)
+from reactor.reach import Reach
+from reactor.table import plain_query
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Shutdown, starting up, full, timeouts.
+_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}
+_READ_ONLY = "25006"  # what became a standby stays one: a new connection finds the primary, or the lifted freeze
+# Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
+# else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
+_NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
+
+
+class Session:
+    """One connection and what is known of it. `writes`: a read-only database counts as away."""
+
+    def __init__(
+        self, dsn: str, *, name: str, pooled: bool = False, reach: Reach | None = None, writes: bool = False
+    ) -> None:
+        self.reach = reach or Reach()
+        self._dsn = dsn
+        self._name = name
+        self._pooled = pooled
+        self._writes = writes
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._in_transactions = False
+        self._lost = False
+        self._turn = asyncio.Lock()  # a quarter of what anyio's costs
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows.
+
+        Raises ConnectionLostError, RolledBackError or RowRefusedError.
+        """
+        async with self._turn:
+            try:
+                connection = await self._connected()
+                rows = await self._fetched(connection, query, arguments)
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._judged(error) from error
+            except anyio.get_cancelled_exc_class():
+                self.drop()
+                raise
+            if self._lost:
+                self._lost = False
+                self.reach.back()
+            return rows
+
+    async def _fetched(
+        self, connection: asyncpg.Connection[Any], query: str, arguments: Sequence[Any]
+    ) -> list[asyncpg.Record]:
+        if not self._in_transactions:
+            return await connection.fetch(query, *arguments)
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute("SET LOCAL synchronous_commit = on")
+            return await connection.fetch(query, *arguments)
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        if self._connection is not None and self._connection.is_closed():
+            self._lose()
+        if self._connection is None:
+            try:
+                self._connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled)
+            except ConnectionLostError:
+                self._lose()
+                raise
+            try:
+                await self._settle_inherited(self._connection, pooled=pooled)
+            except BaseException:
+                self.drop()  # half settled it would not be asked again
+                raise
+        return self._connection
+
+    async def _settle_inherited(self, connection: asyncpg.Connection[Any], *, pooled: bool) -> None:
+        (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+        if self._writes and inherited["read_only"]:
+            self._lose()
+            raise ReadOnlyError
+        self._in_transactions = not (inherited["durable"] and inherited["read_committed"])
+
+    def _judged(self, error: Exception) -> DatabaseError:
+        state = getattr(error, "sqlstate", None) or ""
+        # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
+        said = told(error)
+        if state == _READ_ONLY:
+            self._lose()
+            return ReadOnlyError()
+        # What a statement raised, and did not end its session: a host's trigger may lose a connection of its own.
+        of_a_statement = state.startswith("08") and getattr(error, "severity_en", None) == "ERROR"
+        lost = not state or state in _LOST_STATES or state.startswith("08")
+        if lost and not of_a_statement and not isinstance(error, ValueError):
+            self._lose()
+            return ConnectionLostError(said)
+        if state.startswith(_NOT_A_ROW):
+            return RolledBackError(said)
+        return RowRefusedError(said, kind=type(error).__name__)
+
+    def _lose(self) -> None:
+        self.drop()
+        self._lost = True
+        self.reach.lost()
+
+    def drop(self) -> None:
+        """Terminate the connection, without a word to the other side, which may not be there to hear it."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def aclose(self) -> None:
+        """Say goodbye, or drop it where that takes long."""
+        if self._connection is not None:
+            with suppress(*LOST, asyncpg.PostgresError):
+                await self._connection.close(timeout=1.0)
+            self._connection = None
