@@ -19,8 +19,8 @@ help: ## Show this help
 demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up
 	@$(BIN)/reactor demo $(ARGS)
 
-test: $(READY) ## Run the tests against an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)

@@ -144,7 +144,7 @@ class Attempts:
             self._keeper.leave(holding.claim.id)
             self._tell_unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
         except anyio.get_cancelled_exc_class():
-            self._tell_unsettled(outcome, "TimeoutError", "the database did not answer before the stop")
+            self._tell_unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")
             raise
         else:
             holding.over = isinstance(written, (Succeeded, Failed))

@@ -67,6 +67,19 @@ async def fetch(url, query):
         await connection.close()
 
 
+async def clone(server_url, template="template1"):
+    """Make a copy of a database and return its name."""
+    connection = await asyncpg.connect(server_url, timeout=10)
+    try:
+        # Copying files takes a quarter of the time that logging every page takes, which is the default from 15 on.
+        strategy = "STRATEGY file_copy" if connection.get_server_version().major >= 15 else ""
+        name = f"reactor_test_{uuid.uuid4().hex[:12]}"
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {strategy}")
+        return name
+    finally:
+        await connection.close()
+
+
 class Databases:
     """Clones of a migrated template, lent to one test at a time."""
 
@@ -82,8 +95,7 @@ class Databases:
         """The name of an empty migrated database."""
         if self._ready:
             return self._ready.pop()
-        name = f"reactor_test_{uuid.uuid4().hex[:12]}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        name = self.run(clone(self._server_url, self._template))
         self._made.add(name)
         return name
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import anyio
 import asyncpg
 import pytest
-from conftest import command, fresh, on
+from conftest import command
+from databases import clone, on
 from doubles import DirectedProvider, running
 from proxy import proxied
 
@@ -24,6 +25,7 @@ from reactor.embedded import EmbeddedPostgres
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.xdist_group("a server of its own"),
     pytest.mark.skipif(not EmbeddedPostgres.available(), reason="stops and kills a server of its own"),
 ]
 # A crash of the server, not of the machine: what it wrote, it wrote. So it commits before it answers, but nothing waits
@@ -58,7 +60,7 @@ def _migrate(url):
 @pytest.fixture
 def database(server):
     """The worker's URL of a migrated database: it is no superuser, for whom limits do not count."""
-    name = fresh(server.url(), "TEMPLATE template_faults STRATEGY file_copy")
+    name = anyio.run(clone, server.url(), "template_faults")
     yield on(server.url(), name).replace("postgres@", "worker@", 1)
     command(server.url(), f"DROP DATABASE {name} WITH (FORCE)")
 

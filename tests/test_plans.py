@@ -4,14 +4,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import anyio
 import asyncpg
 import pytest
-from conftest import command, fresh, on
+from conftest import command
+from databases import clone, on
 
 from reactor.database import SERVER_SETTINGS
 from reactor.table import described, plain_query
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("plans")]
 
 ROWS = 200_000
 BATCHES = (1, 10, 100, 1000)
@@ -71,7 +73,7 @@ def fill(url, shape):
 @pytest.fixture(scope="module")
 def full_databases(server_url, template):
     """A database of each shape."""
-    urls = {shape: on(server_url, fresh(server_url, f"TEMPLATE {template}")) for shape in SHAPES}
+    urls = {shape: on(server_url, anyio.run(clone, server_url, template)) for shape in SHAPES}
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, urls.values(), SHAPES))
     yield urls
