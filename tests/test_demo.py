@@ -13,13 +13,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from reactor import embedded
+import reactor
 from reactor.demo import DemoError, house, show
 from reactor.demo.house import inspect
 from reactor.demo.screen import line, summary
 from reactor.demo.script import script, unique_prompts
 from reactor.demo.stories import Stories, percentile
 from reactor.demo.view import bar, frame, milliseconds, shortened, sparks
+from reactor.embedded import processes
 from reactor.session import Session
 
 REACTOR = Path(sys.executable).with_name("reactor")
@@ -109,7 +110,7 @@ def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how
     assert "of 40 tokens uploading" in out
     assert "the demo was cut short" in out
     assert not folder.exists()
-    assert not embedded._runs(server)
+    assert not processes.runs(server)
 
 
 def test_a_signal_while_the_server_starts_is_no_traceback(tmp_path):
@@ -147,7 +148,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
 
 
 def test_no_hint_names_a_package_that_no_index_has():
-    for file in Path(embedded.__file__).parent.rglob("*.py"):
+    for file in Path(reactor.__file__).parent.rglob("*.py"):
         assert "mint-reactor[" not in file.read_text(encoding="utf-8"), file
 
 

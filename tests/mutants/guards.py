@@ -31,7 +31,52 @@ A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
 
+ACCOUNTS = "tests/test_embedded_accounts.py"
+KILLED = f"{ACCOUNTS}::test_a_killed_owner_takes_its_server_along_and_the_next_one_sweeps[namespaces refused]"
+
 MUTANTS = (
+    Mutant(
+        "a parent-death signal asked for before the uid changes",
+        "reactor/embedded/account.py",
+        "libc = ctypes.CDLL(None, use_errno=True)\n",
+        "libc = ctypes.CDLL(None, use_errno=True); libc.prctl(1, 2); libc.prctl = lambda *_: 0\n",
+        KILLED,
+    ),
+    Mutant(
+        "no sweep of what another account left",
+        "reactor/embedded/folders.py",
+        "os.getuid() in {0, left.stat().st_uid}",
+        "os.getuid() == left.stat().st_uid",
+        KILLED,
+    ),
+    Mutant(
+        "binaries that the server's account cannot reach",
+        "reactor/embedded/server.py",
+        "source if reaches else",
+        "source if self._home else",
+        f"{ACCOUNTS}::test_root_without_namespaces_runs_binaries_below_a_closed_folder_as_another_user",
+    ),
+    Mutant(
+        "shared memory where a container has little",
+        "reactor/embedded/server.py",
+        '"dynamic_shared_memory_type": "mmap"',
+        '"dynamic_shared_memory_type": "posix"',
+        f"{ACCOUNTS}::test_a_full_shared_memory_folder_is_not_needed",
+    ),
+    Mutant(
+        "a signal between fork and knowing the child",
+        "reactor/embedded/processes.py",
+        "    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\n",
+        "    before = signal.pthread_sigmask(signal.SIG_BLOCK, set())\n",
+        "tests/test_embedded.py::test_a_signal_between_the_fork_and_its_answer_loses_no_process",
+    ),
+    Mutant(
+        "a socket whose path is too long",
+        "reactor/embedded/folders.py",
+        "len(os.fsencode(socket)) <= _SOCKET_PATH and ",
+        "",
+        f"{ACCOUNTS}::test_a_temporary_folder_with_a_long_path_is_not_used",
+    ),
     Mutant(
         "no epoch in settle",
         "reactor/queries/settle.sql",

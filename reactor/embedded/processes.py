@@ -1,0 +1,70 @@
+"""Which process runs, which server is ready, and the end of a server whose owner was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WATCH = (
+    "import contextlib, os, sys; sys.stdin.read(); \nwith contextlib.suppress(OSError): os.kill(int(sys.argv[1]), 2)"
+)
+
+
+def postmaster_pid(folder: Path) -> int | None:
+    """Process id that the data folder names, of a server that may be gone."""
+    with suppress(OSError, ValueError, IndexError):
+        return int((folder / "postmaster.pid").read_text().split("\n")[0])
+    return None
+
+
+def is_ready(folder: Path, pid: int) -> bool:
+    """Whether the server `pid` is ready. A file left by a killed server says `ready` too, under another pid."""
+    with suppress(OSError, IndexError):
+        lines = (folder / "postmaster.pid").read_text().split("\n")
+        return lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+    return False
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    if Path("/proc/self").exists():
+        return False
+    with suppress(OSError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process of ours with what it has started, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+    process.wait()
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Delay the signals that end us until the block is left. The launcher unblocks them in the child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def watch(pid: int) -> subprocess.Popen[bytes] | None:
+    """Where there is no parent-death signal, a process that stops the server once our end of its pipe closes."""
+    if sys.platform == "linux":
+        return None
+    command = [sys.executable, "-I", "-S", "-c", _WATCH, str(pid)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603  (our own program)
