@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def start(*arguments, cwd, **env):
 
 
 def folders(process):
-    return list(Path("/tmp").glob(f"reactor-pg-{process.pid}-*"))  # noqa: S108
+    return list(Path(tempfile.gettempdir()).glob(f"reactor-pg-{process.pid}-*"))
 
 
 @pytest.fixture
