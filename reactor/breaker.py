@@ -28,21 +28,34 @@ class Breaker:
         self._threshold = threshold
         self._refused = 0  # creates
         self._failed = 0  # predictions
+        self._prompts: set[int] = set()  # of those among them whose prompt may be the reason
         self._rest = 0.0  # seconds; 0: it works
         self._rests_until = 0.0  # monotonic seconds
         self._trying: Fence | None = None
 
-    def failed(self, *, bought: bool) -> bool:
-        """Count a failure of a create or, where something was bought, of a prediction; return whether it broke."""
+    def failed(self, *, bought: bool, prompt: str | None = None) -> bool:
+        """Count a failure of a create or, where something was bought, of a prediction; return whether it broke.
+
+        `prompt` is given if it may be the reason. All failures of one prompt count as one, because the prompt of one
+        author must not halt everybody's tokens, and a model that fails for every prompt must.
+        """
         if bought:
-            self._failed += 1
+            self._failed += self._is_news(prompt)
         else:
             self._refused += 1
         return 0 < self._threshold <= (self._failed if bought else self._refused)
 
+    def _is_news(self, prompt: str | None) -> bool:
+        if prompt is None or self._failed >= self._threshold:
+            return True
+        before = len(self._prompts)
+        self._prompts.add(hash(prompt))
+        return len(self._prompts) > before
+
     def succeeded(self) -> None:
         """An image is there."""
         self._failed = 0
+        self._prompts.clear()
 
     def accepted(self) -> bool:
         """A create was accepted; return whether that ended a rest."""

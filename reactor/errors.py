@@ -37,7 +37,8 @@ class TransientError(GenerationError):
     """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
 
     Not `answered`, no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
-    `retry_after` is seconds until the next try makes sense; None leaves it to the backoff.
+    `retry_after` is seconds until the next try makes sense; None leaves it to the backoff. `unexplained` is True if no
+    words that are known say why a prediction failed: then its prompt may be the reason.
     """
 
     answered = True
@@ -49,9 +50,11 @@ class TransientError(GenerationError):
         purchase_over: bool = True,
         answered: bool | None = None,
         retry_after: float | None = None,
+        unexplained: bool = False,
     ) -> None:
         super().__init__(message, purchase_over=purchase_over, answered=answered)
         self.retry_after = retry_after
+        self.unexplained = unexplained
 
 
 class RateLimitedError(TransientError):

@@ -78,7 +78,7 @@ class Intake:
         return _after(paused) if claim.probe else None
 
     async def _provider_failed(self, claim: Claim, error: TransientError, *, bought: bool) -> float | None:
-        broke = self._breaker.failed(bought=bought)
+        broke = self._breaker.failed(bought=bought, prompt=_blamed(claim, error))
         excuse: float | None = 0.0
         alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
         if (claim.probe and not bought and not alone) or (broke and error.answered):
@@ -182,6 +182,13 @@ class Intake:
 def _after(paused: Paused | None) -> float:
     """Seconds until the token that failed as the probe is tried again: once another has had its turn."""
     return 0.0 if paused is None or paused.seconds is None else paused.seconds + 1.0
+
+
+def _blamed(claim: Claim, error: TransientError) -> str | None:
+    """The prompt that may be the reason of a failure; '' for the operator's own. None if no prompt can be."""
+    if not error.unexplained:
+        return None
+    return "" if claim.censored else claim.prompt or ""
 
 
 def _standing(seconds: float | None, reason: str) -> str:

@@ -54,6 +54,18 @@ def test_an_image_ends_a_row_of_failed_predictions(breaker):
     assert failures(breaker, 2, bought=True) == [False, False]
 
 
+def test_all_failures_of_one_prompt_that_may_be_the_reason_count_as_one(breaker):
+    assert not any(breaker.failed(bought=True, prompt="a fox") for _ in range(100))
+    assert [breaker.failed(bought=True, prompt=prompt) for prompt in ("", "an owl", "a fox")] == [False, True, True]
+
+
+def test_a_prompt_may_be_the_reason_again_after_an_image(breaker):
+    breaker.failed(bought=True, prompt="a fox")
+    breaker.succeeded()
+
+    assert [breaker.failed(bought=True, prompt=prompt) for prompt in ("a fox", None, None)] == [False, False, True]
+
+
 def test_a_worker_that_rests_fills_no_slot_and_then_one(breaker, clock):
     assert breaker.room(10) == 10
 

@@ -147,6 +147,20 @@ def test_a_failure_is_told_on_one_line_without_its_wrapping(text, told):
     assert str(classified(text)) == told
 
 
+@pytest.mark.parametrize(
+    ("text", "unexplained"),
+    [
+        ("", True),
+        (None, True),
+        ("whatever nobody has seen", True),
+        (f"{DIRECTOR} (E8765)", False),
+        ("ReadError:", False),
+    ],
+)
+def test_a_failure_whose_words_nobody_knows_may_be_the_prompts_own(text, unexplained):
+    assert classified(text).unexplained is unexplained
+
+
 def test_a_long_text_is_understood_to_its_end_and_told_in_part():
     error = classified(f"{'x' * 470} {TOKEN} {'x' * 3000} (E005)")
 

@@ -415,6 +415,7 @@ def test_an_output_without_anything_in_it_is_empty(output):
     read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=False, redact=str)
 
     assert (type(read.error), str(read.error)) == (TransientError, "Prediction succeeded without an output")
+    assert read.error.unexplained
 
 
 @pytest.mark.parametrize("shape", [lambda uri: uri, lambda uri: [None, uri], lambda uri: {"image": uri.upper()}])

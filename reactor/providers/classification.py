@@ -45,9 +45,10 @@ def failure(given: Any, prompt: str | None, *, redact: Redactor) -> GenerationEr
     """
     said = without_prompt(_one_line(given), prompt)
     if not said:
-        return TransientError("Prediction failed without a reason")
-    kind = known(said) or TransientError
-    return kind(redact(f"Prediction failed: {_REQUEST_ID.sub('', _WRAPPING.sub('', said))}", longest=LONGEST_TEXT))
+        return TransientError("Prediction failed without a reason", unexplained=True)
+    told = redact(f"Prediction failed: {_REQUEST_ID.sub('', _WRAPPING.sub('', said))}", longest=LONGEST_TEXT)
+    kind = known(said)
+    return TransientError(told, unexplained=True) if kind is None else kind(told)
 
 
 def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | None = None) -> GenerationError:

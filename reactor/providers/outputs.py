@@ -72,7 +72,7 @@ def image_url(output: Any, *, plain_http: bool) -> str:
         if isinstance(value, str) and _is_safe(value, plain_http=plain_http):
             return value
     if not told:
-        raise TransientError("Prediction succeeded without an output")
+        raise TransientError("Prediction succeeded without an output", unexplained=True)
     if any(isinstance(value, str) and value[:5].lower() == "data:" for value in told):
         raise PermanentError("The output is a data URI, and only a URL can be kept")
     raise PermanentError("Malformed output URL")

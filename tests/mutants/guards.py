@@ -374,6 +374,20 @@ MUTANTS = (
         "tests/test_classification.py::test_a_create_that_is_refused_for_its_prompt_is_known_by_its_words",
     ),
     Mutant(
+        "one author's prompt closes the gate",
+        "reactor/breaker.py",
+        "return len(self._prompts) > before",
+        "return True",
+        "tests/test_one_author.py::test_an_authors_prompt_that_fails_again_and_again_does_not_close_the_gate",
+    ),
+    Mutant(
+        "a prompt is never the reason of a failure",
+        "reactor/intake.py",
+        "prompt=_blamed(claim, error)",
+        "prompt=None",
+        "tests/test_one_author.py::test_an_authors_prompt_that_fails_again_and_again_does_not_close_the_gate",
+    ),
+    Mutant(
         "a date to wait for is read by our clock",
         "reactor/providers/patience.py",
         "(time.time() if math.isnan(answered_at) else answered_at)",
