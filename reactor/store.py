@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 from reactor.database import RolledBackError
 from reactor.failpoints import reached
 from reactor.providers import PREDICTION_ID
-from reactor.table import TokensTable, described, only, plain_query
+from reactor.table import TokensTable, described, only, plain_query, refuse_an_older
 from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
 
 if TYPE_CHECKING:
@@ -64,7 +64,12 @@ class Rescued:
 async def discover(session: Session, tokens_table: str) -> TokensTable:
     """Look the tokens table up. Raises TableError, DatabaseError."""
     rows = await session.fetch(plain_query("discover"), tokens_table)
-    return described(only([dict(row) for row in rows], tokens_table), tokens_table)
+    found = only([dict(row) for row in rows], tokens_table)
+    table = described(found, tokens_table)
+    if found and found["revision_readable"]:
+        (state,) = await session.fetch(plain_query("revision"))
+        refuse_an_older(state["revision"], tokens_table)
+    return table
 
 
 async def intake(session: Session) -> asyncpg.Record:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 STATUSES = ("detected", "generating", "uploading", "failed")
+HEAD = "0005"  # the newest revision in alembic/versions: our statements need what it makes
 
 
 class TableError(Exception):
@@ -100,6 +101,13 @@ def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
         labels=labels(found),
         triggers="enabled" if found["triggers_enabled"] else "disabled" if found["triggered"] else "missing",
     )
+
+
+def refuse_an_older(revision: str | None, wanted: str) -> None:
+    """Raise TableError where a migration was interrupted, or belongs to an older version of the reactor."""
+    if revision is None or revision < HEAD:
+        at = f"at {revision or 'the beginning'}, not at {HEAD}"
+        raise TableError(f"the database is not completely migrated ({at}): {wanted}; run: reactor migrate")
 
 
 def labels(found: Mapping[str, Any]) -> dict[str, str]:

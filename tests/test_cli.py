@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import command
+from hosts import host
+
+from reactor.table import HEAD
 
 
 def test_help_and_version_need_no_environment(reactor, monkeypatch):
@@ -196,6 +199,53 @@ def test_a_database_without_our_tables_says_reactor_migrate(reactor, server_url,
     assert code == 1
     assert len(err.splitlines()) == 1
     assert "run: reactor migrate" in err
+
+
+def test_a_migration_that_failed_half_way_is_not_taken_for_done(reactor, empty_database, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    command(empty_database, *host(), "CREATE TABLE tokens_s0_generation_fresh ()")  # takes an index's name
+    code, _, err = reactor("migrate")
+    assert (code, err) == (1, 'Error: relation "tokens_s0_generation_fresh" already exists\n')
+
+    told = reactor("status")
+    command(empty_database, "DROP TABLE tokens_s0_generation_fresh")
+
+    at = f"(at the beginning, not at {HEAD})"
+    assert told == (
+        1, "", f"Error: the database is not completely migrated {at}: tokens_s0; run: reactor migrate\n"
+    )  # fmt: skip
+    assert reactor("migrate")[0] == reactor("status")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("UPDATE reactor.alembic_version SET version_num = '0004'", 1),
+        ("DELETE FROM reactor.alembic_version", 1),
+        ("UPDATE reactor.alembic_version SET version_num = '9999'", 0),  # a newer reactor migrated first
+        ("DROP TABLE reactor.alembic_version", 0),  # nothing says that anything is missing
+    ],
+)
+def test_only_an_older_revision_is_refused(reactor, database, change, code):
+    command(database, change)
+
+    assert reactor("status")[0] == code
+
+
+def test_a_role_that_may_not_read_the_revision_works(reactor, database, server_url, monkeypatch):
+    role = "reactor_cli_worker"
+    command(server_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    command(
+        database,
+        f"GRANT USAGE ON SCHEMA reactor TO {role}; GRANT SELECT ON reactor.intake, tokens_s0 TO {role}",
+    )
+    parts = urlsplit(database)
+    monkeypatch.setenv("DATABASE_URL", parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl())
+
+    code, _, err = reactor("status")
+    command(database, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+    assert (code, err) == (0, "")
 
 
 AWAY = {

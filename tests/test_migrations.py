@@ -9,6 +9,7 @@ import anyio
 import asyncpg
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from catalogue import snapshot
 from conftest import command as execute
@@ -16,7 +17,7 @@ from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
 
 from reactor import migrations, schema, turns
-from reactor.table import TableError, described, plain_query
+from reactor.table import HEAD, TableError, described, plain_query
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +103,10 @@ async def test_four_migrations_at_once_are_harmless(empty_database, database):
 
     assert [(result.returncode, result.stderr) for result in results] == [(0, b"")] * 4
     assert await snapshot(empty_database) == await snapshot(database)
+
+
+def test_the_revision_that_a_worker_needs_is_the_newest():
+    assert ScriptDirectory(str(CHECKOUT / "alembic")).get_current_head() == HEAD
 
 
 async def test_schema_py_agrees_with_the_migrated_database(database, empty_database):

@@ -1,7 +1,8 @@
 -- Tells how the tokens table really looks.
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
 -- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
--- whether our columns and the intake are there, whether both triggers are, and whether both are enabled.
+-- whether our columns and the intake are there, whether the revision can be read (null: there is none), whether both
+-- triggers are there, and whether both are enabled.
 -- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
 -- A copy of the rows (CREATE TABLE … AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
@@ -45,6 +46,7 @@ SELECT
     SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = class.oid AND attname = 'generation_epoch' AND NOT attisdropped
   ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
+  has_table_privilege(to_regclass('reactor.alembic_version'), 'SELECT') AS revision_readable,
   triggers.there = 2 AS triggered,
   triggers.enabled = 2 AS triggers_enabled
 FROM meant
