@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture mutants bench migrate run check lock clean
+.PHONY: help demo test steady torture mutants bench migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded Postgre
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+
+steady: $(READY) ## Run the tests twenty times, ten of them beside busy loops, until one is red
+	@$(BIN)/python tests/steady.py $(ARGS)
 
 mutants: $(READY) ## Take each guard out and see its test fail
 	@$(BIN)/python -m tests.mutants
