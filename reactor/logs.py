@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from contextlib import suppress
@@ -44,6 +45,8 @@ class StructuredLog:
 
     def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
         self._level = logging.getLevelName(level)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a file may be of an encoding without our "…"
+            sys.stdout.reconfigure(errors="backslashreplace")
         terminal = sys.stdout.isatty()
         console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(

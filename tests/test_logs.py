@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import sys
@@ -72,3 +73,13 @@ def test_a_line_is_written_whatever_the_values_are(logged):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
     assert (told["token_id"], told["seen"]) == (str(2**256), "['\\ud800']")
     assert (told["error_message"], told["counts"]) == ("a\ufffd\ufffd\ufffdb", {"1": "one"})
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_line_is_written_whatever_the_encoding_of_stdout_is(monkeypatch, style):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    StructuredLog(Redactor(), style=style)("token.generation.retry", {"error_message": "cut…"})
+    sys.stdout.flush()
+
+    assert b"cut\\u2026" in written.getvalue()
