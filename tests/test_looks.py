@@ -6,7 +6,7 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from watched import RUNNING, Workers, ages, promised, taught, times
+from watched import RUNNING, Sleep, Workers, ages, promised, taught, times
 
 from reactor.providers import Prediction, looks
 from reactor.providers.looks import REMEMBERED, Looks, Watch
@@ -121,6 +121,16 @@ def test_what_is_learnt_takes_no_more_room_than_the_last_predictions():
 # Clocks
 
 
+@pytest.mark.parametrize("clock_goes_on", [True, False])
+def test_a_host_that_slept_has_learnt_nothing_from_it(clock_goes_on):
+    workers = Workers(times((40, 2.0)), sleep=Sleep(5.0, 3600.0, clock_goes_on))
+    seen = workers.run()
+
+    assert sum(told.late > 3000 for told in seen) == workers.slots  # it did sleep
+    assert list(workers.looks[0]._ends) == pytest.approx([2.0] * REMEMBERED, abs=0.1)
+    assert all(told.late <= promised(2.0) for told in seen[-10:])
+
+
 def learnt(took, *, running_at=0.0, seen_at, bought_in=0.1):
     learning = Looks()
     watch = Watch(learning, 0.0, bought_in=bought_in)
@@ -156,10 +166,10 @@ def test_what_ended_without_an_image_teaches_nothing(found):
 
 
 def test_what_somebody_else_bought_is_looked_at_soon_and_teaches_nothing():
-    learning = taught(3600.0)
+    learning = taught(0.3)
     watch = Watch(learning, 0.0, bought_in=None)
     pause = watch.pause(0.0)
     watch.looked(0.2, 0.2, Prediction("p1", "https://x/1.webp", took=5.0))
 
     assert pause == looks.FIRST
-    assert list(learning._ends) == [3600.0]
+    assert list(learning._ends) == [0.3]

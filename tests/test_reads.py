@@ -3,7 +3,7 @@ import random
 import statistics
 
 import pytest
-from watched import Limit, Workers, ages, next_look, promised, taught, times
+from watched import RUNNING, Limit, Workers, ages, next_look, promised, taught, times
 
 from reactor.providers.looks import REMEMBERED, Watch
 from reactor.providers.reads import PER_SECOND, Reads
@@ -31,12 +31,14 @@ def test_a_fleet_keeps_within_the_accounts_reads_and_notices_most_ends_at_once(w
     assert statistics.median(told.late for told in seen) <= 0.1
 
 
-def test_nobody_reads_while_a_429_asks_to_wait():
+@pytest.mark.parametrize(("named", "shut"), [(3.0, 3.0), (30.0, 5.0)])
+def test_nobody_reads_while_a_429_asks_to_wait(named, shut):
     learning = taught(*[1.0] * REMEMBERED)
     refused, other = (Watch(learning, 0.0, bought_in=0.1) for _ in range(2))
-    refused.failed(0.9, 0.95, wait=7.0, throttled=True)
+    refused.failed(0.9, 0.95, wait=named, throttled=True)
 
-    assert all(next_look(watch, 0.95) >= 7.95 for watch in (refused, other))
+    assert next_look(refused, 0.95) >= 0.95 + named
+    assert next_look(other, 0.95) == pytest.approx(0.95 + shut, abs=0.1)
 
 
 def test_only_the_one_that_is_asked_to_waits_where_the_account_is_not_throttled():
@@ -48,16 +50,32 @@ def test_only_the_one_that_is_asked_to_waits_where_the_account_is_not_throttled(
     assert next_look(other, 0.95) == 0.95
 
 
-def test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most():
+def used_up():
+    """A model of which nothing is known, and no read to spare for an hour."""
     learning = taught()
     for _ in range(100_000):
         learning.reads.book(0.0, 0.0)
+    return learning
 
-    looked = ages(learning, 1000.0)
+
+def test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most():
+    looked = ages(used_up(), 1000.0)
 
     gaps = [later - age - max(0.5, age / 7) <= 10.0 + age for age, later in itertools.pairwise(looked)]
     assert all(gaps)
     assert len(looked) < 15
+
+
+def test_what_is_learnt_while_a_look_waits_for_a_read_brings_it_forward():
+    learning = used_up()
+    watch = Watch(learning, 0.0, bought_in=0.1)
+    watch.looked(1.0, 1.0, RUNNING)
+    watch.looked(2.0, 2.0, RUNNING)
+
+    pause = watch.pause(2.0)
+    learning.learn(9.0)
+
+    assert next_look(watch, 2.0 + pause) == pytest.approx(9.0, abs=0.1)
 
 
 def rate(reads, now):

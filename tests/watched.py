@@ -47,6 +47,24 @@ class Limit:
 
 
 @dataclass
+class Sleep:
+    """The host is suspended from this moment on; its clock goes on meanwhile, or stands still."""
+
+    begins: float
+    seconds: float
+    clock_goes_on: bool
+
+    def woken(self, at):
+        """When something that was due at this moment of the host's clock happens, by the same clock."""
+        asleep = self.clock_goes_on and self.begins < at < self.begins + self.seconds
+        return self.begins + self.seconds if asleep else at
+
+    def outside(self, at):
+        """The provider's moment."""
+        return at if self.clock_goes_on or at < self.begins else at + self.seconds
+
+
+@dataclass
 class Workers:
     """`take` gives the next prediction's seconds, from the moment; None: no more are bought."""
 
@@ -56,6 +74,7 @@ class Workers:
     tells: bool = True  # whether the provider tells its times
     limit: Limit | None = None
     creates: float = math.inf  # a second, for the account
+    sleep: Sleep | None = None
     looks: list = field(default_factory=list)
     seen: list = field(default_factory=list)
 
@@ -70,11 +89,12 @@ class Workers:
                     next_create = max(next_create + 1.0 / self.creates, now)
                     answered = next_create + CREATE
                     watch = Watch(looks, answered, bought_in=CREATE)
-                    told = Seen(took, at=max(next_create + MADE + took, answered))
+                    told = Seen(took, at=max(self._outside(next_create + MADE) + took, self._outside(answered)))
                     heapq.heappush(due, (answered + watch.pause(answered), next(order), watch, told, looks))
             free = []
             if due:
                 at, number, watch, told, looks = heapq.heappop(due)
+                at = self.sleep.woken(at) if self.sleep else at
                 if (pause := watch.pause(at)) > INSTANT:
                     heapq.heappush(due, (at + pause, number, watch, told, looks))
                     continue
@@ -85,6 +105,9 @@ class Workers:
                     heapq.heappush(due, (again, number, watch, told, looks))
         return self.seen
 
+    def _outside(self, at):
+        return self.sleep.outside(at) if self.sleep else at
+
     def _look(self, at, watch, told):
         """When to look again; None: it has ended."""
         told.looks += 1
@@ -93,11 +116,11 @@ class Workers:
         if self.limit and (wait := self.limit.wait(at)):
             watch.failed(at, answered, wait=wait, throttled=True)
             return answered + watch.pause(answered)
-        if at + ROUND_TRIP / 2 < told.at:
+        if self._outside(at + ROUND_TRIP / 2) < told.at:
             watch.looked(at, answered, RUNNING)
             return answered + watch.pause(answered)
         watch.looked(at, answered, Prediction("p1", "https://x/1.webp", took=told.took if self.tells else None))
-        told.late, told.at = answered - told.at, answered
+        told.late, told.at = self._outside(answered) - told.at, answered
         self.seen.append(told)
         return None
 

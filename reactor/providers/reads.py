@@ -5,7 +5,8 @@ each (`looks.py`): 1,200. PER_SECOND leaves room for them, and is what the looks
 keep their bound. More than 10 share the reads, first come, first served.
 
 A 429 says that others read too: other workers, or the rest of the account. Then no look of this worker is made for as
-long as the 429 names, and the rate is halved. It recovers within two minutes.
+long as the 429 names, but for LONGEST_SHUT at most: a single answer should not stop the worker for minutes, and if it
+was right, the next look gets another one. The rate is halved, and recovers within two minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 PER_SECOND = 24.0
 LEAST_PER_SECOND = 1.0
 RECOVERY = 0.2  # reads a second, each second
+LONGEST_SHUT = 5.0  # seconds
 BURST = 10.0  # seconds' worth that may be read at once
 
 
@@ -49,7 +51,7 @@ class Reads:
             self._recover(now)
             self._rate = max(self._rate / 2.0, LEAST_PER_SECOND)
             self._counted_until = now + wait
-        self.shut_until = max(self.shut_until, now + wait)
+        self.shut_until = max(self.shut_until, now + min(wait, LONGEST_SHUT))
         self._booked_until = max(self._booked_until, self.shut_until + BURST)
 
     def _recover(self, now: float) -> None:
