@@ -49,9 +49,19 @@ class Health:
             case "listener.lost" if self._unproven != "degraded":
                 self._unproven = "lost"
 
-    def attach(self, *, in_use: Callable[[], int], proven: Callable[[], bool]) -> None:
-        """Look at a worker's slots and its listener from now on."""
+    def attach(self, *, in_use: Callable[[], int], proven: Callable[[], bool], stand_in: Session) -> None:
+        """Look at a worker's slots and its listener from now on; its `stand_in` asks where the server is crowded."""
         self._in_use, self._proven = in_use, proven
+        self._session.stand_in = stand_in
+
+    def detach(self) -> None:
+        """The worker has stopped, and its connections are closed."""
+        self._in_use, self._proven = lambda: 0, lambda: False
+        self._session.stand_in = None
+
+    async def close_what_rests(self) -> None:
+        """Close the connection if nobody has asked for a while."""
+        await self._session.rest()
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the database can be worked with, and how everything stands."""

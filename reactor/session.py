@@ -7,6 +7,9 @@ are settled here, once a connection is open:
   bought. It becomes `on`; stricter values stay.
 - A read-only database (frozen by an operator, or a standby) is waited for, as one that is away.
 
+A connection is closed when it has rested, and the last connections of a server are left to others: a session that has
+another one to stand in for it opens none while few are left, and its statements go through the other.
+
 Through a transaction pooler the session is not ours alone, so nothing is set on it. If something must be, each
 statement runs in a transaction that says it.
 """
@@ -14,12 +17,14 @@ statement runs in a transaction that says it.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import asyncpg
 
+from reactor.backoff import jittered
 from reactor.database import (
     LOST,
     ConnectionLostError,
@@ -27,6 +32,7 @@ from reactor.database import (
     ReadOnlyError,
     RolledBackError,
     RowRefusedError,
+    TooManyConnectionsError,
     dial,
     told,
 )
@@ -42,14 +48,20 @@ _READ_ONLY = "25006"  # what became a standby stays one: a new connection finds 
 # Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
 # else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
 _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
+RESTS_AFTER = 60.0  # seconds without a statement
+CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
 
 class Session:
-    """One connection and what is known of it. `writes`: a read-only database counts as away."""
+    """One connection and what is known of it.
+
+    `writes`: a read-only database counts as away. `stand_in` serves while the server has few connections left.
+    """
 
     def __init__(
         self, dsn: str, *, name: str, pooled: bool = False, reach: Reach | None = None, writes: bool = False
     ) -> None:
+        self.stand_in: Session | None = None
         self.reach = reach or Reach()
         self._dsn = dsn
         self._name = name
@@ -57,6 +69,8 @@ class Session:
         self._writes = writes
         self._connection: asyncpg.Connection[Any] | None = None
         self._in_transactions = False
+        self._crowded_until = 0.0  # monotonic seconds
+        self._used_at = 0.0  # monotonic seconds
         self._lost = False
         self._turn = asyncio.Lock()  # a quarter of what anyio's costs
 
@@ -65,7 +79,18 @@ class Session:
 
         Raises ConnectionLostError, RolledBackError or RowRefusedError.
         """
+        if self.stand_in is not None and time.monotonic() < self._crowded_until:
+            return await self.stand_in.fetch(query, *arguments)
+        try:
+            return await self._fetch(query, arguments)
+        except TooManyConnectionsError:
+            if self.stand_in is None:
+                raise
+        return await self.stand_in.fetch(query, *arguments)
+
+    async def _fetch(self, query: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         async with self._turn:
+            self._used_at = time.monotonic()
             try:
                 connection = await self._connected()
                 rows = await self._fetched(connection, query, arguments)
@@ -89,27 +114,39 @@ class Session:
             return await connection.fetch(query, *arguments)
 
     async def _connected(self) -> asyncpg.Connection[Any]:
+        """Return the connection, opened where there is none. Raises DatabaseError."""
         if self._connection is not None and self._connection.is_closed():
             self._lose()
         if self._connection is None:
             try:
-                self._connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled)
+                self._connection = await self._opened()
+            except TooManyConnectionsError:
+                if self.stand_in is None:
+                    self._lose()
+                self._crowded_until = time.monotonic() + jittered(CROWDED_FOR)
+                raise
             except ConnectionLostError:
                 self._lose()
                 raise
-            try:
-                await self._settle_inherited(self._connection, pooled=pooled)
-            except BaseException:
-                self.drop()  # half settled it would not be asked again
-                raise
         return self._connection
+
+    async def _opened(self) -> asyncpg.Connection[Any]:
+        connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled)
+        try:
+            await self._settle_inherited(connection, pooled=pooled)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def _settle_inherited(self, connection: asyncpg.Connection[Any], *, pooled: bool) -> None:
         (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
         if self._writes and inherited["read_only"]:
-            self._lose()
             raise ReadOnlyError
         self._in_transactions = not (inherited["durable"] and inherited["read_committed"])
+        if self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]:
+            await connection.close(timeout=1.0)
+            raise TooManyConnectionsError
 
     def _judged(self, error: Exception) -> DatabaseError:
         state = getattr(error, "sqlstate", None) or ""
@@ -138,6 +175,12 @@ class Session:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    async def rest(self) -> None:
+        """Close the connection if it has not been used for a while; the next statement opens another."""
+        if time.monotonic() - self._used_at >= RESTS_AFTER and not self._turn.locked():
+            async with self._turn:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Say goodbye, or drop it where that takes long."""

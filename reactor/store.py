@@ -102,6 +102,7 @@ class Store:
     ) -> None:
         self.table = table
         self.reach = rest.reach
+        self.stand_in = rest  # for a connection that a crowded server does not give
         self._redact = redact
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
         self._lease = lease
@@ -228,6 +229,11 @@ class Store:
     async def intake(self) -> asyncpg.Record:
         """How the gate stands: paused, reason, resumes_in."""
         return await intake(self._rest)
+
+    async def close_what_rests(self) -> None:
+        """Close connections that are not needed at once; the claims' stays, since a mint does not wait for one."""
+        for session in (self._writes, self._renewals):
+            await session.rest()
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""

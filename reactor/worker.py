@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from reactor.settings import Settings
     from reactor.telemetry import Telemetry
 
+REST_EVERY = 10.0  # seconds between looks for connections that rest
 DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 
 
@@ -116,16 +117,21 @@ class Worker:
         async with anyio.create_task_group() as upkeep:
             await self._work(store, upkeep, drain=drain)
             upkeep.cancel_scope.cancel()
+        if self._health is not None:
+            self._health.detach()
         self._telemetry.emit("worker.stopped", worker=self._key)
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
         settings = self._settings
         roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
-            self._health.attach(in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven)
+            self._health.attach(
+                in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven, stand_in=store.stand_in
+            )
         for role in (roles.settler, roles.keeper, roles.intake, roles.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
+        upkeep.start_soon(self._close_what_rests, store)
         with self._until_stopped():
             await upkeep.start(roles.listener.run)
         async with roles.attempts as self._attempts_scope:
@@ -136,6 +142,13 @@ class Worker:
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):
             await roles.settler.drained()
+
+    async def _close_what_rests(self, store: Store) -> None:
+        while True:
+            await anyio.sleep(REST_EVERY)
+            await store.close_what_rests()
+            if self._health is not None:
+                await self._health.close_what_rests()
 
     async def _take_in(self, roles: Roles, *, drain: bool) -> None:
         with self._until_stopped():
@@ -175,6 +188,8 @@ class Worker:
         sessions = {
             name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach, writes=True) for name in names
         }
+        for name in ("claims", "writes", "renewals"):
+            sessions[name].stand_in = sessions["rest"]
         try:
             yield sessions
         finally:

@@ -22,6 +22,7 @@ ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_sa
 WIRE = "tests/test_connection.py"
 LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
+CONNECTIONS = "tests/test_connections.py"
 INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
@@ -575,6 +576,27 @@ MUTANTS = (
         '    "jit": "off",\n',
         '    "jit": "off",\n    "default_transaction_read_only": "off",\n',
         f"{INHERITED}::test_a_database_that_was_made_read_only_is_waited_for",
+    ),
+    Mutant(
+        "a worker takes the last connections",
+        "reactor/queries/crowded.sql",
+        "SELECT\n  limits.of_server",
+        "SELECT false AND\n  limits.of_server",
+        f"{CONNECTIONS}::test_a_server_is_crowded_with_fewer_than_three_connections_left",
+    ),
+    Mutant(
+        "a worker stops where it gets no further connection",
+        "reactor/worker.py",
+        'sessions[name].stand_in = sessions["rest"]',
+        "sessions[name].stand_in = None",
+        f"{CONNECTIONS}::test_a_worker_goes_on_with_the_connections_that_it_has",
+    ),
+    Mutant(
+        "connections that rest stay",
+        "reactor/store.py",
+        "            await session.rest()\n",
+        "            continue\n",
+        f"{CONNECTIONS}::test_a_worker_takes_three_connections_five_while_it_works_and_three_again",
     ),
     Mutant(
         "the watch is left without a word",

@@ -1,0 +1,159 @@
+"""How many connections a worker takes, and what it does where the server has few left."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import asyncpg
+import pytest
+from conftest import command
+from doubles import DirectedProvider, Gate, running
+
+from reactor.health import Health
+from reactor.session import Session
+from reactor.table import plain_query
+
+pytestmark = pytest.mark.anyio
+
+REST = {"listener", "claims", "rest"}
+WORK = REST | {"writes", "renewals"}
+
+
+@pytest.fixture
+def connections(connection):
+    """The roles whose connections a worker has, once they are as they should be."""
+
+    async def are(expected):
+        query = (
+            "SELECT array_agg(split_part(application_name, ' ', 2)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'reactor %'"
+        )
+        with anyio.fail_after(10):
+            while sorted(await connection.fetchval(query) or ()) != sorted(expected):
+                pass  # asked again at once
+
+    return are
+
+
+@pytest.fixture(autouse=True)
+def renew_and_rest_soon(monkeypatch):
+    monkeypatch.setattr("reactor.keeper.renewal_interval", lambda _lease: 0.02)
+    monkeypatch.setattr("reactor.worker.REST_EVERY", 0.02)
+
+
+@pytest.fixture
+def limit(database):
+    """Limit the connections to the database. Nobody is refused: the tests' role is a superuser."""
+
+    async def to(connection, number):
+        await connection.execute(f"ALTER DATABASE {urlsplit(database).path[1:]} CONNECTION LIMIT {number}")
+
+    yield to
+    command(database, f"ALTER DATABASE {urlsplit(database).path[1:]} CONNECTION LIMIT -1")
+
+
+async def test_a_worker_takes_three_connections_five_while_it_works_and_three_again(
+    database, make_token, connections, monkeypatch
+):
+    provider, gate = DirectedProvider(), Gate()
+    provider.script["wait"] = [gate]
+    async with running(database, provider) as (_, log):
+        await connections(REST)
+        await make_token()
+        await gate.entered()
+        await connections(WORK)
+        gate.open()
+        await log.wait("token.generation.succeeded")
+        monkeypatch.setattr("reactor.session.RESTS_AFTER", 0.0)
+        await connections(REST)
+        await make_token()
+        await log.wait("token.generation.succeeded", times=2)
+
+
+async def test_the_last_connections_are_left_to_others(
+    database, connection, make_token, connections, limit, monkeypatch
+):
+    monkeypatch.setattr("reactor.session.CROWDED_FOR", 0.0)
+    provider, gate = DirectedProvider(), Gate()
+    await limit(connection, 5)  # the test's, two of the worker's, and fewer than three
+    async with running(database, provider, worker_batch_size=2) as (_, log):
+        for times in range(1, 4):
+            await make_token()
+            await log.wait("token.generation.succeeded", times=times)
+        await connections({"listener", "rest"})
+        provider.script["wait"] = [gate]
+        await make_token()
+        await gate.entered()
+        await limit(connection, 100)
+        await make_token()
+        await log.wait("token.generation.succeeded", times=4)
+        await connections(WORK)
+        gate.open()
+
+    assert not log.of("worker.error")
+
+
+@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "rest"}), (1, {"rest"})])
+async def test_a_worker_goes_on_with_the_connections_that_it_has(
+    server_url, database, connection, connections, make_token, granted, expected
+):
+    role = f"{urlsplit(database).path[1:]}_limited"
+    parts = urlsplit(database)
+    url = urlunsplit(parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}"))
+    await connection.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT {granted};"
+        f"GRANT USAGE ON SCHEMA reactor TO {role};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public, reactor TO {role}"
+    )
+    try:
+        async with running(url, DirectedProvider(), connected="listener" in expected, poll_interval_seconds=0.1) as (
+            _,
+            log,
+        ):
+            await make_token()
+            await log.wait("token.generation.succeeded")
+            await connections(expected)
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+    assert not log.of("worker.error")
+
+
+async def test_a_worker_that_gets_no_connection_waits_for_one(database, connection, make_token, monkeypatch):
+    dial, refused = asyncpg.connect, []
+
+    async def refuses(*arguments, **named):
+        if len(refused) < 3:
+            refused.append(named)
+            raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+        return await dial(*arguments, **named)
+
+    monkeypatch.setattr(asyncpg, "connect", refuses)
+    async with running(database, DirectedProvider(), connected=False) as (_, log):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert log.of("worker.error", role="worker", error_type="TooManyConnectionsError")
+
+
+@pytest.mark.parametrize(("max_connections", "others", "crowded"), [(20, 1, False), (5, 1, True), (100, 1, False)])
+async def test_a_server_is_crowded_with_fewer_than_three_connections_left(connection, max_connections, others, crowded):
+    query = plain_query("crowded").replace("current_setting('max_connections')", f"'{max_connections}'")
+
+    assert await connection.fetchval(query) is crowded
+
+
+async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit):
+    await limit(connection, 2)
+    own, workers = Session(database, name="health of a test"), Session(database, name="rest of a test")
+    health = Health(own, "tokens_s0", slots=10)
+    health.attach(in_use=lambda: 0, proven=lambda: True, stand_in=workers)
+    try:
+        ready, _ = await health.ready()
+        names = {row[0] for row in await connection.fetch("SELECT application_name FROM pg_stat_activity")}
+    finally:
+        own.drop()
+        workers.drop()
+
+    assert ready
+    assert "rest of a test" in names
+    assert "health of a test" not in names
