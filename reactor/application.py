@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +15,8 @@ from reactor.metrics import Metrics
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.session import Session
-from reactor.settings import Settings
+from reactor.settings import Settings, SettingsError
+from reactor.supervisor import Supervisor, beside
 from reactor.table import TableError
 from reactor.telemetry import Telemetry, Trouble
 from reactor.web import application, serve
@@ -55,16 +57,24 @@ async def run(settings: Settings, *, drain: bool = False, log: Sink | None = Non
 async def lifespan(_app: Any) -> AsyncIterator[None]:
     """Run the reactor as long as an ASGI application: `FastAPI(lifespan=reactor.lifespan)`.
 
-    Reads the environment, takes no signals, opens no port, and leaves the host's logging alone. What is held when the
-    application stops gets SHUTDOWN_GRACE_SECONDS, then is handed back. Raises SettingsError.
+    Or inside a lifespan of your own: `async with reactor.lifespan(app): yield`. It reads the environment, takes no
+    signals, opens no port, and leaves the host's logging alone. The reactor begins once the table is migrated, and
+    again after it died. What it holds when the application stops gets SHUTDOWN_GRACE_SECONDS, then is handed back.
+    Raises SettingsError.
     """
-    settings = Settings.load()
+    settings = _settings()
     redact = Redactor(settings.secrets())
     telemetry = Telemetry(HostLog(redact))
-    async with _worker(settings, telemetry, redact) as worker, anyio.create_task_group() as group:
-        group.start_soon(worker.run)
+    async with beside(Supervisor(partial(_worker, settings, telemetry, redact), telemetry)):
         yield
-        worker.stop()
+
+
+def _settings() -> Settings:
+    """Raises SettingsError with all that is wrong in one line, because a server shows a traceback's last one."""
+    try:
+        return Settings.load()
+    except SettingsError as error:
+        raise SettingsError(["; ".join(error.problems)]) from None
 
 
 @asynccontextmanager

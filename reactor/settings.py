@@ -25,6 +25,7 @@ class SettingsError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 def _database_url(value: SecretStr) -> SecretStr:

@@ -1,4 +1,6 @@
+import asyncio
 import logging
+import re
 import signal
 import socket
 
@@ -8,7 +10,8 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import Log, settings
 from starlette.applications import Starlette
 
-from reactor import Settings, TableError, lifespan, run
+from reactor import Settings, SettingsError, TableError, lifespan, migrations, run
+from reactor.failpoints import switched_on
 from reactor.sandbox import Sandbox, Timing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
@@ -52,7 +55,7 @@ class Records(logging.Handler):
 def host_log():
     handler, logger = Records(), logging.getLogger("reactor")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     yield handler.log
     logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
@@ -123,6 +126,123 @@ async def test_a_lifespan_that_ends_hands_back_what_it_holds(environment, host_l
         await host_log.wait("token.generation.started")
 
     assert (await token_row(token_id))["status"] == "detected"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Begin anew without a wait."""
+    monkeypatch.setattr("reactor.supervisor.reconnect_delay", lambda _failures: 0.01)
+
+
+async def test_a_lifespan_begins_once_the_table_is_migrated(
+    empty_database, environment, host_log, monkeypatch, at_once
+):
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    app = Starlette(lifespan=lifespan)
+
+    async with app.router.lifespan_context(app):
+        told = await host_log.wait("worker.error")
+        await migrations.upgrade(empty_database)
+        await host_log.wait("listener.connected")
+
+    assert told["error_message"].endswith("; run: reactor migrate")
+    assert len(host_log.of("worker.error")) == 1  # told once, however often it was looked for
+    assert host_log.of("worker.stopped")
+
+
+async def test_a_lifespan_begins_anew_whenever_its_reactor_died(environment, host_log, make_token, token_row, at_once):
+    async def die():
+        raise RuntimeError("a secret prompt")
+
+    app = Starlette(lifespan=lifespan)
+    with switched_on("listening", die), switched_on("before_watch", die):
+        async with app.router.lifespan_context(app):
+            await host_log.wait("watch.taken")
+            token_id = await make_token()
+            await host_log.wait("token.generation.succeeded")
+
+    deaths = host_log.of("worker.error", role="worker", error_type="RuntimeError")
+    assert len(deaths) == 2
+    assert all(re.fullmatch(r"died in die, test_application\.py:\d+", told["error_message"]) for told in deaths)
+    assert (await token_row(token_id))["status"] == "uploading"
+    assert len(host_log.of("worker.started")) == 3
+    assert "a secret prompt" not in host_log.text
+
+
+async def test_a_lifespan_ends_while_its_reactor_waits_to_begin_anew(environment, host_log, monkeypatch):
+    monkeypatch.setattr("reactor.supervisor.reconnect_delay", lambda _failures: 3600.0)
+    monkeypatch.setenv("TOKENS_TABLE", "nothing")
+
+    with anyio.fail_after(5):
+        async with lifespan(None):
+            await host_log.wait("worker.error")
+
+
+async def test_a_lifespan_leaves_the_hosts_own_error_as_it_is(environment, host_log):
+    async def fail():
+        async with lifespan(None):
+            await host_log.wait("listener.connected")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert host_log.of("worker.stopped")
+
+
+async def test_a_lifespan_may_end_in_another_task_than_it_began_in(environment, host_log):
+    entered = lifespan(None)
+
+    await asyncio.create_task(entered.__aenter__())
+    await host_log.wait("listener.connected")
+    await asyncio.create_task(entered.__aexit__(None, None, None))
+
+    assert host_log.of("worker.stopped")
+
+
+async def test_a_lifespan_that_is_cancelled_while_it_ends_hands_back_at_once(
+    environment, host_log, make_token, token_row, monkeypatch
+):
+    monkeypatch.setenv("SHUTDOWN_GRACE_SECONDS", "3600")
+    ending = anyio.CancelScope()
+
+    with ending:
+        async with lifespan(None):
+            token_id = await make_token(prompt="a slow fox [sandbox: run=60]")
+            await host_log.wait("token.generation.started")
+            asyncio.get_running_loop().call_soon(cancel_once, host_log, ending)
+
+    assert ending.cancelled_caught
+    assert (await token_row(token_id))["status"] == "detected"
+
+
+def cancel_once(log, ending):
+    """Cancel when the worker has begun to stop."""
+    if log.of("worker.stopping"):
+        ending.cancel()
+    else:
+        asyncio.get_running_loop().call_soon(cancel_once, log, ending)
+
+
+async def test_bad_settings_keep_an_application_from_starting_and_the_last_line_names_them(environment, monkeypatch):
+    monkeypatch.setenv("MAX_ATTEMPTS", "0")
+    monkeypatch.delenv("FALLBACK_CENSORED_PROMPT")
+    sent, app = [], Starlette(lifespan=lifespan)
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(SettingsError):
+        await app({"type": "lifespan", "app": app, "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+    ((kind, told),) = [(message["type"], message["message"]) for message in sent]
+    assert kind == "lifespan.startup.failed"
+    assert told.splitlines()[-1] == (
+        "reactor.settings.SettingsError: FALLBACK_CENSORED_PROMPT: is required;"
+        " MAX_ATTEMPTS: Input should be greater than or equal to 1"
+    )
 
 
 async def test_run_is_a_coroutine_that_can_be_cancelled(database, sandbox_url, make_token, token_row):

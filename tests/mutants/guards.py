@@ -690,6 +690,27 @@ MUTANTS = (
         "tests/test_cli.py::test_a_signal_that_comes_before_the_imports_ends_the_command",
     ),
     Mutant(
+        "a reactor that died in its host stays dead",
+        "reactor/supervisor.py",
+        "        while not self._stopped.is_set():\n",
+        "        if not self._stopped.is_set():\n",
+        "tests/test_application.py::test_a_lifespan_begins_anew_whenever_its_reactor_died",
+    ),
+    Mutant(
+        "a host that stops waits for the next try",
+        "reactor/supervisor.py",
+        "                await self._stopped.wait()\n",
+        "                await anyio.sleep_forever()\n",
+        "tests/test_application.py::test_a_lifespan_ends_while_its_reactor_waits_to_begin_anew",
+    ),
+    Mutant(
+        "cancelled while it stops, a host leaves what is held",
+        "reactor/supervisor.py",
+        "                await asyncio.wait([task])\n",
+        "                pass\n",
+        "tests/test_application.py::test_a_lifespan_that_is_cancelled_while_it_ends_hands_back_at_once",
+    ),
+    Mutant(
         "every worker answers",
         "reactor/bell.py",
         "        if self._elsewhere:\n            self._sweep",

@@ -1,0 +1,101 @@
+"""Keeps a reactor running beside somebody else's application: one that died begins anew, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import reconnect_delay
+from reactor.table import TableError
+from reactor.telemetry import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from reactor.telemetry import Telemetry
+    from reactor.worker import Worker
+
+STEADY = 60.0  # seconds; a worker that ran this long begins anew as soon as one that died for the first time
+
+
+class Supervisor:
+    """Runs one worker after another, until it is stopped."""
+
+    def __init__(self, worker: Callable[[], AbstractAsyncContextManager[Worker]], telemetry: Telemetry) -> None:
+        self._next = worker
+        self._telemetry = telemetry
+        self._unfit = Trouble(telemetry, "worker")
+        self._worker: Worker | None = None
+        self._stopped = anyio.Event()
+
+    def stop(self) -> None:
+        """Stop claiming, let attempts finish within the grace, and begin no other worker."""
+        self._stopped.set()
+        if self._worker is not None:
+            self._worker.stop()
+
+    async def run(self) -> None:
+        """Work until stopped. Cancelled, it hands back at once what is held."""
+        failures = 0
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            await self._run_once()
+            failures = 0 if time.monotonic() - began > STEADY else failures + 1
+            with anyio.move_on_after(reconnect_delay(failures)):
+                await self._stopped.wait()
+
+    async def _run_once(self) -> None:
+        """Run a worker to its end; a table that is not migrated is told once, every death each time."""
+        try:
+            async with self._next() as self._worker:
+                await self._worker.run()
+        except TableError as error:
+            self._unfit.met(error)
+        except Exception as error:  # noqa: BLE001  (whatever ends a worker, the application goes on)
+            self._unfit.passed()
+            kind, place = _place(error)
+            self._telemetry.emit("worker.error", role="worker", error_type=kind, error_message=place)
+        finally:
+            self._worker = None
+
+
+@asynccontextmanager
+async def beside(supervisor: Supervisor) -> AsyncIterator[None]:
+    """Run it in a task of its own, for as long as the body lasts.
+
+    A task group would wrap the body's exceptions, and could not be left in another task than it was entered in, as
+    fixtures do. Cancelled while it stops, it hands back at once what is held.
+    """
+    scope = anyio.CancelScope()
+
+    async def work() -> None:
+        with scope:
+            await supervisor.run()
+
+    task = asyncio.create_task(work(), name="reactor")
+    try:
+        yield
+    finally:
+        supervisor.stop()
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+            raise
+
+
+def _place(error: BaseException) -> tuple[str, str]:
+    """The kind of an error, the first one of a group, and where it was: what it says may repeat a prompt."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return type(error).__name__, f"died in {at.name}, {Path(at.filename).name}:{at.lineno}"
