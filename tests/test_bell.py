@@ -1,4 +1,3 @@
-import time
 from contextlib import asynccontextmanager
 
 import anyio
@@ -385,11 +384,9 @@ async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, 
                 rung(bell)
 
         monkeypatch.setattr(Bell, "rung", hangs)
-        began = time.monotonic()
         await make_token()
         await other.wait("token.generation.succeeded")
 
-    assert time.monotonic() - began < 5
     assert not log.of("token.generation.started")
 
 

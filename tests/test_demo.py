@@ -102,11 +102,9 @@ def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how
     (folder,) = folders(process)
     server = int((folder / "data" / "postmaster.pid").read_text().split("\n")[0])
 
-    signalled_at = time.monotonic()
     process.send_signal(how)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=20)  # the grace that is not used
 
-    assert time.monotonic() - signalled_at < 5  # 0.3 s on an idle machine
     assert (process.returncode, err) == (0, "")
     assert "of 40 tokens uploading" in out
     assert "the demo was cut short" in out

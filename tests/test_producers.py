@@ -359,13 +359,16 @@ async def test_a_large_update_after_a_small_one_in_the_same_session_stays_fast(c
         await connection.execute(f"UPDATE tokens_s0 SET status = '{status}' WHERE token_id <= {tokens}")
         return time.perf_counter() - began
 
+    async def update_all():
+        await connection.execute("VACUUM ANALYZE tokens_s0")
+        return min([await update(4000, status) for status in ("failed", "revealed", "ready")])
+
     await make_tokens(4000, status="ready")
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    silent = await update(4000, "failed")
+    silent = await update_all()
     await connection.execute("ALTER TABLE tokens_s0 ENABLE TRIGGER USER")
-    await connection.execute("VACUUM ANALYZE tokens_s0")
 
     await update(1, "ready")
-    took = await update(4000, "revealed")
+    told = await update_all()
 
-    assert took < 4 * silent + 0.3
+    assert told < 20 * silent  # 2 to 3 times; 200 times where a transition table is joined

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import time
 from contextlib import asynccontextmanager
 
 import anyio
@@ -101,15 +100,15 @@ async def test_without_a_database_the_worker_lives_and_is_not_ready(serving):
         assert secret not in live.text + ready.text + metrics.text + log.text
 
 
-async def test_a_database_that_does_not_answer_delays_no_answer_for_long(serving):
+async def test_an_answer_does_not_wait_for_a_database_that_does_not_answer(serving, monkeypatch):
+    monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 600.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nowhere"
         async with serving(url) as (client, _):
-            began = time.monotonic()
-            async with anyio.create_task_group() as group:
-                for path in ("/readyz", "/metrics", "/readyz", "/metrics", "/livez"):
-                    group.start_soon(client.get, path)
-            assert time.monotonic() - began < 4
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    for path in ("/readyz", "/metrics", "/readyz", "/metrics", "/livez"):
+                        group.start_soon(client.get, path)
             assert (await client.get("/readyz")).status_code == 503
 
 
@@ -296,10 +295,9 @@ async def test_the_server_takes_no_signals_and_ends_with_the_worker(serving, por
 
 
 async def test_an_open_connection_does_not_keep_the_worker_from_ending(serving, port):
-    async with serving(AWAY):
-        stream = await anyio.connect_tcp("127.0.0.1", port)
-        await stream.send(b"GET /livez HTTP/1.1\r\n")
-        began = time.monotonic()
+    with anyio.fail_after(20):
+        async with serving(AWAY):
+            stream = await anyio.connect_tcp("127.0.0.1", port)
+            await stream.send(b"GET /livez HTTP/1.1\r\n")
 
-    assert time.monotonic() - began < 4
     await stream.aclose()
