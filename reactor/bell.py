@@ -137,7 +137,7 @@ class Bell:
 
     async def _go_on_watch(self, ask: Ask) -> float | None:
         await reached("before_watch")
-        for pause in _TRIES:
+        for pause in _TRIES[:1] if self._elsewhere else _TRIES:  # known to be taken: one try is enough
             await anyio.sleep(pause)
             upto = (await ask(plain_query("watch"), self._channels[0], self._quiet))["upto"]
             self._quiet = False

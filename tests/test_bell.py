@@ -191,15 +191,16 @@ async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
 
 
 class Looks:
-    """Asks on a connection, and tells how often it was asked for the transactions under way."""
+    """Asks on a connection, and tells how often for the watch, and for the transactions under way."""
 
     def __init__(self, ear):
         self._ear = ear
         self._news = anyio.Event()
-        self.count = 0
+        self.count = self.tries = 0
 
     async def ask(self, query, *arguments):
         row = await self._ear.fetchrow(query, *arguments)
+        self.tries += query == plain_query("watch")
         if query == plain_query("under_way"):
             self.count += 1
             news, self._news = self._news, anyio.Event()
@@ -228,6 +229,24 @@ async def bell(connect):
 @pytest.fixture
 def looks_often(monkeypatch):
     monkeypatch.setattr("reactor.bell.LONGEST_LOOK", 0.001)
+
+
+async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
+    bell, _, looks = bell
+    turns, enough = [], anyio.Event()
+
+    async def count(_point):
+        turns.append(looks.tries)
+        if len(turns) == 10:
+            enough.set()
+
+    await connection.execute(LOCK.replace("$1", str(WATCH)))
+    monkeypatch.setattr("reactor.bell.reached", count)
+    bell.want("watch")
+    await meet(enough)
+
+    assert turns[:10] == [0, *range(4, 13)]
 
 
 async def under_way(connection):
