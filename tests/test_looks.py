@@ -61,7 +61,7 @@ def upto(count, take):
 def test_a_model_that_always_takes_as_long_costs_one_look_more_than_the_bound_does(time, tells):
     bound = statistics.mean(sum(age < time for age in ages(taught(1e6), time)) for _ in range(20))
 
-    seen = Workers(times((200, time)), tells=tells).run()[100:]
+    seen = Workers(times((100, time)), tells=tells).run()[50:]
 
     assert statistics.mean(told.looks for told in seen) <= bound + (1.2 if tells else 2.2)
     assert statistics.median(told.late for told in seen) <= max(0.1, time / 100)
@@ -69,7 +69,7 @@ def test_a_model_that_always_takes_as_long_costs_one_look_more_than_the_bound_do
 
 @pytest.mark.parametrize("time", [0.05, 0.5, 0.8, 1.0, 1.25])
 def test_a_model_that_always_takes_a_second_or_so_costs_three_looks(time):
-    seen = Workers(times((200, time))).run()[100:]
+    seen = Workers(times((100, time))).run()[50:]
 
     assert max(told.looks for told in seen) <= 3
 
@@ -85,7 +85,7 @@ def test_pictures_after_a_cold_start_are_settled_as_quickly_as_without():
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("slow", [20.0, 60.0, 600.0])
 def test_a_slow_spell_is_not_felt_by_the_first_picture_after_it(slow, tells):
-    seen = Workers(times((200, slow), (100, 2.0)), tells=tells).run()
+    seen = Workers(times((40, slow), (100, 2.0)), tells=tells).run()
 
     quick = [told for told in seen if told.took == 2.0]
     assert max(told.late for told in quick) <= promised(2.0)
@@ -96,7 +96,7 @@ def test_a_slow_spell_is_not_felt_by_the_first_picture_after_it(slow, tells):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_of_two_speeds_the_usual_ones_are_noticed_at_once_and_all_within_the_bound(quick, slow, share):
     one = evenly()
-    seen = Workers(times((1000, lambda: quick if next(one) < share else slow))).run()[100:]
+    seen = Workers(times((300, lambda: quick if next(one) < share else slow))).run()[100:]
 
     usual = [told.late for told in seen if told.took == (slow if share < 0.5 else quick)]
     assert statistics.median(usual) <= 0.1
@@ -106,7 +106,7 @@ def test_of_two_speeds_the_usual_ones_are_noticed_at_once_and_all_within_the_bou
 @pytest.mark.parametrize(("median", "sigma"), [(1.0, 0.2), (2.0, 0.5), (8.0, 0.3), (30.0, 0.05)])
 def test_times_that_vary_are_noticed_within_half_the_bound_at_the_median(median, sigma):
     one, spread = evenly(), statistics.NormalDist(math.log(median), sigma)
-    seen = Workers(times((1000, lambda: math.exp(spread.inv_cdf(next(one)))))).run()[100:]
+    seen = Workers(times((300, lambda: math.exp(spread.inv_cdf(next(one)))))).run()[100:]
 
     assert all(told.late <= promised(told.took) for told in seen)
     assert statistics.median(told.late / promised(told.took) for told in seen) <= 0.5

@@ -25,7 +25,7 @@ def test_a_hundred_predictions_share_the_reads_to_spare():
 @pytest.mark.parametrize(("workers", "slots", "time"), [(6, 10, 6.0), (3, 50, 16.0), (1, 1000, 100.0)])
 def test_a_fleet_keeps_within_the_accounts_reads_and_notices_most_ends_at_once(workers, slots, time):
     limit = Limit()
-    seen = Workers(times((3000, time)), slots=slots, workers=workers, limit=limit, creates=10.0).run()
+    seen = Workers(times((2000, time)), slots=slots, workers=workers, limit=limit, creates=10.0).run()
 
     assert limit.refused <= 0.02 * sum(told.looks for told in seen)
     assert statistics.median(told.late for told in seen) <= 0.1

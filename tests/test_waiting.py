@@ -84,8 +84,8 @@ async def bought(clock, model):
 
 
 async def test_quick_pictures_after_a_slow_spell_are_noticed_quickly(bought):
-    slow = [await bought(20.0) for _ in range(30)]
-    quick = [await bought(0.7) for _ in range(30)]
+    slow = [await bought(20.0) for _ in range(20)]
+    quick = [await bought(0.7) for _ in range(15)]
 
     assert max(late for late, _ in slow) <= 20.0 / 7
     assert max(late for late, _ in quick) <= 0.5
