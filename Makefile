@@ -1,80 +1,91 @@
-# Every target makes what it needs; a machine with Python >= 3.11 and make is enough.
+# Every target makes what it needs; a machine with Python >= 3.11 and make is enough. A checkout that cannot be written
+# is enough too, with an environment elsewhere: make test VENV=/somewhere
 VENV  ?= .venv
-BIN   := $(VENV)/bin
+PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
-RUNS  := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-# Chosen by running it: a version manager's shim can exist and still fail.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+$(if $(filter-out 1,$(words $(VENV))),$(error VENV is a path without spaces, not "$(VENV)"))
+
+# A Python is chosen by running it, because a version manager's shim can exist and still fail. A newer one than we know
+# is tried. Debian and Ubuntu have ensurepip in a package of its own.
+RUNS   := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.15 python; do \
 	$$p -c '$(RUNS)' 2>/dev/null && { echo $$p; break; }; done)
-UNFIT = $(if $(PYTHON),; $(PYTHON) is none of them, on PATH (or make PYTHON=…))
-UV_VERSION := 0.13.9
+NEEDED := reactor needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3-venv)
+UNFIT   = $(NEEDED)$(if $(PYTHON),; $(PYTHON) is not that, on PATH (or make PYTHON=…))
+
+# All that the tools keep is kept in the environment, not in the checkout.
+CACHE := $(abspath $(VENV))/.cache
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test steady torture mutants bench migrate run check lock clean
+.PHONY: help demo test steady torture mutants bare bench migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up
-	@$(BIN)/reactor demo $(ARGS)
+	@$(PY) -m reactor demo $(ARGS)
 
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
+	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
-	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+	@PYTHONPATH=tests $(PY) -m torture $(ARGS)
 
 steady: $(READY) ## Run the tests twenty times, ten of them beside busy loops, until one is red
-	@$(BIN)/python tests/steady.py $(ARGS)
+	@$(PY) tests/steady.py $(ARGS)
 
 mutants: $(READY) ## Take each guard out and see its test fail
-	@$(BIN)/python -m tests.mutants
+	@$(PY) -m tests.mutants
+
+bare: ## Run demo and tests in a bare Debian with a newer Python, as root and as a user (needs root, debootstrap)
+	@tests/bare/run.sh $(or $(BARE),/var/tmp/reactor-bare) $(ARGS)
 
 bench: $(VENV)/.bench ## Measure us, the floor and the peers on a fresh PostgreSQL: table, JSON, picture
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(PY) -m tests.bench $(ARGS)
 
 migrate: $(READY) ## Create or complete the tables in DATABASE_URL
-	@$(BIN)/reactor migrate $(ARGS)
+	@$(PY) -m reactor migrate $(ARGS)
 
 run: $(READY) ## Run the reactor (settings from the environment or .env)
-	@$(BIN)/reactor run $(ARGS)
+	@$(PY) -m reactor run $(ARGS)
 
 check: $(READY) ## Lint, types, import layers
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -c "from importlinter.cli import lint_imports_command as c; c()" --cache-dir "$(CACHE)/import-linter"
 
 lock: $(READY) ## Pin the dependencies anew, with hashes
-	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --generate-hashes \
+	@$(PY) -m uv pip compile pyproject.toml --extra demo --group dev --universal --generate-hashes \
 		--no-emit-index-url --no-header --upgrade -o requirements.lock
 
-clean: ## Remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean: ## Remove the virtual environment, and what the tools keep
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# uv fills the environment in seconds and compiles bytecode; where it cannot be had, pip does the same.
+# pip installs uv, which fills the environment in seconds and compiles bytecode. All of it has a hash. uv has no cache
+# where its folder cannot be written, as in a home that does not exist.
+UV = { d=$$($(PY) -m uv cache dir 2>/dev/null) && mkdir -p "$$d" 2>/dev/null && test -w "$$d" || export UV_NO_CACHE=true; } && \
+	$(PY) -m uv pip install --quiet --python $(PY)
+
 $(READY): requirements.lock pyproject.toml
-	@{ $(PYTHON) -c '$(RUNS)'; } 2>/dev/null || { echo "reactor needs Python 3.11, 3.12 or 3.13$(UNFIT)" >&2; exit 2; }
+	@{ "$(PYTHON)" -c '$(RUNS)'; } 2>/dev/null || { echo "$(UNFIT)" >&2; exit 2; }
+	@rm -rf $(VENV) 2>/dev/null; mkdir -p $(VENV) 2>/dev/null || { \
+		echo "$(VENV) cannot be written; make the environment elsewhere: make … VENV=/somewhere" >&2; exit 2; }
 	@echo "Making $(VENV) …"
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv --without-pip $(VENV)
-	@if $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv==$(UV_VERSION) 2>/dev/null; then \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock && \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-		$(PYTHON) -m venv --upgrade-deps $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-	fi
+	@"$(PYTHON)" -m venv $(VENV)
+	@awk '/^[a-z]/ { uv = /^uv==/ } uv' requirements.lock > $(VENV)/uv.txt
+	@{ $(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt && \
+		$(UV) --compile-bytecode --require-hashes -r requirements.lock && \
+		$(UV) --no-deps --no-build-isolation -e .; } || { \
+		echo "The line above names a package that does not install on $$($(PY) -V); another Python: make PYTHON=…" >&2; exit 2; }
 	@touch $@
 
 # What is measured beside us is nobody else's burden: only `make bench` installs it.
 $(VENV)/.bench: $(READY)
 	@echo "Adding the peers to $(VENV) …"
-	@if test -x $(BIN)/uv; then \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c requirements.lock --group bench; \
-	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench; \
-	fi
+	@$(UV) --compile-bytecode -c requirements.lock --group bench
 	@touch $@
