@@ -111,15 +111,21 @@ class Attempt:
         prediction = await self._purchase.resume()
         if prediction is not None:
             await self._intake.unproven(self.claim)
+            self._told_of_the_gate()
         else:
             prediction = await self._purchase.make(self._prompt())
             await self._intake.accepted(self.claim)
-        if self.claim.probe:
-            self.claim = replace(self.claim, probe=False)  # it has told what it can tell of the gate
+            if self.claim.probe == "create":
+                self._told_of_the_gate()
         image_url = await self._purchase.image(prediction)
         await reached("result_seen")
-        self._intake.succeeded()
+        await self._intake.succeeded(self.claim)
         return Succeeded(self.claim, image_url, prediction.id)
+
+    def _told_of_the_gate(self) -> None:
+        """Whatever comes now is the token's own: it is the probe no more."""
+        if self.claim.probe:
+            self.claim = replace(self.claim, probe=None)
 
     def _prompt(self) -> str:
         rules = self._rules
@@ -159,6 +165,7 @@ class Attempt:
                     over = False  # it may still come: the next attempt resumes it
                 else:
                     if stopped.image_url is not None:
+                        await self._intake.succeeded(self.claim)
                         return Succeeded(self.claim, stopped.image_url, stopped.id)
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error

@@ -58,10 +58,16 @@ class TransientError(GenerationError):
 
 
 class RateLimitedError(TransientError):
-    """429: the account's condition, not the token's. `retry_after` is what the provider named, capped at 300."""
+    """429: the account's condition, not the token's. `retry_after` is what the provider named, capped at 300.
 
-    def __init__(self, message: str, *, retry_after: float, purchase_over: bool = True) -> None:
+    `limit_per_minute`: creates, where the account has a lower limit for now.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float, purchase_over: bool = True, limit_per_minute: float | None = None
+    ) -> None:
         super().__init__(message, purchase_over=purchase_over, retry_after=retry_after)
+        self.limit_per_minute = limit_per_minute
 
 
 class ContentPolicyError(GenerationError):

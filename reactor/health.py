@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from reactor.database import DatabaseError, ReadOnlyError
-from reactor.store import discover, gauges, intake
+from reactor.database import DatabaseError, ReadOnlyError, RolledBackError
+from reactor.gate import intake
+from reactor.messages import message_of
+from reactor.store import discover, gauges
 from reactor.table import TableError, plain_query
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ class Health:
         if (await self._session.fetch(plain_query("inherited"), False))[0]["read_only"]:
             self._session.drop()  # a new connection finds out when that is lifted
             raise ReadOnlyError
-        state = dict(await intake(self._session))
+        try:
+            state = dict(await intake(self._session))
+        except RolledBackError as error:  # the database answers, and nobody claims
+            state = {"paused": True, "reason": message_of(error), "resumes_in": None}
         try:
             enabled = (await discover(self._session, self._tokens_table)).triggers_enabled
         except TableError:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from reactor.announcer import Announcer
 from reactor.attempt import Attempt, Rules
 from reactor.attempts import Attempts
 from reactor.bell import Bell
 from reactor.breaker import Breaker
+from reactor.checks import Checks
 from reactor.dispatcher import Dispatcher
+from reactor.inspector import Inspector
 from reactor.intake import Intake
 from reactor.keeper import Keeper
 from reactor.listener import Listener
@@ -40,7 +43,9 @@ class Roles:
         rules = _rules(settings)
         self.settler = Settler(store, telemetry)
         self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
-        self.intake = Intake(store, provider, breaker, telemetry, wake)
+        announcer = Announcer(telemetry, Checks())
+        self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
+        self._intake = Intake(store.gate, breaker, announcer, telemetry, wake)
         self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
         self.bell = Bell(store.table.wake_channel, store.table.bell_channel, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
@@ -49,12 +54,16 @@ class Roles:
             return Attempt(
                 claim,
                 provider=provider,
-                intake=self.intake,
+                intake=self._intake,
                 settler=self.settler,
                 telemetry=telemetry,
                 rules=rules,
                 lease_runs=lease_runs,
             )
+
+        def claimed(claim: Claim) -> None:
+            announcer.let_through(claim)
+            self.attempts.start(claim)
 
         self.attempts = Attempts(
             attempt=attempt, keeper=self.keeper, settler=self.settler, telemetry=telemetry, rules=rules
@@ -78,7 +87,7 @@ class Roles:
             bell=self.bell,
             sweep=self.sweep,
             worker=lambda: self.listener.key,
-            start=self.attempts.start,
+            start=claimed,
             claiming=claiming,
         )
 

@@ -144,7 +144,11 @@ def intake(metadata: MetaData) -> Table:
         Column("pause_seconds", Double, nullable=False, server_default=text("0")),
         Column("reason", Text),
         Column("arrival_at", DateTime(timezone=True)),
+        Column("opens_on", Text),
+        Column("limit_interval", Double),
+        Column("limited_until", DateTime(timezone=True)),
         CheckConstraint("id", name="one_row"),
+        CheckConstraint("opens_on IN ('image', 'check', 'time')", name="opens_on"),
         schema="reactor",
     )
 

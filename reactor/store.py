@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
-from reactor.database import RolledBackError
 from reactor.failpoints import reached
+from reactor.gate import Gate
 from reactor.providers import PREDICTION_ID
 from reactor.table import TokensTable, described, only, plain_query, refuse_an_older
 from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
@@ -32,14 +32,6 @@ class Intent:
 
     seed: int
     seeded_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """How the gate was closed."""
-
-    was_open: bool
-    seconds: float | None  # None: without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +64,6 @@ async def discover(session: Session, tokens_table: str) -> TokensTable:
     return table
 
 
-async def intake(session: Session) -> asyncpg.Record:
-    """How the gate stands: paused, reason, resumes_in. Raises DatabaseError."""
-    rows = await session.fetch(plain_query("intake"))
-    if not rows:
-        raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
-    return rows[0]
-
-
 async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
     """What waits, how long, and how full the notification queue is: see the query. Raises DatabaseError."""
     return (await session.fetch(table.query("gauges"), table.relation))[0]
@@ -105,6 +89,7 @@ class Store:
         self.stand_in = rest  # for a connection that a crowded server does not give
         self._redact = redact
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
+        self.gate = Gate(rest, table.wake_channel, redact)
         self._lease = lease
         self._create_interval = create_interval
         self._claim, self._next_due = map(table.query, ("claim", "next_due"))
@@ -209,27 +194,6 @@ class Store:
         """Whether any token is detected or generating."""
         return bool((await self._rest.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
-    async def pause_intake(self, seconds: float | None, reason: str, *, probed: bool = False) -> Paused | None:
-        """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
-
-        Return how it was and is; None where it was closed for longer.
-        """
-        rows = await self._rest.fetch(plain_query("pause_intake"), seconds, self._redact(reason), probed)
-        return Paused(**rows[0]) if rows else None
-
-    async def half_open_intake(self) -> None:
-        """Let the next token through a half-open gate at once, and wake the fleet."""
-        await self._rest.fetch(plain_query("half_open_intake"), self.table.wake_channel)
-
-    async def open_intake(self, reason: str | None) -> str | None:
-        """Open the gate, only where it was closed for `reason` if given; return what it had been closed for."""
-        rows = await self._rest.fetch(plain_query("open_intake"), reason)
-        return rows[0]["reason"] or "" if rows else None
-
-    async def intake(self) -> asyncpg.Record:
-        """How the gate stands: paused, reason, resumes_in."""
-        return await intake(self._rest)
-
     async def close_what_rests(self) -> None:
         """Close connections that are not needed at once; the claims' stays, since a mint does not wait for one."""
         for session in (self._writes, self._renewals):
@@ -246,7 +210,7 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
     asked_at: float,
     *,
     age: float | None = None,
-    probe: bool = False,
+    probe: str | None = None,
     limited: bool = False,
     last_fresh: UUID | None = None,
     rescued: bool = False,

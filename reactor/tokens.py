@@ -32,7 +32,7 @@ class Claim:
     seed_was_set: bool  # by an earlier claim: something may have been bought with it
     rescued: bool  # taken over while its request may still have been in flight
     prediction_id: str | None
-    probe: bool  # the one token that a half-open gate let through
+    probe: str | None  # the one token that a half-open gate let through: what it opens on, create or image
     limited: bool  # the gate let through less than was found
     last_fresh: UUID | None  # the last fresh token, by mint order, that its claim found
     age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim

@@ -1,6 +1,6 @@
 """A reactor process: what runs in it, and in which order it stops.
 
-    upkeep ─────────── listener, settler, renewals, intake's checks, the provider's connection
+    upkeep ─────────── listener, settler, renewals, the inspector, the provider's connection
       └─ attempts ──── a task for each slot in use
            └─ intake ─ dispatcher, rescuer, sweep
 
@@ -128,7 +128,7 @@ class Worker:
             self._health.attach(
                 in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven, stand_in=store.stand_in
             )
-        for role in (roles.settler, roles.keeper, roles.intake, roles.bell):
+        for role in (roles.settler, roles.keeper, roles.inspector, roles.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
         upkeep.start_soon(self._close_what_rests, store)

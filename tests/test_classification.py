@@ -360,3 +360,32 @@ def test_whatever_names_a_wait_it_is_within_bounds(header, date, named):
     answer = Answer(429, {"retry-after": header, "date": date}, {"retry_after": named, "detail": named})
 
     assert 0.1 <= retry_after(answer) <= 300
+
+
+CREDIT = "while you have less than $5.0 in credit."
+RESETS = "Your rate limit resets in ~5s."
+
+
+@pytest.mark.parametrize(
+    ("detail", "limit"),
+    [
+        (f"reduced to 6 requests per minute with a burst of 1 requests {CREDIT} {RESETS}", 6),
+        (f"reduced to 6 requests per minute with a burst of 1 requests until you add a payment method. {RESETS}", 6),
+        (f"reduced to 6 requests per minute with a burst of 1 requests. {RESETS}", 6),
+        (f"Reduced to 1 request per second. {RESETS}", 60),
+        (f"reduced to 90 requests per hour. {RESETS}", 1.5),
+        (f"reduced to a burst of 1 requests {CREDIT} {RESETS}", 6),
+        (f"reduced to 0 requests per minute. {RESETS}", None),
+        (f"Request was throttled. {RESETS}", None),
+        ("x" * 20_000 + "reduced to 6 requests per minute", None),
+        ({"detail": "reduced to 6 requests per minute"}, None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("creating", [False, True])
+def test_a_429_names_the_lower_limit_of_creates(detail, limit, creating):
+    body = {"detail": detail, "status": 429}
+
+    error = refusal(Answer(429, httpx.Headers(), body), creating=creating, redact=REDACT)
+
+    assert error.limit_per_minute == (limit if creating else None)

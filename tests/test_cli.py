@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import command
+from doubles import NO_GATE
 from hosts import host
 
 from reactor.table import HEAD
@@ -307,6 +308,58 @@ def test_pause_and_resume_say_what_they_did(reactor):
     assert reactor("resume") == (0, "resumed; it was paused: a new prompt\n", "")
     assert json.loads(reactor("status", "--json")[1])["intake"]["paused"] is False
     assert reactor("resume") == (0, "it was not paused\n", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("0.5h", 1800), ("2d", 172_800)]
+)
+def test_a_pause_lasts_as_long_as_it_says(reactor, given, seconds):
+    assert reactor("pause", "--for", given)[1] == f"paused for {seconds:,} s: paused by an operator\n"
+
+    intake = json.loads(reactor("status", "--json")[1])["intake"]
+    assert (intake["paused"], intake["opens_on"]) == (True, "time")
+    assert seconds - 60 < intake["resumes_in"] <= seconds
+
+
+@pytest.mark.parametrize(
+    "given", ["", "0s", "10", "-5m", "1h 30m", "m", "soon", "400d", "1e9s", "9" * 5000 + "s", "٣m"]
+)
+def test_a_pause_for_no_duration_is_refused_in_one_line(reactor, given):
+    code, out, err = reactor("pause", "--for", given)
+
+    assert (code, out) == (2, "")
+    assert "no duration like 90s, 10m, 1h30m or 2d" in err
+    assert json.loads(reactor("status", "--json")[1])["intake"]["paused"] is False
+
+
+def test_status_tells_of_a_lower_limit(reactor, database):
+    command(database, "UPDATE reactor.intake SET limit_interval = 10, limited_until = now() + interval '1 minute'")
+
+    assert re.search(r"^intake +open; the account allows 6 creates a minute$", reactor("status")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("pause", "paused: paused by an operator"), ("resume", "it was not paused"), ("status", "intake +open")],
+)
+def test_a_gate_row_that_somebody_removed_is_made_anew(reactor, database, name, told):
+    command(database, "DELETE FROM reactor.intake")
+
+    code, out, _ = reactor(name)
+
+    assert code == 0
+    assert re.search(f"^{told}$", out, re.MULTILINE)
+    assert json.loads(reactor("status", "--json")[1])["intake"]["paused"] is (name == "pause")
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "status"])
+def test_a_gate_row_that_cannot_be_made_anew_is_one_line(reactor, database, name):
+    command(database, NO_GATE)
+
+    code, out, err = reactor(name)
+
+    assert (code, out) == (1, "")
+    assert err == "Error: reactor.intake has lost its row, and nobody claims without; run: reactor migrate\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--reason", " ")])

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.anyio
 NOTIFY = [name for name in NAMES if "pg_notify(" in split(name)[1]]
 ARGUMENTS = {
     "half_open_intake": ("a_channel",),
+    "open_intake": ("create", None, "a_channel"),
     "leave": ("wake", "bell", True, False, True),
     "resume": ("a_channel",),
 }
@@ -40,7 +41,7 @@ async def test_what_only_rings_says_that_it_could_not(ask):
 
 @pytest.mark.usefixtures("full_queue")
 async def test_resume_opens_the_gate(ask, connection):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
 
     rows = await ask("resume", *ARGUMENTS["resume"])
 
@@ -55,6 +56,14 @@ async def test_the_next_token_is_let_through_a_half_open_gate(ask, connection):
     await ask("half_open_intake", *ARGUMENTS["half_open_intake"])
 
     assert await connection.fetchval("SELECT paused_until <= clock_timestamp() FROM reactor.intake")
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_an_accepted_create_opens_the_gate(ask, connection):
+    await ask("pause_intake", 30.0, "429", False, "create")
+
+    assert len(await ask("open_intake", *ARGUMENTS["open_intake"])) == 1
+    assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 
 @pytest.mark.usefixtures("full_queue")

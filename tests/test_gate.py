@@ -4,7 +4,7 @@ import time
 
 import anyio
 import pytest
-from doubles import DirectedProvider, running
+from doubles import NO_GATE, DirectedProvider, running
 
 from reactor import migrations
 from reactor.errors import AccountError, AmbiguousCreateError, PermanentError, RateLimitedError, TransientError
@@ -121,7 +121,8 @@ async def test_a_probe_that_tells_nothing_of_the_provider_lets_the_next_token_th
         await make_token()
     else:
         await make_token(prompt="")
-    second = await make_token()
+    due = await connection.fetchval("SELECT now()")  # later, and a fresh one would go first
+    second = await make_token(generation_due_at=due)
     async with running(database, provider, idle=False) as (_, log):
         with anyio.fail_after(5):
             await log.wait("token.generation.succeeded", token_id=second)
@@ -155,20 +156,6 @@ async def test_without_a_breaker_every_failure_counts(database, provider, make_t
             await make_token()
         await log.wait("token.generation.retry", times=10)
         assert (await gate())["paused_for"] is None
-
-
-async def test_predictions_that_fail_in_a_row_close_the_gate_and_are_counted(
-    database, provider, make_token, connection, gate
-):
-    provider.script["wait"] = [TransientError("E9828") for _ in range(3)]
-    async with running(database, provider, breaker_threshold=3) as (_, log):
-        for _ in range(3):
-            await make_token()
-        await log.wait("token.generation.retry", times=3)
-        told = await gate()
-
-    assert told["paused_for"] > 0
-    assert await connection.fetchval("SELECT min(generation_attempts) FROM tokens_s0") == 1
 
 
 async def test_a_create_that_fails_while_the_gate_is_shut_by_others_counts_nothing(
@@ -306,6 +293,43 @@ async def test_an_account_that_takes_one_create_at_a_time_fails_no_token(databas
     assert len(log.of("intake.paused")) <= 15
 
 
+async def test_a_lower_limit_of_the_account_closes_the_gate_once_and_then_slows_the_fleet_down(
+    database, provider, make_token, connection, ask
+):
+    limited = RateLimitedError("reduced to 6 a minute", retry_after=0.2, limit_per_minute=6.0)
+    provider.script["create"] = [limited] * 4
+    async with running(database, provider, rate_limit_per_minute=0) as (_, log):
+        await connection.execute("BEGIN")
+        for _ in range(4):
+            await make_token()
+        await connection.execute("COMMIT")
+        await log.wait("token.generation.succeeded")
+        told = await ask("intake")
+        booked, until = await connection.fetchrow(
+            "SELECT arrival_at > clock_timestamp(), extract(epoch FROM limited_until - clock_timestamp())"
+            " FROM reactor.intake"
+        )
+
+    assert [(event["limit_per_minute"], event["reason"]) for event in log.of("intake.limited")] == [
+        (6.0, "reduced to 6 a minute")
+    ]
+    assert (len(log.of("intake.paused")), len(log.of("intake.resumed"))) == (1, 1)
+    assert (told[0]["paused"], told[0]["limit_per_minute"]) == (False, 6)
+    assert (booked, 500 < until <= 600) == (True, True)
+    assert len(log.of("token.generation.succeeded")) == 1
+    assert await connection.fetchval("SELECT max(generation_attempts) FROM tokens_s0") == 0
+
+
+async def test_a_rate_limit_that_names_no_lower_one_slows_nobody_down(database, provider, make_token, ask):
+    provider.script["create"] = [RateLimitedError("throttled", retry_after=0.2)]
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert (await ask("intake"))[0]["limit_per_minute"] is None
+    assert not log.of("intake.limited")
+
+
 async def test_a_probe_that_reaches_nobody_rests_its_worker_and_leaves_the_fleets_pause_alone(
     database, provider, make_token, half_open, gate
 ):
@@ -355,13 +379,24 @@ async def test_any_answer_shows_that_the_worker_reaches_the_provider(
         await log.wait("intake.resumed", worker_only=True)
 
 
-async def test_a_gate_row_that_is_gone_is_told_and_ends_no_worker(
+async def test_a_gate_row_that_is_gone_is_made_anew(database, provider, make_token, connection, monkeypatch):
+    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.05)
+    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+        await connection.execute("DELETE FROM reactor.intake")
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert log.of("worker.error") == []
+
+
+async def test_a_gate_row_that_this_role_may_not_make_anew_is_told_and_ends_no_worker(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.intake.CHECK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.05)
     async with running(database, provider) as (_, log):
-        await connection.execute("DELETE FROM reactor.intake")
+        await connection.execute(NO_GATE)
         told = await log.wait("worker.error", role="intake")
+        await connection.execute("DROP TRIGGER refuse ON reactor.intake")
         await migrations.upgrade(database)
         await make_token()
         await log.wait("token.generation.succeeded")

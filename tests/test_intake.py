@@ -5,12 +5,17 @@ import pytest
 from doubles import DirectedProvider, running
 
 from reactor.errors import AccountError, UnauthorizedError
-from reactor.store import Store
+from reactor.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
 REFUSED = "Invalid API token"
 AUTOMATIC = [(30.0, "429"), (86400.0, "429"), (None, REFUSED), (None, "anything else")]
+
+
+def kind_of(seconds):
+    """What opens a pause of so many seconds, None: without end."""
+    return "check" if seconds is None else "create"
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def gate(ask):
     """How the gate stands: paused, reason, seconds until it is half-open."""
 
     async def gate():
-        return tuple((await ask("intake"))[0])
+        return tuple((await ask("intake"))[0])[:3]
 
     return gate
 
@@ -31,15 +36,15 @@ def gate(ask):
 @pytest.fixture
 def two_looks(monkeypatch):
     """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
-    monkeypatch.setattr("reactor.intake.CHECK_EVERY", 0.001)
-    intake, begun = Store.intake, []
+    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.001)
+    state, begun = Gate.state, []
 
-    async def counted(store):
+    async def counted(gate):
         if begun:
             begun.pop().set()
-        return await intake(store)
+        return await state(gate)
 
-    monkeypatch.setattr(Store, "intake", counted)
+    monkeypatch.setattr(Gate, "state", counted)
 
     async def two_looks():
         for _ in range(2):
@@ -53,47 +58,47 @@ def two_looks(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_an_operators_pause_stays_whatever_comes_later(ask, gate, seconds, reason):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
 
-    assert await ask("pause_intake", seconds, reason, False) == []
+    assert await ask("pause_intake", seconds, reason, False, kind_of(seconds)) == []
 
     assert await gate() == (True, "maintenance", None)
 
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason, False)
+    await ask("pause_intake", seconds, reason, False, kind_of(seconds))
 
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
 
     assert await gate() == (True, "maintenance", None)
-    assert await ask("open_intake", None) == []
-    assert await ask("open_intake", reason) == []
+    assert await ask("open_intake", "create", None, "wake") == []
+    assert await ask("open_intake", "check", reason, "wake") == []
 
 
 async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words(ask, gate):
-    await ask("pause_intake", None, REFUSED, False)
-    await ask("pause", REFUSED)
+    await ask("pause_intake", None, REFUSED, False, "check")
+    await ask("pause", REFUSED, None)
 
-    assert await ask("open_intake", REFUSED) == []
+    assert await ask("open_intake", "check", REFUSED, "wake") == []
 
     assert await gate() == (True, REFUSED, None)
 
 
 async def test_a_gate_that_plain_sql_closed_is_the_operators_too(ask, connection, gate):
-    await ask("pause_intake", None, REFUSED, False)
-    await ask("open_intake", REFUSED)
+    await ask("pause_intake", None, REFUSED, False, "check")
+    await ask("open_intake", "check", REFUSED, "wake")
 
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
 
-    assert await ask("open_intake", REFUSED) == []
+    assert await ask("open_intake", "check", REFUSED, "wake") == []
 
 
 async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_his(ask, connect, gate, until_blocked):
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
-        await ask("pause", "maintenance", on=operator)
-        group.start_soon(lambda: ask("pause_intake", None, REFUSED, False, on=other))
+        await ask("pause", "maintenance", None, on=operator)
+        group.start_soon(lambda: ask("pause_intake", None, REFUSED, False, "check", on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -102,11 +107,11 @@ async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_hi
 async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it_closed(
     ask, connect, gate, until_blocked
 ):
-    await ask("pause_intake", 30.0, "429", False)
+    await ask("pause_intake", 30.0, "429", False, "create")
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
-        await ask("pause", "maintenance", on=operator)
-        group.start_soon(lambda: ask("open_intake", None, on=other))
+        await ask("pause", "maintenance", None, on=operator)
+        group.start_soon(lambda: ask("open_intake", "create", None, "wake", on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -114,7 +119,7 @@ async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason, False)
+    await ask("pause_intake", seconds, reason, False, kind_of(seconds))
 
     assert [row["reason"] for row in await ask("resume", "a_channel")] == [reason]
 
@@ -123,11 +128,11 @@ async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason)
 
 
 async def test_resume_opens_what_an_operator_closed_and_wakes_the_fleet(database, provider, make_token, ask, table):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
     await make_token()
     async with running(database, provider, poll_interval_seconds=3600) as (_, log):
         await log.wait("intake.paused", reason="maintenance", seconds=None)
-        assert provider.calls == []
+        assert provider.asked("create") == []
 
         await ask("resume", table.wake_channel)
 
@@ -147,14 +152,14 @@ async def test_a_refused_api_token_under_an_operators_pause_is_handed_back_and_n
     async with running(database, provider) as (_, log):
         token_id = await make_token()
         await log.wait("token.create_sent")
-        await ask("pause", "maintenance")
+        await ask("pause", "maintenance", None)
         await log.wait("intake.paused", reason="maintenance")
         closed.set()
         await log.wait("token.generation.released", token_id=token_id)
         await two_looks()
 
     assert await gate() == (True, "maintenance", None)
-    assert provider.asked("check") == []
+    assert len(provider.asked("check")) == 1  # at the start
     assert (await token_row(token_id))["generation_attempts"] == 0
 
 
@@ -165,11 +170,11 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
         asked.set()
         await answer.wait()
 
-    provider.script["check"] = [accept]
-    await ask("pause_intake", None, REFUSED, False)
+    provider.script["check"] = [None, accept]  # the first is the start's
+    await ask("pause_intake", None, REFUSED, False, "check")
     async with running(database, provider) as (_, log):
         await asked.wait()
-        await ask("pause", REFUSED)
+        await ask("pause", REFUSED, None)
         answer.set()
         await two_looks()
 
@@ -192,7 +197,7 @@ async def test_a_probe_accepted_after_an_operator_paused_opens_nothing(
     async with running(database, provider) as (_, log):
         await make_token()
         await log.wait("token.create_sent")
-        await ask("pause", "maintenance")
+        await ask("pause", "maintenance", None)
         paused.set()
         await log.wait("token.generation.succeeded")
 
@@ -216,7 +221,7 @@ async def test_a_probe_that_fails_after_an_operator_paused_changes_nothing(
     async with running(database, provider) as (_, log):
         await make_token()
         await log.wait("token.create_sent")
-        await ask("pause", "maintenance")
+        await ask("pause", "maintenance", None)
         paused.set()
         await log.wait("token.generation.released")
 
@@ -225,8 +230,10 @@ async def test_a_probe_that_fails_after_an_operator_paused_changes_nothing(
 
 async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provider, ask, two_looks):
     async with running(database, provider) as (_, log):
-        for name, argument in [("pause", "by hand"), ("pause", "again"), ("resume", "x"), ("pause", "once more")]:
-            await ask(name, argument)
+        for name, *arguments in [
+            ("pause", "by hand", None), ("pause", "again", None), ("resume", "x"), ("pause", "once more", None),
+        ]:  # fmt: skip
+            await ask(name, *arguments)
             await two_looks()
 
     told = [(event["event"], event["reason"]) for event in log.events if event["event"].startswith("intake.")]
@@ -241,14 +248,14 @@ async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provide
 async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(database, provider, ask, two_looks):
     async with running(database, provider) as (_, log):
         for number in (1, 2, 3):
-            await ask("pause_intake", 30.0 * number, f"429, {number}", False)
+            await ask("pause_intake", 30.0 * number, f"429, {number}", False, "create")
             await two_looks()
 
     assert [told["reason"] for told in log.of("intake.paused")] == ["429, 1"]
 
 
 async def test_a_worker_that_starts_paused_says_so_once(database, provider, ask, two_looks):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
     async with running(database, provider) as (_, log):
         await log.wait("intake.paused")
         await two_looks()

@@ -110,6 +110,7 @@ async def test_a_throttled_create_says_how_long_to_wait(sandbox, provider, place
     error = await failing(provider.create("a fox", 1))
 
     assert error.retry_after == 7.0
+    assert error.limit_per_minute == (None if placement == "header" else 6)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async def test_a_claim_sets_epoch_worker_lease_and_seed(connection, claim, make_
     assert stored["generation_due_at"] is None
     assert (row["id"], row["epoch"], row["prompt"]) == (stored["id"], 1, "a red kite")
     assert (row["attempts"], row["censored"], row["prediction_id"]) == (0, False, None)
-    assert (row["seed_was_set"], row["probe"]) == (False, False)
+    assert (row["seed_was_set"], row["probe"]) == (False, None)
 
 
 async def test_seeds_differ(claim, make_token):
@@ -227,9 +227,48 @@ async def test_half_open_one_token_passes_and_the_gate_moves_on(
     rows = await claim(create_interval=create_interval)
 
     closed_for = await connection.fetchval("SELECT paused_until - now() FROM reactor.intake")
-    assert [(row["token_id"], row["probe"]) for row in rows] == [(first, True)]
+    assert [(row["token_id"], row["probe"]) for row in rows] == [(first, "create")]
     assert closed_for.total_seconds() == pytest.approx(5, abs=1)
     assert await claim(create_interval=create_interval) == []
+
+
+async def test_half_open_a_fresh_token_goes_before_a_retry_and_retries_by_their_time(
+    connection, claim, make_token, set_gate
+):
+    ago = await connection.fetchrow("SELECT now() - interval '2 s' AS longer, now() - interval '1 s' AS shorter")
+    failed_last = await make_token(generation_due_at=ago["shorter"])
+    failed_before = await make_token(generation_due_at=ago["longer"])
+    fresh = await make_token()
+    claimed = []
+    for _ in range(3):
+        await set_gate(HALF_OPEN)
+        claimed += ids(await claim())
+
+    assert claimed == [fresh, failed_before, failed_last]
+
+
+@pytest.mark.parametrize("opens_on", ["image", "check"])
+async def test_half_open_the_probe_says_what_opens_the_gate(claim, make_token, set_gate, opens_on):
+    await make_token()
+    await set_gate(f"{HALF_OPEN}, opens_on = '{opens_on}'")
+
+    assert [row["probe"] for row in await claim()] == [opens_on]
+
+
+async def test_an_operators_pause_whose_time_is_over_lets_all_through_and_is_open(
+    connection, claim, ask, make_token, set_gate
+):
+    for _ in range(3):
+        await make_token()
+    await ask("pause", "by hand", 60.0)
+    while_it_lasts = await claim()
+    await set_gate("paused_until = clock_timestamp()")
+    told = (await ask("intake"))[0]["paused"]
+
+    rows = await claim()
+
+    assert (while_it_lasts, told, len(rows), {row["probe"] for row in rows}) == ([], False, 3, {None})
+    assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 
 async def test_half_open_without_tokens_stays_half_open(connection, claim, set_gate):
@@ -285,6 +324,36 @@ async def test_a_rate_limit_lets_ten_seconds_worth_through_at_once(connection, c
     assert second == [] or create_interval < 0.2
 
 
+SLOW = 8  # seconds that a statement may take
+LIMITED = "limit_interval = 10, limited_until = clock_timestamp() + interval '1 minute'"
+
+
+@pytest.mark.parametrize("create_interval", [UNLIMITED, 0.1])
+async def test_a_lower_limit_of_the_account_is_kept_whatever_ours_is(
+    connection, claim, make_token, set_gate, create_interval
+):
+    for _ in range(3):
+        await make_token()
+    await set_gate(LIMITED)
+
+    first, second = await claim(create_interval=create_interval), await claim(create_interval=create_interval)
+
+    booked = await connection.fetchval("SELECT extract(epoch FROM arrival_at - clock_timestamp()) FROM reactor.intake")
+    assert (len(first), second) == (1, [])
+    assert 10 - SLOW < booked <= 10.2  # a little more than the limit: requests do not arrive in step
+
+
+async def test_a_lower_limit_than_the_accounts_is_ours_and_ends(connection, claim, make_token, set_gate):
+    for _ in range(9):
+        await make_token()
+    await set_gate(f"{LIMITED.replace('10', '0.001')}")
+    ours = await claim(create_interval=60.0)
+    await set_gate("arrival_at = NULL, limit_interval = 10, limited_until = clock_timestamp()")
+    after_it = await claim(create_interval=UNLIMITED)
+
+    assert (len(ours), len(after_it)) == (1, 8)
+
+
 @pytest.mark.parametrize(("booked", "room"), [("-3600", 10), ("0", 10), ("5.5", 4), ("8.9", 1), ("9.5", 0), ("99", 0)])
 async def test_a_rate_limit_refills_with_time(connection, claim, set_gate, booked, room):
     await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 20)")
@@ -319,7 +388,7 @@ async def test_a_gate_that_turns_half_open_while_claims_wait_lets_one_through(ma
     answers = await claim_at_once(2, 3, create_interval=1.0, meanwhile=HALF_OPEN)
 
     assert sorted(map(len, answers)) == [0, 1]
-    assert [row["probe"] for rows in answers for row in rows] == [True]
+    assert [row["probe"] for rows in answers for row in rows] == ["create"]
 
 
 async def test_a_gate_that_opens_while_a_probe_waits_lets_it_through(connection, make_token, set_gate, claim_at_once):
@@ -328,7 +397,7 @@ async def test_a_gate_that_opens_while_a_probe_waits_lets_it_through(connection,
 
     answers = await claim_at_once(1, 3, create_interval=UNLIMITED, meanwhile="paused_until = NULL")
 
-    assert [(len(rows), rows[0]["probe"]) for rows in answers] == [(1, False)]
+    assert [(len(rows), rows[0]["probe"]) for rows in answers] == [(1, None)]
     assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 
@@ -417,6 +486,15 @@ async def test_a_closed_gate_or_a_spent_rate_limit_puts_it_off(next_due, make_to
     await set_gate(gate)
 
     assert await next_due(create_interval=1.0) == due_in
+
+
+async def test_the_next_is_due_when_a_lower_limit_lets_it_through(claim, next_due, make_token, set_gate):
+    await make_token()
+    await make_token()
+    await set_gate(LIMITED)
+    await claim()
+
+    assert 10 - SLOW < await next_due() <= 10.2
 
 
 @pytest.mark.parametrize("create_interval", [0.5, 1.0, 60.0])

@@ -32,7 +32,7 @@ def claim(attempts):
         seed_was_set=False,
         rescued=False,
         prediction_id=None,
-        probe=False,
+        probe=None,
         limited=False,
         last_fresh=None,
         age=None,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import httpx
 import pytest
-from doubles import SECRET, Log, settings
+from doubles import NO_GATE, SECRET, Log, settings
 
 from reactor import run
 from reactor.sandbox import Sandbox, Timing
@@ -81,7 +81,7 @@ async def test_a_worker_is_ready_once_it_listens(database, serving):
         "database": "ok",
         "listener": "proven",
         "triggers": "enabled",
-        "intake": {"paused": False, "reason": None, "resumes_in": None},
+        "intake": {"paused": False, "reason": None, "resumes_in": None, "opens_on": None, "limit_per_minute": None},
         "slots": {"in_use": 0, "of": 10},
     }
 
@@ -127,14 +127,29 @@ async def test_a_database_that_goes_away_is_noticed_although_nothing_is_to_do(
         await until(client, "database", "ok")
 
 
+async def test_a_gate_row_that_is_gone_and_cannot_be_made_anew_is_told_and_the_worker_stays_ready(
+    database, serving, connection
+):
+    await connection.execute(NO_GATE)
+    async with serving(database) as (client, _):
+        body = await until(client, "intake.paused", True)
+        response = await client.get("/readyz")
+        metrics = (await client.get("/metrics")).text
+
+    assert response.status_code == 200
+    assert body["intake"]["reason"].endswith("run: reactor migrate")
+    assert "image_generation_queue_depth 0.0" in metrics
+
+
 async def test_a_paused_intake_is_told_and_the_worker_stays_ready(database, serving, ask):
     async with serving(database) as (client, _):
-        await ask("pause", "maintenance")
+        await ask("pause", "maintenance", None)
         body = await until(client, "intake.paused", True)
         response = await client.get("/readyz")
 
     assert response.status_code == 200
-    assert body["intake"] == {"paused": True, "reason": "maintenance", "resumes_in": None}
+    told = {"paused": True, "reason": "maintenance", "resumes_in": None, "opens_on": "time", "limit_per_minute": None}
+    assert body["intake"] == told
 
 
 async def test_triggers_that_were_disabled_are_told(database, serving, connection):
@@ -181,7 +196,7 @@ async def test_what_a_worker_holds_is_shown(database, serving, make_token):
 
 
 async def test_metrics_count_and_read_the_database(database, serving, make_token, ask):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
     for _ in range(3):
         await make_token()
     async with serving(database) as (client, log):
@@ -195,7 +210,7 @@ async def test_metrics_count_and_read_the_database(database, serving, make_token
 
 
 async def test_scrapes_in_a_row_ask_the_database_once(database, serving, make_token, ask):
-    await ask("pause", "maintenance")
+    await ask("pause", "maintenance", None)
     async with serving(database) as (client, log):
         await log.wait("listener.connected")
         first = await client.get("/metrics")

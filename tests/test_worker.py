@@ -171,7 +171,7 @@ async def test_a_gate_closed_for_a_refused_api_token_opens_once_it_is_accepted(
     database, provider, connection, make_token
 ):
     await connection.execute(
-        "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'Invalid API token', pause_seconds = 1"
+        "UPDATE reactor.intake SET paused_until = 'infinity', reason = 'Invalid API token', opens_on = 'check'"
     )
     await make_token()
     async with running(database, provider) as (_, log):

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reactor.cli.durations import Duration
 from reactor.cli.failures import with_database
+from reactor.gate import intake
 from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
@@ -24,25 +26,29 @@ NO_REASON = "paused by an operator"
 
 
 @click.command()
+@click.option("--for", "seconds", type=Duration(), help="How long, as 10m or 1h30m; otherwise until `reactor resume`.")
 @click.option("--reason", default=NO_REASON, show_default=True, help="Why; the logs and `reactor status` tell it.")
-def pause(*, reason: str) -> None:
+def pause(*, seconds: float | None, reason: str) -> None:
     """Claim nothing any more, in the whole fleet, until `reactor resume`. What is under way is finished."""
     settings = DatabaseSettings.load()
     told = Redactor(settings.secrets())(reason.strip() or NO_REASON)
-    _query(settings, "pause", lambda _table: told)
-    click.echo(f"paused: {told}")
+    _query(settings, "pause", lambda _table: (told, seconds))
+    click.echo(f"paused: {told}" if seconds is None else f"paused for {seconds:,.0f} s: {told}")
 
 
 @click.command()
 def resume() -> None:
     """Open the intake, whatever closed it, and wake the fleet."""
-    rows = _query(DatabaseSettings.load(), "resume", lambda table: table.wake_channel)
+    rows = _query(DatabaseSettings.load(), "resume", lambda table: (table.wake_channel,))
     click.echo(f"resumed; it was paused: {rows[0]['reason'] or 'no reason given'}" if rows else "it was not paused")
 
 
-def _query(settings: DatabaseSettings, name: str, argument: Callable[[TokensTable], Any]) -> list[asyncpg.Record]:
+def _query(
+    settings: DatabaseSettings, name: str, arguments: Callable[[TokensTable], tuple[Any, ...]]
+) -> list[asyncpg.Record]:
     async def work(session: Session) -> list[asyncpg.Record]:
         table = await discover(session, settings.tokens_table)  # says what to do where nothing is migrated
-        return await session.fetch(plain_query(name), argument(table))
+        await intake(session)  # makes its row anew where somebody removed it
+        return await session.fetch(plain_query(name), *arguments(table))
 
     return with_database(settings, work)

@@ -10,6 +10,7 @@ import orjson
 
 from reactor.cli.failures import with_database
 from reactor.database import session_name
+from reactor.gate import intake
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
 from reactor.table import plain_query
@@ -45,11 +46,11 @@ def status(*, as_json: bool) -> None:
     async def work(session: Session) -> tuple[dict[str, Any], str]:
         table = await discover(session, settings.tokens_table)
         counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
-        (intake,) = await session.fetch(plain_query("intake"))
+        gate = await intake(session)
         (workers,) = await session.fetch(plain_query("count_workers"), session_name("listener"), session_name("claims"))
         return {
             "tokens": {name: counts.get(name, 0) for name in STATUSES},
-            "intake": dict(intake),
+            "intake": dict(gate),
             **workers,
             "triggers": table.triggers_enabled,
         }, table.triggers
@@ -63,22 +64,23 @@ def status(*, as_json: bool) -> None:
     deaf = state["workers"] - state["listening"]
     heard = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
     click.echo(f"{'workers':<12}{state['workers']:>9,}{heard}")
-    click.echo(f"{'intake':<12}{_told(**state['intake']):>9}")
+    click.echo(f"{'intake':<12}{_told(state['intake']):>9}")
     if not state["triggers"]:
         click.echo(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
 
 
-def _told(*, paused: bool, reason: str | None, resumes_in: float | None) -> str:
-    """How the intake stands; `resumes_in` seconds, None: only when an operator acts."""
-    if not paused:
-        return "open"
-    if resumes_in is None:
+def _told(gate: dict[str, Any]) -> str:
+    """How the intake stands, in words."""
+    limit, seconds = gate["limit_per_minute"], gate["resumes_in"]
+    if not gate["paused"]:
+        return "open" if limit is None else f"open; the account allows {limit:g} creates a minute"
+    if seconds is None:
         how = "paused"
-    elif resumes_in > 0:
-        how = f"paused for {ceil(resumes_in):,} s"
+    elif seconds > 0:
+        how = f"paused for {ceil(seconds):,} s"
     else:
         how = "trying one token at a time"
-    return f"{how}: {reason or 'no reason given'}"
+    return f"{how}: {gate['reason'] or 'no reason given'}"
 
 
 @click.command()

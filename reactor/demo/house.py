@@ -16,6 +16,7 @@ from rich.console import Console
 
 from reactor.database import session_name
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from reactor.gate import intake
 from reactor.messages import message_of
 from reactor.store import discover
 from reactor.table import TableError, plain_query
@@ -71,7 +72,7 @@ async def inspect(session: Session, tokens_table: str) -> None:
     names = session_name("listener"), session_name("claims")
     if (await session.fetch(plain_query("count_workers"), *names))[0]["workers"]:
         raise DemoError(_refusal("has a reactor running, which would buy images for the demo's tokens"))
-    if (await session.fetch(plain_query("intake")))[0]["paused"]:
+    if (await intake(session))["paused"]:
         raise DemoError(_refusal("has its intake paused"))
 
 

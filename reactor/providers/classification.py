@@ -17,7 +17,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers.patience import retry_after
+from reactor.providers.patience import lower_limit, retry_after
 from reactor.providers.texts import MOST_READ, known
 from reactor.redaction import without_prompt
 
@@ -67,7 +67,10 @@ def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | N
         case 402:
             return AccountError(said, purchase_over=creating)
         case 429:
-            return RateLimitedError(said, retry_after=retry_after(answer), purchase_over=creating)
+            limit = lower_limit(answer) if creating else None
+            return RateLimitedError(
+                said, retry_after=retry_after(answer), purchase_over=creating, limit_per_minute=limit
+            )
         case _ if not creating:  # without its words: they may repeat a prompt that is not known here
             return TransientError(f"Replicate answered {answer.status}{_phrase(answer)}", purchase_over=False)
         case _:

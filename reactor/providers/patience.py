@@ -1,4 +1,4 @@
-"""How long a 429 asks us to wait."""
+"""How long a 429 asks us to wait, and how slow it asks us to be."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 300.0  # seconds
 USUAL_WAIT = 30.0  # seconds, where none is named; "resets in ~30s" is the documented text
 _RESETS_IN = re.compile(r"resets in ~?\s*(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
+# "… is reduced to 6 requests per minute with a burst of 1 requests while you have less than $5.0 in credit", or
+# "until you add a payment method", or the burst alone.
+_REDUCED_TO = re.compile(r"reduced to (\d{1,6}) requests? per (second|minute|hour)", re.IGNORECASE)
+_BURST = re.compile(r"reduced to a burst of \d", re.IGNORECASE)
+_A_MINUTE = {"second": 60.0, "minute": 1.0, "hour": 1 / 60}
+USUAL_LIMIT = 6.0  # creates a minute, where a burst alone is named: the only lower limit that was seen
 _MOST_READ = 10_000  # characters of a text that are searched
 
 
@@ -29,6 +35,17 @@ def retry_after(answer: Answer) -> float:
     )
     wait = next((seconds for seconds in named if seconds is not None), USUAL_WAIT)
     return min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def lower_limit(answer: Answer) -> float | None:
+    """Creates a minute that the account is reduced to for now; None where the answer names no such limit."""
+    detail = (answer.body or {}).get("detail")
+    if not isinstance(detail, str):
+        return None
+    named = _REDUCED_TO.search(detail[:_MOST_READ])
+    if named is None:
+        return USUAL_LIMIT if _BURST.search(detail[:_MOST_READ]) else None
+    return int(named[1]) * _A_MINUTE[named[2].lower()] or None
 
 
 def _seconds(value: object, answer: Answer) -> float | None:

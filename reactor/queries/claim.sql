@@ -12,20 +12,34 @@
 -- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
 -- the provider keeps what it could be found by, and more.
 --
--- An arrival far ahead (the clock was set back, or somebody set it) is none of the limit's, and counts as now.
+-- An arrival_at more than five minutes ahead is a clock error or was set by hand: it counts as now. So does any pause_seconds
+-- outside of 1 … 60, NaN included, as the nearer of the two.
+--
+-- A lower limit of the account (limit_interval) is kept with 2 % to spare, because requests do not arrive as evenly as they
+-- are claimed.
 --
 -- The gate's row is locked only where tokens were found and there is something to book: half-open it moves on by
 -- pause_seconds, so that of all workers one gets one token per interval; a rate limit counts the creates (GCRA, a burst
 -- of ten seconds' worth). The snapshot's gate only says whether to look for tokens. How many are admitted is computed
 -- under the lock, from the row as it then is: of workers that claim at once none spends what another has spent.
+--
+-- Half-open, a fresh token goes before a retry, and the retry that waits longest before the others: the token that failed
+-- as the last probe has another's turn before its own. An operator's pause whose time is over is not half-open, but open.
 WITH gate AS (
   SELECT
-    $1::integer AS slots,
-    paused_until IS NOT NULL OR $4::double precision > 0 AS guarded
+    CASE WHEN half_open THEN 1 ELSE $1::integer END AS slots,
+    half_open,
+    every,
+    paused_until IS NOT NULL OR every > 0 AS guarded
   FROM reactor.intake
+  CROSS JOIN LATERAL (
+    SELECT
+      paused_until IS NOT NULL AND opens_on IS DISTINCT FROM 'time' AS half_open,
+      greatest($4::double precision, CASE WHEN limited_until > clock_timestamp() THEN 1.02 * least(60, limit_interval) END) AS every
+  ) AS pace
   WHERE (paused_until IS NULL OR paused_until <= clock_timestamp())
-    AND greatest(CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp()) + make_interval(secs => $4::double precision)
-      <= clock_timestamp() + make_interval(secs => greatest(10, $4::double precision))
+    AND greatest(CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp())
+      <= clock_timestamp() + make_interval(secs => greatest(10, every) - every)
 ),
 retries AS (
   SELECT {key} AS key
@@ -43,37 +57,52 @@ fresh AS (
     AND {key} <> ALL ($5::uuid[])
     {onward}
   ORDER BY {order}, {key}
-  LIMIT coalesce((SELECT slots FROM gate), 0) - (SELECT count(*) FROM retries)
+  LIMIT coalesce((SELECT slots FROM gate), 0) - CASE WHEN (SELECT half_open FROM gate) THEN 0 ELSE (SELECT count(*) FROM retries) END
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 found AS (
+  SELECT key FROM fresh WHERE (SELECT half_open FROM gate)
+  UNION ALL
   SELECT key FROM retries
   UNION ALL
-  SELECT key FROM fresh
+  SELECT key FROM fresh WHERE NOT (SELECT half_open FROM gate)
 ),
-admitted AS (
+locked AS (
   SELECT
-    paused_until IS NOT NULL AS half_open,
-    CASE
-      WHEN paused_until IS NOT NULL THEN 1
-      -- Without a limit the division is null, and the least of the others counts.
-      ELSE greatest(0, least((SELECT count(*) FROM found), floor(0.001 + (
-        greatest(10, $4::double precision) - greatest(0, extract(epoch FROM CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END - clock_timestamp()))
-      ) / nullif($4::double precision, 0))))
-    END::integer AS tokens
+    paused_until IS NOT NULL AND opens_on IS DISTINCT FROM 'time' AS half_open,
+    CASE WHEN paused_until IS NOT NULL THEN coalesce(opens_on, 'create') END AS opens_on,
+    greatest(
+      CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp()
+    ) AS arrival_at
   FROM reactor.intake
   WHERE (SELECT guarded FROM gate)
     AND EXISTS (SELECT FROM found)
     AND (paused_until IS NULL OR paused_until <= clock_timestamp())
   FOR NO KEY UPDATE
 ),
+admitted AS (
+  SELECT
+    half_open,
+    CASE WHEN half_open THEN opens_on END AS probe,
+    arrival_at,
+    CASE
+      WHEN half_open THEN 1
+      -- Without a limit the division is null, and the least of the others counts.
+      ELSE greatest(0, least((SELECT count(*) FROM found), floor(0.001 + (
+        greatest(10, every) - greatest(0, extract(epoch FROM arrival_at - clock_timestamp()))
+      ) / nullif(every, 0))))
+    END::integer AS tokens
+  FROM locked, (SELECT every FROM gate) AS pace
+),
 booked AS (
   UPDATE reactor.intake
   SET
-    paused_until = CASE WHEN paused_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => pause_seconds) END,
-    arrival_at = greatest(CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END, clock_timestamp())
-      + make_interval(secs => $4::double precision * (SELECT tokens FROM admitted))
-  WHERE (SELECT tokens FROM admitted) > 0
+    paused_until = CASE
+      WHEN admitted.half_open THEN clock_timestamp() + make_interval(secs => least(60, greatest(1, intake.pause_seconds)))
+    END,
+    arrival_at = admitted.arrival_at + make_interval(secs => (SELECT every FROM gate) * admitted.tokens)
+  FROM admitted
+  WHERE admitted.tokens > 0
 ),
 claimed AS (
   UPDATE {table} AS token
@@ -121,7 +150,7 @@ claimed AS (
 )
 SELECT
   id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
-  coalesce((SELECT half_open FROM admitted), false) AS probe,
+  (SELECT probe FROM admitted) AS probe,
   coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited,
   (
     SELECT key

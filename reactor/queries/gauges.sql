@@ -51,5 +51,8 @@ SELECT
   greatest(0, extract(epoch FROM clock_timestamp() - (SELECT since FROM uploads)))::double precision
     AS uploading_oldest_seconds,
   pg_notification_queue_usage() AS notify_queue_usage,
-  intake.paused_until IS NOT NULL AS paused
-FROM counted, estimated, reactor.intake AS intake;
+  coalesce((
+    SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time')
+    FROM reactor.intake
+  ), false) AS paused
+FROM counted, estimated;

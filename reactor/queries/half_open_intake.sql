@@ -1,8 +1,9 @@
 -- Lets the next token through a half-open gate at once: the one before it did not ask the provider.
 -- $1 channel  text  the wake channel
--- Returns a row where it was half-open; one that was closed for longer meanwhile stays closed.
+-- Returns a row where it was half-open; one that was closed for longer meanwhile, or by an operator, stays closed.
 -- A full NOTIFY queue would fail the commit: then nobody is woken, and the sweeps find the gate half-open.
 UPDATE reactor.intake
 SET paused_until = clock_timestamp()
-WHERE paused_until < clock_timestamp() + make_interval(secs => pause_seconds)
+WHERE paused_until < clock_timestamp() + make_interval(secs => least(60, greatest(1, pause_seconds)))
+  AND opens_on IS DISTINCT FROM 'time'
 RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($1::text, '') END AS told;

@@ -1,9 +1,18 @@
 -- Tells how the gate stands.
--- Returns one row: paused (half-open included), reason, seconds until it is half-open (null: until an operator acts).
+-- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open, null: until somebody acts),
+-- opens_on (create, image, check or time), and limit_per_minute (creates that a lower limit of the account allows for now).
 SELECT
-  paused_until IS NOT NULL AS paused,
-  CASE WHEN paused_until IS NOT NULL THEN reason END AS reason,
+  paused,
+  CASE WHEN paused THEN reason END AS reason,
   CASE
-    WHEN paused_until < 'infinity' THEN greatest(0, extract(epoch FROM paused_until - clock_timestamp()))
-  END::double precision AS resumes_in
-FROM reactor.intake;
+    WHEN paused AND paused_until < 'infinity'
+      THEN greatest(0, extract(epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()))
+  END::double precision AS resumes_in,
+  CASE WHEN paused THEN coalesce(opens_on, 'create') END AS opens_on,
+  CASE
+    WHEN limited_until > clock_timestamp() AND limit_interval > 0 THEN 60 / least(60, limit_interval)
+  END AS limit_per_minute
+FROM reactor.intake
+CROSS JOIN LATERAL (
+  SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time') AS paused
+) AS state;

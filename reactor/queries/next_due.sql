@@ -26,12 +26,16 @@ waiting AS MATERIALIZED (
 SELECT greatest(
   0,
   waiting.seconds,
-  extract(epoch FROM paused_until - clock_timestamp()),
+  CASE WHEN isfinite(paused_until) THEN extract(epoch FROM paused_until - clock_timestamp()) END,
   CASE
-    WHEN $1::double precision > 0 THEN
-      extract(epoch FROM CASE WHEN arrival_at < clock_timestamp() + interval '5 minutes' THEN arrival_at END - clock_timestamp()) + $1::double precision - greatest(10, $1::double precision)
+    WHEN every > 0 AND isfinite(arrival_at) AND arrival_at < clock_timestamp() + interval '5 minutes'
+      THEN extract(epoch FROM arrival_at - clock_timestamp()) + every - greatest(10, every)
   END
 )::double precision AS due_in
 FROM waiting, reactor.intake
+CROSS JOIN LATERAL (
+  SELECT
+    greatest($1::double precision, CASE WHEN limited_until > clock_timestamp() THEN 1.02 * least(60, limit_interval) END) AS every
+) AS pace
 WHERE waiting.seconds IS NOT NULL
   AND (paused_until IS NULL OR paused_until < 'infinity');

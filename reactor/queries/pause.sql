@@ -1,8 +1,13 @@
 -- Closes the gate on an operator's word, whatever it is closed for already.
--- $1 reason  text
+-- $1 reason   text
+-- $2 seconds  double precision  from now; null: until `reactor resume`
 -- Returns one row: the reason.
--- Without end and without seconds: that is the operator's mark. An automatic pause has at least one second, is never
--- longer than without end, and so takes no operator's place; what opens by itself (open_intake.sql) leaves this alone.
+-- It opens on time alone. No automatic pause takes the place of this one while it lasts (pause_intake.sql), and what opens by
+-- itself (open_intake.sql) leaves it alone.
 UPDATE reactor.intake
-SET paused_until = 'infinity', pause_seconds = 0, reason = $1::text
+SET
+  paused_until = coalesce(clock_timestamp() + make_interval(secs => $2::double precision), 'infinity'),
+  pause_seconds = 0,
+  opens_on = 'time',
+  reason = $1::text
 RETURNING reason;

@@ -1,20 +1,28 @@
 -- Closes the gate for the whole fleet, never for less than it is already closed for.
--- $1 seconds  double precision  from now; null: until somebody opens it
--- $2 reason   text
--- $3 probed   boolean           by the token that the half-open gate let through: closed for twice as long as before
+-- $1 seconds   double precision  from now; null: until somebody opens it
+-- $2 reason    text
+-- $3 probed    boolean           by the token that the half-open gate let through: closed for twice as long as before
+-- $4 opens_on  text              create, image or check: what opens it again
 -- Returns whether it was open before, and for how many seconds it is closed (null: without end); no row where it was
--- closed for longer.
+-- closed for longer, or by an operator.
 -- The row is locked before it is read: of several that close it at once, one finds it open.
+-- What an image has to open no create opens, though a refused create prolongs the pause.
 WITH before AS (
   SELECT
-    paused_until,
-    CASE WHEN paused_until IS NULL THEN 0 WHEN $3::boolean THEN 2 * pause_seconds ELSE pause_seconds END AS seconds
+    paused_until IS NULL OR (opens_on = 'time' AND paused_until <= clock_timestamp()) AS was_open,
+    opens_on,
+    CASE
+      WHEN paused_until IS NULL OR opens_on = 'time' THEN 0
+      WHEN $3::boolean THEN 2 * least(60, greatest(0, pause_seconds))
+      ELSE pause_seconds
+    END AS seconds
   FROM reactor.intake
   FOR NO KEY UPDATE
 ),
 pause AS (
   SELECT
-    paused_until IS NULL AS was_open,
+    was_open,
+    CASE WHEN NOT was_open AND opens_on = 'image' AND $4::text = 'create' THEN 'image' ELSE $4::text END AS opens_on,
     least(60, greatest(1, $1::double precision, seconds)) AS seconds,
     CASE WHEN $3::boolean THEN greatest($1::double precision, least(60, seconds)) ELSE $1::double precision END AS closed
   FROM before
@@ -23,8 +31,12 @@ UPDATE reactor.intake
 SET
   paused_until = coalesce(clock_timestamp() + make_interval(secs => pause.closed), 'infinity'),
   pause_seconds = pause.seconds,
+  opens_on = nullif(pause.opens_on, 'create'),
   reason = $2::text
 FROM pause
-WHERE paused_until IS NULL
-  OR paused_until < coalesce(clock_timestamp() + make_interval(secs => pause.closed), 'infinity')
+WHERE pause.was_open
+  OR (
+    intake.opens_on IS DISTINCT FROM 'time'
+    AND paused_until < coalesce(clock_timestamp() + make_interval(secs => pause.closed), 'infinity')
+  )
 RETURNING pause.was_open, pause.closed AS seconds;

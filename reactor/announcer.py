@@ -1,0 +1,64 @@
+"""Says how the gate stands, each time that it changes, whoever closed or opened it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reactor.checks import Checks
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+
+class Announcer:
+    """Emits `intake.paused` and `intake.resumed`: one worker says each once, and never one without the other.
+
+    What it is told is what the gate's row says at that moment, and in that order: all who ask do so on one connection.
+    A claim is made on another, so it tells of the gate only what it was sent after.
+    """
+
+    def __init__(self, telemetry: Telemetry, checks: Checks) -> None:
+        self._telemetry = telemetry
+        self.checks = checks
+        self._said: tuple[str, str] | None = None  # kind and reason of the pause; None: open
+        self._said_at = 0.0  # monotonic seconds
+
+    @property
+    def paused(self) -> bool:
+        """Whether the gate was closed, as far as this worker knows."""
+        return self._said is not None
+
+    def closed(self, seconds: float | None, reason: str, opens_on: str, *, was_open: bool = False) -> None:
+        """The gate is closed for `seconds`, None: without end. `was_open`: this worker closed it just now.
+
+        A pause without end, or an operator's, is another one once its reason changes. All that pass by themselves and
+        open on the same are one.
+        """
+        if was_open:
+            self.opened()
+        kind = f"{opens_on}: {reason}" if seconds is None or opens_on == "time" else opens_on
+        news = self._said is None or self._said[0] != kind
+        self._say(kind, reason)
+        if news:
+            if opens_on == "check":
+                self.checks.closed()
+            self._telemetry.emit("intake.paused", reason=reason, seconds=seconds)
+
+    def opened(self) -> None:
+        """The gate is open."""
+        if self._said is None:
+            return
+        kind, reason = self._said
+        self._said = None
+        if kind.startswith("check"):
+            self.checks.reopened()
+        self._telemetry.emit("intake.resumed", reason=reason)
+
+    def let_through(self, claim: Claim) -> None:
+        """A token was claimed: if it is no probe, the gate was open after the claim was sent."""
+        if self._said is not None and not claim.probe and claim.asked_at > self._said_at:
+            self.opened()
+
+    def _say(self, kind: str, reason: str) -> None:
+        self._said, self._said_at = (kind, reason), time.monotonic()

@@ -1,0 +1,28 @@
+"""Durations on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+LONGEST = 366 * 86400.0  # seconds
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d{1,9}(?:\.\d{1,9})?)([smhd])"
+
+
+class Duration(click.ParamType[float]):
+    """`90s`, `10m`, `1h30m` or `2d` as seconds, more than none and at most a year."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds, or say what is wanted."""
+        if isinstance(value, float):
+            return value
+        parts = re.findall(_PART, value, re.ASCII)
+        seconds = sum(float(count) * _UNITS[unit] for count, unit in parts)
+        if "".join(map("".join, parts)) != value or not 0 < seconds <= LONGEST:
+            self.fail(f"{value!r} is no duration like 90s, 10m, 1h30m or 2d, of at most a year", param, ctx)
+        return seconds

@@ -1,0 +1,78 @@
+"""What is said to `reactor.intake`, the gate's one row. What it means is in `intake.py`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from reactor.database import RolledBackError
+from reactor.table import plain_query
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from reactor.redaction import Redactor
+    from reactor.session import Session
+
+Opening = Literal["create", "image", "check"]  # an accepted create; an image; a check that the API token passed
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """How the gate was closed."""
+
+    was_open: bool
+    seconds: float | None  # None: without end
+
+
+async def intake(session: Session) -> asyncpg.Record:
+    """How the gate stands: see the query. A row that somebody removed is made anew. Raises DatabaseError."""
+    rows = await session.fetch(plain_query("intake"))
+    if not rows:
+        with suppress(RolledBackError):  # this role may not
+            await session.fetch(plain_query("restore_intake"))
+        rows = await session.fetch(plain_query("intake"))
+    if not rows:
+        raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
+    return rows[0]
+
+
+class Gate:
+    """The row, as one worker closes and opens it."""
+
+    def __init__(self, session: Session, wake_channel: str, redact: Redactor) -> None:
+        self._session = session
+        self._wake_channel = wake_channel
+        self._redact = redact
+
+    async def state(self) -> asyncpg.Record:
+        """How the gate stands: see the query."""
+        return await intake(self._session)
+
+    async def pause(
+        self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
+    ) -> Paused | None:
+        """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
+
+        Return how it was and is; None where it was closed for longer, or by an operator.
+        """
+        query = plain_query("pause_intake")
+        rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
+        return Paused(**rows[0]) if rows else None
+
+    async def limit(self, create_interval: float) -> bool:
+        """Have the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
+        rows = await self._session.fetch(plain_query("limit_intake"), create_interval)
+        return bool(rows and rows[0]["news"])
+
+    async def half_open(self) -> None:
+        """Let the next token through a half-open gate at once, and wake the fleet."""
+        await self._session.fetch(plain_query("half_open_intake"), self._wake_channel)
+
+    async def open(self, learnt: Opening, reason: str | None = None) -> bool:
+        """Open the gate where this opens it, and wake the fleet; return whether it did.
+
+        `reason`: what a check was for. Closed for something else by now, the gate stays closed.
+        """
+        return bool(await self._session.fetch(plain_query("open_intake"), learnt, reason, self._wake_channel))

@@ -1,0 +1,197 @@
+"""A worker that says `intake.paused` says `intake.resumed` once it sees the gate open, whoever opened it."""
+
+import itertools
+import time
+from dataclasses import replace
+
+import pytest
+from doubles import DirectedProvider, Gate, Log, running
+from hypothesis import given
+from hypothesis import strategies as st
+from test_intake import two_looks  # noqa: F401  (a fixture)
+from test_verdict import claim
+
+from reactor.announcer import Announcer
+from reactor.checks import CHECK_EVERY, REFUSED, Checks
+from reactor.errors import RateLimitedError, UnauthorizedError
+from reactor.telemetry import Telemetry
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture
+def announcer(log):
+    return Announcer(Telemetry(log), Checks())
+
+
+@pytest.fixture
+def provider():
+    return DirectedProvider()
+
+
+def said(log):
+    names = {"intake.paused": "paused", "intake.resumed": "resumed"}
+    return [(names[told["event"]], told["reason"]) for told in log.events if told["event"] in names]
+
+
+def test_a_pause_is_said_once_and_its_end_once(announcer, log):
+    for _ in range(2):
+        announcer.closed(30.0, "429", "create")
+        announcer.closed(60.0, "429, again", "create")
+        announcer.opened()
+        announcer.opened()
+
+    assert said(log) == [("paused", "429"), ("resumed", "429, again")] * 2
+
+
+def test_a_pause_that_this_worker_begins_anew_ends_the_one_before(announcer, log):
+    announcer.closed(30.0, "first", "create")
+
+    announcer.closed(30.0, "second", "create", was_open=True)
+
+    assert said(log) == [("paused", "first"), ("resumed", "first"), ("paused", "second")]
+
+
+@pytest.mark.parametrize(
+    "pause", [(30.0, "others", "image"), (None, "other", "time"), (5.0, "another", "time"), (None, REFUSED, "check")]
+)
+def test_a_pause_that_opens_on_something_else_is_said_too(announcer, log, pause):
+    announcer.closed(30.0, "429", "create")
+
+    announcer.closed(*pause)
+
+    assert said(log) == [("paused", "429"), ("paused", pause[1])]
+
+
+def test_a_claim_that_was_sent_after_the_pause_shows_that_it_is_over(announcer, log):
+    announcer.closed(None, "by hand", "time")
+
+    announcer.let_through(replace(claim(0), asked_at=time.monotonic() + 1))
+
+    assert said(log) == [("paused", "by hand"), ("resumed", "by hand")]
+
+
+@pytest.mark.parametrize("told", [{"asked_at": 0.0}, {"probe": "create"}], ids=["sent before", "a probe"])
+def test_a_claim_that_was_sent_before_or_is_a_probe_shows_nothing(announcer, log, told):
+    announcer.closed(30.0, "429", "create")
+
+    announcer.let_through(replace(claim(0), **{"asked_at": time.monotonic() + 1, **told}))
+
+    assert said(log) == [("paused", "429")]
+
+
+NEWS = st.one_of(
+    st.tuples(st.sampled_from([None, 5.0]), st.sampled_from("ab"), st.sampled_from(["create", "image", "time"])),
+    st.none(),
+)
+
+
+@given(st.lists(st.tuples(NEWS, st.booleans())))
+def test_a_worker_never_says_resumed_without_a_pause_and_knows_what_it_said(news):
+    log = Log()
+    announcer = Announcer(Telemetry(log), Checks())
+    for pause, was_open in news:
+        if pause is None:
+            announcer.opened()
+        else:
+            announcer.closed(*pause, was_open=was_open)
+
+        kinds = [kind for kind, _ in said(log)]
+        assert announcer.paused is (kinds[-1:] == ["paused"])
+        assert kinds[:1] != ["resumed"]
+        assert ("resumed", "resumed") not in itertools.pairwise(kinds)
+
+
+async def test_an_operators_resume_is_said_before_the_first_token_starts(database, provider, make_token, ask, table):
+    provider.script["create"] = [RateLimitedError("throttled", retry_after=300.0)]
+    async with running(database, provider) as (_, log):
+        await make_token()
+        await log.wait("intake.paused")
+        await make_token()
+        await ask("resume", table.wake_channel)
+        await log.wait("token.generation.succeeded")
+
+    told = [event["event"] for event in log.events]
+    assert told.count("intake.resumed") == 1
+    assert told.index("intake.resumed") < told.index("token.generation.started", told.index("intake.paused"))
+
+
+async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provider, make_token, two_looks):  # noqa: F811
+    generating = Gate()
+    provider.script["create"] = [RateLimitedError("throttled", retry_after=0.1), generating]
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await make_token()
+        await log.wait("intake.paused")
+        async with running(database, DirectedProvider()) as (_, other):
+            await make_token()
+            await other.wait("token.generation.succeeded", times=1)
+            await two_looks()
+            generating.open()
+            await log.wait("intake.resumed")
+
+    assert [len(each.of("intake.resumed")) for each in (log, other)] == [
+        len(each.of("intake.paused")) for each in (log, other)
+    ]
+
+
+# A refused API token.
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+    monkeypatch.setattr("reactor.checks.time.monotonic", lambda: Clock.now)
+    return Clock
+
+
+def test_a_token_that_passes_its_check_and_is_refused_is_checked_half_as_often_each_time_down_to_an_hour(clock):
+    checks, waits = Checks(), []
+    for _ in range(11):
+        checks.closed()
+        waits.append(0.0)
+        while not checks.due:
+            clock.now += CHECK_EVERY
+            waits[-1] += CHECK_EVERY
+        checks.reopened()
+
+    assert waits == [0, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+
+
+def test_an_accepted_create_forgets_that_checks_passed_in_vain(clock):
+    checks = Checks()
+    for _ in range(3):
+        checks.closed()
+        checks.reopened()
+
+    checks.accepted()
+
+    checks.closed()
+    assert checks.due
+    assert checks.reason == REFUSED
+
+
+async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one_token_a_check(
+    database, provider, make_token, connection, ask, monkeypatch
+):
+    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.02)
+    provider.script["create"] = [UnauthorizedError("Invalid API token (403)")] * 2
+    async with running(database, provider) as (_, log):
+        for _ in range(3):
+            await make_token()
+            await log.wait("intake.resumed") if log.of("intake.paused") else await log.wait("intake.paused")
+        await log.wait("intake.paused", times=2)
+        await log.wait("token.generation.succeeded")
+        await log.wait("intake.resumed", times=2)
+
+    reasons = [event["reason"] for event in log.of("intake.paused")]
+    assert reasons == [
+        REFUSED,
+        f"{REFUSED}: creates are refused although its check passes; the next check is in 0.04 s",
+    ]
