@@ -1,5 +1,7 @@
 """What moderation says, and what only sounds like it. The telling part is as it was seen; the rest is ours."""
 
+import re
+
 import pytest
 from test_classification import TEXTS, WRAPPINGS
 
@@ -259,3 +261,9 @@ def test_a_text_is_read_up_to_a_length_and_a_number_of_sentences():
     assert known("a" * (MOST_READ - 5) + " NSFW") is ContentPolicyError
     assert known("a" * MOST_READ + " NSFW") is None
     assert known("a. " * 3000 + "NSFW") is ContentPolicyError
+
+
+def test_nothing_in_a_pattern_is_repeated_without_a_bound():
+    patterns = [pattern for row in texts._KNOWN for pattern in row[0]] + [texts._SPEAKS_OF_A_FAULT]
+
+    assert [pattern.pattern for pattern in patterns if re.search(r"[*+]|,\}", pattern.pattern)] == []
