@@ -12,7 +12,7 @@ import anyio
 import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, TransientError
+from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
 from reactor.providers import Prediction, connection, connections, transport
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -236,6 +236,23 @@ async def test_an_answer_nested_beyond_parsing_is_no_bug_of_ours(nested):
     seen = await asked(wire, CALLS["create"])
 
     assert seen == Prediction("p1") or type(seen) is AmbiguousCreateError
+
+
+FIELDS = ("logs", "error", "output", "created_at", "completed_at", "deadline", "metrics", "input", "detail", "next")
+
+
+@every_call
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("word", ["succeeded", "failed"])
+async def test_what_is_nested_deeper_than_python_can_write_is_no_bug_of_ours(call, status, word):
+    deep = b"[" * 1000 + b"]" * 1000
+    fields = b", ".join(b'"%b": %b' % (name.encode(), deep) for name in FIELDS)
+    one = b'{"id": "p1", "status": "%b", %b' % (word.encode(), fields)
+    wire = Wire(http(b'%b, "results": [%b}]}' % (one, one), status))
+
+    seen = await asked(wire, call)
+
+    assert seen is None or isinstance(seen, Prediction | TransientError | PermanentError)
 
 
 async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):

@@ -10,8 +10,10 @@ ABSURD = 86400.0  # seconds: the provider ends a prediction long before
 
 def moment(value: object) -> datetime | None:
     """A moment as the API writes it; one without a zone is UTC. None: it is none."""
+    if not isinstance(value, str):
+        return None  # not even as a text: a list may be nested deeper than Python can write it
     try:
-        read = datetime.fromisoformat(str(value))
+        read = datetime.fromisoformat(value)
     except ValueError:
         return None
     return read if read.tzinfo else read.replace(tzinfo=UTC)
