@@ -28,7 +28,7 @@ CALLS = {
     "get": lambda provider: provider._look("p1", 0.0),
     "cancel": lambda provider: provider.cancel(Prediction("p1")),
     "list": lambda provider: provider.find(1, EPOCH),
-    "account": lambda provider: provider.check(),
+    "account": lambda provider: provider._account(),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
@@ -379,7 +379,7 @@ async def test_one_connection_serves_call_after_call():
     async def calls(provider):
         bought = await provider.create("a fox", 1)
         await failing(provider.wait(bought, print))
-        await provider.check()
+        await provider._account()
 
     assert await asked(wire, calls) is None
     assert len(wire.requests) == 4
@@ -426,7 +426,7 @@ async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
     monkeypatch.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:1")
     provider = ReplicateProvider(TOKEN)
     sent = answering(provider, {})
-    await provider.check()
+    await provider._account()
 
     assert sent[0].startswith(b"GET /v1/account HTTP/1.1\r\nHost: api.replicate.com\r\n")
     assert provider._transport._base_url == "https://api.replicate.com"

@@ -67,7 +67,10 @@ class Provider(Protocol):
         """Ask the provider to stop it, and return what it then is: a success that came first is still a success."""
 
     async def check(self) -> None:
-        """Return where the account may be used; raise UnauthorizedError or another GenerationError where not."""
+        """Return where account and model may be used; raise UnauthorizedError or another GenerationError where not.
+
+        AccountError: the model certainly has no input for the seed.
+        """
 
     async def keep_warm(self) -> None:
         """Keep what a create would have to wait for (a TLS handshake) done, until cancelled."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from replicate.version import Versions
+
 from reactor.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from replicate.client import Client
 
 _MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w.-]+))?|(?P<id>[\w-]+))")
 
@@ -31,6 +39,16 @@ def sdk_target(model: str) -> dict[str, str]:
         raise ValueError(f"not a model: {model!r}")
     version = named["version"] or named["id"]
     return {"version": version} if version else {"model": f"{named['owner']}/{named['name']}"}
+
+
+def describing(client: Client, model: str) -> Callable[[], Awaitable[object]] | None:
+    """The SDK's call that describes the model; None for a version id alone, which does not say whose it is."""
+    named = _MODEL.fullmatch(model)
+    if named is None or not named["owner"]:
+        return None
+    if named["version"]:
+        return partial(Versions(client, model=(named["owner"], named["name"])).async_get, named["version"])
+    return partial(client.models.async_get, named["owner"], named["name"])
 
 
 def is_loopback(base_url: str) -> bool:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from replicate.client import Client
 
-from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.errors import AccountError, AmbiguousCreateError, TransientError
 from reactor.messages import message_of
 from reactor.providers import Prediction
-from reactor.providers.arguments import check_sendable, fit_for_header, is_loopback, sdk_target
+from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
 from reactor.providers.classification import refusal
 from reactor.providers.connection import TIMEOUTS
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
+from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
 from reactor.providers.waiting import until_ended
@@ -75,6 +76,7 @@ class ReplicateProvider:
         # Without a base URL the SDK would ask the environment for one. A header can only be added by a hook.
         hooks = {"request": [self._limit_life]}
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
+        self._describing = describing(self._client, model)
         self._plain_http = is_loopback(self._base_url)
         self._looks = Looks()
 
@@ -132,12 +134,24 @@ class ReplicateProvider:
 
     async def check(self) -> None:
         """See Provider."""
+        await self._account()
+        if self._seed_input and missing(await self._described(), self._seed_input):
+            raise AccountError(advice(self._seed_input))
+
+    async def _account(self) -> None:
         with self._asking():
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
                 if error.answer.status != 404:  # a server without accounts has accepted the token all the same
                     raise
+
+    async def _described(self) -> dict[str, Any]:
+        """The model as the API describes it; empty where it does not, as for a version id alone."""
+        if self._describing is not None:
+            with suppress(AnsweredError, UnreadableError, *_UNANSWERED):  # creates will tell
+                return await self._body(self._describing)
+        return {}
 
     async def keep_warm(self) -> None:
         """See Provider."""
@@ -195,6 +209,8 @@ class ReplicateProvider:
         try:
             yield
         except AnsweredError as error:
+            if creating and refused(error.answer, self._seed_input):
+                raise AccountError(advice(self._seed_input)) from error
             raise refusal(error.answer, creating=creating, redact=self._redact, prompt=buying) from error
         except _NEVER_SENT as error:
             said = self._redact(f"Cannot reach Replicate: {_said(error)}")

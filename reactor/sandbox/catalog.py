@@ -1,7 +1,8 @@
 """The models that the sandbox knows.
 
 It cannot know every model, and somebody tries theirs: any `owner/name` and any 64-digit version is served like an image
-model, but for names that say `missing` or `unknown`, and the version of zeros.
+model, but for names that say `missing` or `unknown`, and the version of zeros. One whose name says `seedless` has no
+input for a seed, and refuses it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ SCHNELL = "black-forest-labs/flux-schnell"
 SDXL = "stability-ai/sdxl"
 _CORGI = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 _RECORDED = "7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
+SEEDLESS_VERSION = "5eed1e55" * 8
 VERSIONS = {
+    SEEDLESS_VERSION: "sandbox/seedless",
     _RECORDED: SDXL,
     _CORGI: SDXL,
     "02e509c789964a7ea8736978a43525956ef40397be9033abf9fd2badfe68c9e3": "meta/llama-2-70b-chat",
@@ -61,6 +64,11 @@ def exists(model: str) -> bool:
     return bool(_MODEL.fullmatch(model)) and not any(word in model for word in ("missing", "unknown"))
 
 
+def seedless(model: str) -> bool:
+    """Whether a model refuses a seed."""
+    return "seedless" in model
+
+
 def words(prompt: str) -> list[str]:
     """A text model's output, piece by piece."""
     pieces = f"The sandbox paints; it has no words but yours: {prompt}".split()
@@ -71,6 +79,7 @@ def described(model: str, base_url: str) -> dict[str, Any]:
     """What GET /v1/models/{owner}/{name} answers."""
     owner, _, name = model.partition("/")
     version = next((version for version, known in VERSIONS.items() if known == model), None)
+    version = SEEDLESS_VERSION if seedless(model) else version
     return {
         "url": f"https://replicate.com/{model}",
         "owner": owner,
@@ -83,13 +92,13 @@ def described(model: str, base_url: str) -> dict[str, Any]:
         "run_count": 1,
         "cover_image_url": f"{base_url}/files/{EXAMPLE_PREDICTION}/out-0.webp",
         "default_example": None,
-        "latest_version": None if version is None else described_version(version),
+        "latest_version": None if version is None else described_version(version, model),
     }
 
 
-def described_version(version: str) -> dict[str, Any]:
+def described_version(version: str, model: str) -> dict[str, Any]:
     """What GET …/versions/{id} answers."""
-    properties = {"prompt": {"type": "string"}, "seed": {"type": "integer"}}
+    properties = {"prompt": {"type": "string"}} | ({} if seedless(model) else {"seed": {"type": "integer"}})
     return {
         "id": version,
         "created_at": "2024-01-01T00:00:00.000000Z",

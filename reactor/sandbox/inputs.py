@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reactor.sandbox.answers import invalid_input
-from reactor.sandbox.catalog import SCHNELL, TEXT_MODELS
+from reactor.sandbox.catalog import SCHNELL, TEXT_MODELS, seedless
 
 # Pixels at one megapixel, width by height.
 RATIOS = {
@@ -46,6 +46,9 @@ def refused_input(model: str, given: dict[str, Any]) -> dict[str, Any] | None:
         fields.append(_wrong_type("input.", "prompt", "string", given["prompt"]))
     if model == SCHNELL:
         fields += _schnell(given)
+    if seedless(model) and "seed" in given:
+        said = "Additional property seed is not allowed"
+        fields.append(_field("additional_property_not_allowed", "input", said))
     return invalid_input(fields) if fields else None
 
 

@@ -52,14 +52,14 @@ async def _model(request: Request) -> Response:
 
 async def _versions(request: Request) -> Response:
     versions = [version for version, model in catalog.VERSIONS.items() if model == _named(request)]
-    return answers.paged([catalog.described_version(version) for version in versions])
+    return answers.paged([catalog.described_version(version, _named(request)) for version in versions])
 
 
 async def _version(request: Request) -> Response:
     version = request.path_params["version"]
     if catalog.model_of(f"{_named(request)}:{version}") is None:
         return answers.problem(answers.NOT_FOUND)
-    return answers.answered(catalog.described_version(version))
+    return answers.answered(catalog.described_version(version, _named(request)))
 
 
 async def _hardware(_request: Request) -> Response:

@@ -954,7 +954,7 @@ MUTANTS = (
         "reactor/queries/open_intake.sql",
         "  AND coalesce(opens_on, 'create') = $1::text\n",
         "",
-        "tests/test_queries.py::test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that",
+        "tests/test_queries.py::test_an_operators_pause_for_a_while_is_nobody_elses",
     ),
     Mutant(
         "an accepted create that proves a model",
@@ -1019,5 +1019,19 @@ MUTANTS = (
         "LONGEST) if False else self._wait",
         "tests/test_announcer.py::"
         "test_a_token_that_passes_its_check_and_is_refused_is_checked_half_as_often_each_time_down_to_an_hour",
+    ),
+    Mutant(
+        "a queue that fails for its seeds",
+        "reactor/providers/replicate.py",
+        "if creating and refused(error.answer, self._seed_input):",
+        "if False:",
+        "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
+    ),
+    Mutant(
+        "a model without a seed that nobody is told of",
+        "reactor/inspector.py",
+        "            group.start_soon(self._check)  # nobody waits for it: the first create may leave meanwhile\n",
+        "",
+        "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
     ),
 )

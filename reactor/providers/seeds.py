@@ -1,0 +1,48 @@
+"""Whether the model takes the seed, by which a purchase is found again: as its schema says, and as it answers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reactor.providers.transport import Answer
+
+_MOST_READ = 10_000  # characters
+
+
+def advice(name: str) -> str:
+    """What to do about a model that has no such input."""
+    return (
+        f"The model has no input {name!r}, by which a purchase is found again: give the name of its seed by "
+        "REPLICATE_SEED_INPUT, or set REPLICATE_SEED_INPUT= (empty) if it has none"
+    )
+
+
+def missing(described: dict[str, Any], name: str) -> bool:
+    """Whether a model's or a version's description certainly lacks the input."""
+    inputs: Any = described.get("latest_version", described)
+    for step in ("openapi_schema", "components", "schemas", "Input", "properties"):
+        inputs = inputs.get(step) if isinstance(inputs, dict) else None
+    return isinstance(inputs, dict) and bool(inputs) and name not in inputs
+
+
+def refused(answer: Answer, name: str) -> bool:
+    """Whether a create was refused for its seed: the queue would fail for it, token by token."""
+    if answer.status != 422 or not name:
+        return False
+    body = answer.body or {}
+    fields, detail = body.get("invalid_fields"), body.get("detail")
+    if isinstance(fields, list) and fields:
+        return any(_names(field, name) for field in fields if isinstance(field, dict))
+    return isinstance(detail, str) and any(_at_fault(name, line) for line in detail[:_MOST_READ].splitlines())
+
+
+def _names(field: dict[str, Any], name: str) -> bool:
+    return field.get("field") in {name, f"input.{name}"} or _at_fault(name, f"{field.get('description')}")
+
+
+def _at_fault(name: str, line: str) -> bool:
+    """Whether a line of a refusal is about the input, and does not just mention the word, as a prompt may."""
+    about = rf"[-\s]*(?:input\.{re.escape(name)}\b|(?:input:\s*)?Additional property '?{re.escape(name)}\b)"
+    return bool(re.match(about, line[:_MOST_READ]))
