@@ -7,6 +7,7 @@ import uuid
 
 import anyio
 import asyncpg
+import hypothesis
 import pytest
 from databases import Databases, clone, on
 
@@ -21,6 +22,10 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 # The longest first, so that no core idles at the end.
 FIRST = ("test_torture", "test_connection", "test_failpoints", "test_plans", "test_database_faults", "test_demo")
+
+# The same examples in every run, and no limit on the time of one, which load decides.
+hypothesis.settings.register_profile("reactor", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("reactor")
 
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")

@@ -20,7 +20,6 @@ def seeded():
 # The bound
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 1e5), max_size=REMEMBERED), st.floats(0, 2000), st.sampled_from([0.1, None]), st.integers()
 )
@@ -32,7 +31,7 @@ def test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_wa
     assert noticed - time <= max(0.5, time / 7)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=100), st.integers(1, 10), st.booleans(), st.integers())
 def test_the_bound_holds_for_ten_slots_whatever_the_times_are_and_whether_they_are_told(drawn, slots, tells, seed):
     random.seed(seed)
