@@ -30,6 +30,7 @@ class TokensTable:
     triggers: str  # enabled, disabled or missing: the wake triggers, both of them or at least one
     key: str = "id"
     order: str = "mint_timestamp"
+    number_type: str = "bigint"
 
     @property
     def relation(self) -> str:
@@ -70,6 +71,7 @@ class TokensTable:
             authors=self.authors,
             key=key,
             order=order,
+            number_type=self.number_type,
             onward=f"AND ({order}, {key}) > {place}" if onward else "",
             # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
             prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
@@ -100,6 +102,7 @@ def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
         name=found["name"],
         labels=labels(found),
         triggers="enabled" if found["triggers_enabled"] else "disabled" if found["triggered"] else "missing",
+        number_type=found["number_type"] or "bigint",
     )
 
 

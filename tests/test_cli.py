@@ -1,16 +1,20 @@
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from conftest import command
 from doubles import NO_GATE
 from hosts import host
 
+from reactor.session import Session
 from reactor.table import HEAD
 
 
@@ -140,7 +144,7 @@ def test_rows_are_dropped_only_by_who_says_so(reactor, database):
     assert reactor("migrate", "--down", "--yes") == (0, "tokens_s0: removed what was added\n", "")
 
 
-@pytest.mark.parametrize("token_id", [999, 2**63 - 1, 2**63, 10**30])
+@pytest.mark.parametrize("token_id", [999, 2**63 - 1, 2**63, 10**30, "x", "0x71C7", "1.5", "", "тайна"])
 def test_an_unknown_token_is_one_line_and_exit_code_1(reactor, token_id):
     assert reactor("show", f"{token_id}") == (1, "", f"Error: no token {token_id}\n")
     told = f"Error: not failed, or not there: {token_id}\n"
@@ -152,6 +156,32 @@ def test_an_id_below_zero_is_none_of_ours_either(reactor, token_id):
     assert reactor("show", "--", f"{token_id}") == (1, "", f"Error: no token {token_id}\n")
 
 
+@pytest.mark.parametrize(
+    ("kind", "token_id"),
+    [
+        ("numeric(78, 0)", f"{2**256 - 1}"),
+        ("varchar(66)", "0x" + "a" * 64),
+        ("uuid", "00000000-0000-0000-0000-00000000000a"),
+        ("text", "12' OR true --"),
+    ],
+)
+def test_a_token_is_named_as_its_table_has_it(reactor, database, kind, token_id):
+    value = token_id.replace("'", "''")
+    make = f"INSERT INTO tokens_s0 (token_id, status, generation_error) VALUES ('{value}', 'failed', 'x')"
+    command(
+        database,
+        "ALTER TABLE tokens_s0 ALTER token_id DROP IDENTITY, ALTER token_id DROP NOT NULL",
+        f"ALTER TABLE tokens_s0 ALTER token_id TYPE {kind} USING NULL",
+        make,
+    )
+
+    code, out, _ = reactor("show", token_id)
+    assert (code, out.splitlines()[0]) == (0, f"token_id            {token_id}")
+    assert reactor("retry", token_id, "nothing") == (
+        1, "1 set back to detected\n", "Error: not failed, or not there: nothing\n"
+    )  # fmt: skip
+
+
 def test_failed_tokens_are_set_back(reactor, database):
     ids = reactor("mint", "3")[1].split()
     command(database, "UPDATE tokens_s0 SET status = 'failed', generation_error = 'x'")
@@ -159,6 +189,59 @@ def test_failed_tokens_are_set_back(reactor, database):
     assert reactor("retry", ids[0]) == (0, "1 set back to detected\n", "")
     assert reactor("retry", "--failed")[1] == "2 set back to detected\n"
     assert json.loads(reactor("status", "--json")[1])["tokens"]["detected"] == 3
+
+
+def test_all_that_failed_are_set_back_in_steps(reactor, database, monkeypatch):
+    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 100)
+    failed = "INSERT INTO tokens_s0 (status, generation_error) SELECT 'failed', 'x' FROM generate_series(1, 1234)"
+    command(database, failed)
+
+    assert reactor("retry", "--failed") == (0, "1,234 set back to detected\n", "")
+    assert reactor("retry", "--failed") == (0, "0 set back to detected\n", "")
+
+
+STOPS = {
+    "cut off": ("pg_terminate_backend(pg_backend_pid()) IS NULL", 1, "Error: cannot reach the database: "),
+    "refused": ("1 / 0 = 1", 1, "Error: division by zero"),
+}
+
+
+@pytest.mark.parametrize(("what", "code", "line"), STOPS.values(), ids=STOPS.keys())
+def test_a_retry_that_is_cut_short_says_how_many_were_set_back(reactor, database, monkeypatch, what, code, line):
+    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 2)
+    command(
+        database,
+        "INSERT INTO tokens_s0 (id, status, generation_error) SELECT lpad(n::text, 32, '0')::uuid, 'failed', 'x'"
+        " FROM generate_series(1, 9) AS n",
+        f"""CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.token_id = 5 THEN PERFORM {what}; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER stop BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION stop()""",
+    )
+
+    told, out, err = reactor("retry", "--failed")
+
+    assert (told, out) == (code, "4 set back to detected until then; run it again for the rest\n")
+    assert err.startswith(line)
+    command(database, "DROP TRIGGER stop ON tokens_s0")
+    assert reactor("retry", "--failed") == (0, "5 set back to detected\n", "")
+
+
+def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, database, monkeypatch):
+    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 2)
+    command(
+        database, "INSERT INTO tokens_s0 (status, generation_error) SELECT 'failed', 'x' FROM generate_series(1, 9)"
+    )
+    fetch = Session.fetch
+
+    async def interrupted(session, query, *arguments):
+        if "LIMIT $2" in query and arguments[0] is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+            await anyio.sleep(10)
+        return await fetch(session, query, *arguments)
+
+    monkeypatch.setattr(Session, "fetch", interrupted)
+
+    assert reactor("retry", "--failed")[:2] == (130, "2 set back to detected until then; run it again for the rest\n")
 
 
 def test_a_token_that_did_not_fail_is_not_set_back(reactor):
@@ -170,7 +253,7 @@ def test_a_token_that_did_not_fail_is_not_set_back(reactor):
     assert err == f"Error: not failed, or not there: {token_id}, 999\n"
 
 
-@pytest.mark.parametrize("arguments", [("retry",), ("retry", "1", "--failed"), ("mint", "0"), ("show", "x")])
+@pytest.mark.parametrize("arguments", [("retry",), ("retry", "1", "--failed"), ("mint", "0"), ("show",)])
 def test_bad_usage_is_exit_code_2(reactor, arguments):
     code, _, err = reactor(*arguments)
 

@@ -89,33 +89,69 @@ async def test_minting_nothing_mints_nothing(ask):
 async def test_show_tells_all_but_the_prompt(ask, make_token):
     token_id = await make_token(prompt="a secret", status="failed", generation_error="no", generation_attempts=2)
 
-    (row,) = await ask("show", token_id)
+    (row,) = await ask("show", f"{token_id}")
 
-    assert (row["token_id"], row["status"], row["error"], row["attempts"]) == (token_id, "failed", "no", 2)
+    assert (row["token_id"], row["status"], row["error"], row["attempts"]) == (f"{token_id}", "failed", "no", 2)
     assert row["prompt_characters"] == 8
     assert "a secret" not in map(str, row.values())
-    assert await ask("show", token_id + 1) == []
+    assert await ask("show", f"{token_id + 1}") == []
 
 
 async def test_retry_sets_back_what_failed_and_nothing_else(ask, make_token, token_row):
     first, second, third = [await make_token(status="failed", generation_error="x") for _ in range(3)]
     done = await make_token(status="uploading", image_url="https://x")
 
-    named = await ask("retry", [first, done, 10**6])
-    again = await ask("retry", [first])
-    rest = await ask("retry", None)
+    named = await ask("retry", [f"{first}", f"{done}", "1000000"])
+    again = await ask("retry", [f"{first}"])
+    (rest,) = await ask("retry_failed", None, 10)
 
-    assert ([row["token_id"] for row in named], again) == ([first], [])
-    assert {row["token_id"] for row in rest} == {second, third}
+    assert ([row["token_id"] for row in named], again) == ([f"{first}"], [])
+    assert (rest["retried"], rest["locked"], rest["next"]) == (2, 0, None)
+    assert [(await token_row(each))["status"] for each in (second, third)] == ["detected", "detected"]
     assert (await token_row(done))["status"] == "uploading"
     assert (await token_row(first))["generation_due_at"] is None
+
+
+async def test_all_that_failed_are_set_back_a_step_at_a_time_and_each_once(ask, make_token, connection):
+    for number in range(11):
+        await make_token(status="failed" if number % 3 else "ready", generation_error="x")
+    ids = sorted([row["id"] for row in await connection.fetch("SELECT id FROM tokens_s0")])
+    steps, begin = [], None
+
+    while not steps or begin is not None:
+        (step,) = await ask("retry_failed", begin, 5)
+        steps.append(step)
+        begin = step["next"]
+
+    assert [step["next"] for step in steps] == [ids[5], ids[10], None]
+    assert sum(step["retried"] for step in steps) == 7
+    assert (await ask("retry_failed", None, 20))[0]["retried"] == 0
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+async def test_the_last_step_ends_where_the_table_ends(ask, make_token, rows):
+    for _ in range(rows):
+        await make_token(status="failed", generation_error="x")
+
+    assert dict((await ask("retry_failed", None, 1))[0]) == {"retried": rows, "locked": 0, "next": None}
+
+
+async def test_a_failed_token_that_is_locked_holds_up_no_other(ask, make_token, connect, token_row):
+    locked, free = [await make_token(status="failed", generation_error="x") for _ in range(2)]
+    other = await connect()
+    async with other.transaction():
+        await other.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
+        (step,) = await ask("retry_failed", None, 10)
+
+    assert dict(step) == {"retried": 1, "locked": 1, "next": None}
+    assert [(await token_row(each))["status"] for each in (locked, free)] == ["failed", "detected"]
 
 
 async def test_retry_forgets_an_old_due_time(connection, ask, make_token, token_row):
     later = await connection.fetchval("SELECT now() + interval '1 hour'")
     token_id = await make_token(status="failed", generation_due_at=later)
 
-    await ask("retry", None)
+    await ask("retry_failed", None, 10)
 
     assert (await token_row(token_id))["generation_due_at"] is None
 

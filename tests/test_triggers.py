@@ -190,7 +190,7 @@ async def test_a_retry_is_silent_and_a_release_wakes(rung, ask, make_tokens):
 async def test_retrying_failed_tokens_by_command_wakes(rung, ask, make_tokens):
     await make_tokens(3, status="failed")
 
-    await ask("retry", None)
+    await ask("retry_failed", None, 10)
 
     assert await rung() == [WOKEN]
 

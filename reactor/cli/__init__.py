@@ -11,8 +11,9 @@ import click
 from reactor.cli.database import migrate
 from reactor.cli.intake import pause, resume
 from reactor.cli.output import output
+from reactor.cli.retry import retry
 from reactor.cli.run import run
-from reactor.cli.tokens import mint, retry, show, status
+from reactor.cli.tokens import mint, show, status
 from reactor.cli.trial import demo, sandbox
 from reactor.messages import message_of
 from reactor.settings import SettingsError

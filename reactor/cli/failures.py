@@ -40,6 +40,12 @@ def line(error: DatabaseError | TableError) -> str:
     return first_line_of(cause)
 
 
+def no_such_value(error: DatabaseError) -> bool:
+    """Whether a value is none of its column's type: no number, out of range, or not in the database's encoding."""
+    state: str | None = getattr(error.__cause__, "sqlstate", None)
+    return state is not None and state.startswith("22")
+
+
 def with_database(settings: DatabaseSettings, work: Callable[[Session], Awaitable[T]]) -> T:
     """Run `work` with a session, and turn the database's errors into one line and exit code 1."""
     redact = Redactor(settings.secrets())

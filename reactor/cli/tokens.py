@@ -1,4 +1,4 @@
-"""Commands about tokens: mint, status, show, retry."""
+"""Commands about tokens: mint, status, show."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from reactor.cli.failures import with_database
-from reactor.database import session_name
+from reactor.cli.failures import no_such_value, with_database
+from reactor.database import RowRefusedError, session_name
 from reactor.gate import intake
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
@@ -33,7 +33,13 @@ def mint(*, tokens: int, prompt: str | None) -> None:
     prompts = [prompt] * tokens if prompt is not None else sample_prompts(tokens)
     if any("\x00" in text for text in prompts):
         raise click.UsageError("a prompt cannot hold a NUL character")
-    for row in _query("mint", prompts):
+    settings = DatabaseSettings.load()
+
+    async def work(session: Session) -> list[asyncpg.Record]:
+        table = await discover(session, settings.tokens_table)
+        return await session.fetch(table.query("mint"), prompts)
+
+    for row in with_database(settings, work):
         click.echo(row["token_id"])
 
 
@@ -84,41 +90,23 @@ def _told(gate: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("token_id", type=int)
-def show(*, token_id: int) -> None:
+@click.argument("token_id")
+def show(*, token_id: str) -> None:
     """Show all that is known of one token; its prompt only by its length."""
-    rows = _query("show", token_id) if _can_be(token_id) else []
+    settings = DatabaseSettings.load()
+
+    async def work(session: Session) -> list[asyncpg.Record]:
+        table = await discover(session, settings.tokens_table)
+        try:
+            return await session.fetch(table.query("show"), token_id)
+        except RowRefusedError as error:
+            if no_such_value(error):
+                return []
+            raise
+
+    rows = with_database(settings, work)
     if not rows:
         raise click.ClickException(f"no token {token_id}")
     for name, value in rows[0].items():
         if value is not None:
             click.echo(f"{name:<20}{value}")
-
-
-@click.command()
-@click.argument("token_ids", type=int, nargs=-1)
-@click.option("--failed", is_flag=True, help="All tokens that failed.")
-def retry(*, token_ids: tuple[int, ...], failed: bool) -> None:
-    """Set failed tokens back to detected: they begin anew, at once."""
-    if failed == bool(token_ids):
-        raise click.UsageError("give either token ids or --failed")
-    rows = _query("retry", None if failed else list(filter(_can_be, token_ids)))
-    missing = sorted(set(token_ids) - {row["token_id"] for row in rows})
-    click.echo(f"{len(rows)} set back to detected")
-    if missing:
-        raise click.ClickException(f"not failed, or not there: {', '.join(map(str, missing))}")
-
-
-def _can_be(token_id: int) -> bool:
-    """Whether a token could have the id: the column is a bigint."""
-    return -(2**63) <= token_id < 2**63
-
-
-def _query(name: str, *arguments: Any) -> list[asyncpg.Record]:
-    settings = DatabaseSettings.load()
-
-    async def work(session: Session) -> list[asyncpg.Record]:
-        table = await discover(session, settings.tokens_table)
-        return await session.fetch(table.query(name), *arguments)
-
-    return with_database(settings, work)

@@ -2,7 +2,7 @@
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
 -- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
 -- whether our columns and the intake are there, whether the revision can be read (null: there is none), whether both
--- triggers are there, and whether both are enabled.
+-- triggers are there, and whether both are enabled; the type of token_id.
 -- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
 -- A copy of the rows (CREATE TABLE … AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
@@ -48,7 +48,12 @@ SELECT
   ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
   has_table_privilege(to_regclass('reactor.alembic_version'), 'SELECT') AS revision_readable,
   triggers.there = 2 AS triggered,
-  triggers.enabled = 2 AS triggers_enabled
+  triggers.enabled = 2 AS triggers_enabled,
+  (
+    SELECT format_type(atttypid, NULL)
+    FROM pg_catalog.pg_attribute
+    WHERE attrelid = class.oid AND attname = 'token_id' AND NOT attisdropped
+  ) AS number_type
 FROM meant
 JOIN pg_catalog.pg_class AS class ON class.oid = meant.oid
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace

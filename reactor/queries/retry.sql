@@ -1,8 +1,13 @@
--- Sets failed tokens back to detected: new, as far as the reactor is concerned.
--- $1 token_ids  bigint[]  null: all that failed
--- Returns the token_ids that were set back.
--- Leans on the unique index of token_id; all that failed are found by reading the table.
-UPDATE {table}
+-- Sets the named tokens back to detected, if they failed: new, as far as the reactor is concerned.
+-- $1 token_ids  text[]  read as the column's type, whatever it is
+-- Returns those of $1 that were set back.
+-- Leans on the unique index of token_id.
+WITH given AS (
+  SELECT said, said::{number_type} AS token_id
+  FROM unnest($1::text[]) AS said
+)
+UPDATE {table} AS token
 SET status = {detected}, generation_due_at = NULL
-WHERE status = {failed} AND ($1::bigint[] IS NULL OR token_id = ANY ($1::bigint[]))
-RETURNING token_id;
+FROM given
+WHERE token.token_id = given.token_id AND token.status = {failed}
+RETURNING given.said AS token_id;

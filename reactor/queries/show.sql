@@ -1,9 +1,9 @@
 -- Shows one token.
--- $1 token_id  bigint
+-- $1 token_id  text  read as the column's type, whatever it is
 -- Returns one row; none where there is no such token.
 -- Leans on the unique index of token_id.
 SELECT
-  token.token_id,
+  token.token_id::text AS token_id,
   token.{key} AS id,
   lower(token.status::text) AS status,
   token.{order} AS minted_at,
@@ -20,4 +20,4 @@ SELECT
   token.generation_rescues AS rescues,
   char_length({prompt}) AS prompt_characters
 FROM {table} AS token
-WHERE token.token_id = $1::bigint;
+WHERE token.token_id = $1::text::{number_type};

@@ -1,0 +1,106 @@
+"""`reactor retry`: failed tokens begin anew."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from reactor.cli.failures import no_such_value, with_database
+from reactor.database import RowRefusedError
+from reactor.settings import DatabaseSettings
+from reactor.store import discover
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from reactor.session import Session
+
+STEP = 2_000  # rows for one statement to look at, which the server may give 8 s
+
+
+@click.command()
+@click.argument("token_ids", nargs=-1)
+@click.option("--failed", is_flag=True, help="All tokens that failed.")
+def retry(*, token_ids: tuple[str, ...], failed: bool) -> None:
+    """Set failed tokens back to detected: they begin anew, at once.
+
+    All that failed are set back in steps. Interrupted, those of the steps before stay set back; run it again.
+    """
+    if failed == bool(token_ids):
+        raise click.UsageError("give either token ids or --failed")
+    settings = DatabaseSettings.load()
+    progress = _Progress()
+
+    async def work(session: Session) -> None:
+        table = await discover(session, settings.tokens_table)
+        if failed:
+            await _all_that_failed(session, table.query("retry_failed"), progress)
+        else:
+            await _named(session, table.query("retry"), token_ids, progress)
+
+    with progress.told():
+        with_database(settings, work)
+    missing = [token_id for token_id in dict.fromkeys(token_ids) if token_id not in progress.named]
+    if missing:
+        raise click.ClickException(f"not failed, or not there: {', '.join(missing)}")
+    if progress.locked:
+        raise click.ClickException(f"{progress.locked:,} more are locked by somebody else; run it again")
+
+
+class _Progress:
+    """What was done until now, shown on a terminal while it goes on."""
+
+    def __init__(self) -> None:
+        self.done = self.locked = 0
+        self.named: set[str] = set()
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def add(self, retried: int, locked: int = 0) -> None:
+        self.done += retried
+        self.locked += locked
+        if self._shown:
+            click.echo(f"\r{self.done:,} set back", nl=False, err=True)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say how many were set back, also when it ends half-way; then a step that was under way may have counted."""
+        try:
+            yield
+        except BaseException:
+            if self.done:
+                self._say(f"{self.done:,} set back to detected until then; run it again for the rest")
+            raise
+        self._say(f"{self.done:,} set back to detected")
+
+    def _say(self, words: str) -> None:
+        if self._shown:
+            click.echo("\r", nl=False, err=True)
+        click.echo(words)
+
+
+async def _all_that_failed(session: Session, query: str, progress: _Progress) -> None:
+    begin = None
+    while True:
+        (step,) = await session.fetch(query, begin, STEP)
+        progress.add(step["retried"], step["locked"])
+        begin = step["next"]
+        if begin is None:
+            return
+
+
+async def _named(session: Session, query: str, token_ids: Sequence[str], progress: _Progress) -> None:
+    """Set those back that can be read as the column's type; if one of them cannot, each by itself."""
+    try:
+        rows = await session.fetch(query, list(token_ids))
+    except RowRefusedError as error:
+        if not no_such_value(error):
+            raise
+        if len(token_ids) > 1:
+            for token_id in token_ids:
+                await _named(session, query, [token_id], progress)
+        return
+    progress.named.update(row["token_id"] for row in rows)
+    progress.add(len(rows))
