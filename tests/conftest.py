@@ -14,6 +14,7 @@ from databases import Databases, clone, on
 from reactor import migrations
 from reactor.cli import main
 from reactor.embedded import EmbeddedPostgres
+from reactor.session import Session
 from reactor.table import described, plain_query
 
 # Nothing that a test proves depends on surviving a power cut.
@@ -154,6 +155,19 @@ async def connect_to():
 def connect(connect_to, database):
     """Open further clients of the test's database."""
     return lambda: connect_to(database)
+
+
+@pytest.fixture
+async def open_session():
+    opened = []
+
+    def open_another(url, **given):
+        opened.append(Session(url, name="test", **given))
+        return opened[-1]
+
+    yield open_another
+    for session in opened:
+        session.drop()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Tokens tables of host applications, as migrations may find them."""
 
+from urllib.parse import urlsplit
+
 import asyncpg
 
 STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed")
@@ -54,3 +56,9 @@ SHAPES = {
 def name_of(shape):
     home = f"{shape['home']}." if "home" in shape else ""
     return home + shape.get("name", "tokens_s0")
+
+
+def inherited(url, setting, value, *, role=False):
+    """The statement that has every new connection to the database begin with this setting."""
+    name = urlsplit(url).path[1:]
+    return f"ALTER {f'ROLE CURRENT_USER IN DATABASE {name}' if role else f'DATABASE {name}'} SET {setting} = {value}"

@@ -23,6 +23,7 @@ WIRE = "tests/test_connection.py"
 LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 CONNECTIONS = "tests/test_connections.py"
+SEARCH_PATH = "tests/test_search_path.py"
 INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
@@ -547,14 +548,14 @@ MUTANTS = (
         "reactor/queries/discover.sql",
         "  WHERE class.relname = $1::text\n",
         "  WHERE false\n",
-        f"{INHERITED}::test_a_worker_serves_the_migrated_table_whatever_the_search_path",
+        f"{SEARCH_PATH}::test_a_worker_serves_the_migrated_table_whatever_the_search_path",
     ),
     Mutant(
         "a copy of the rows is taken for a second table",
         "reactor/queries/discover.sql",
         "    AND (\n      'made by reactor' IN",
         "    AND (true\n      OR 'made by reactor' IN",
-        f"{INHERITED}::test_a_copy_of_the_rows_is_no_second_table",
+        f"{SEARCH_PATH}::test_a_copy_of_the_rows_is_no_second_table",
     ),
     Mutant(
         "a commit that the server may forget, before money moves",
