@@ -25,6 +25,7 @@ _LEVELS = {
     "listener.lost": logging.WARNING,
     "listener.degraded": logging.WARNING,
     "intake.paused": logging.WARNING,
+    "intake.limited": logging.WARNING,
     "token.generation.retry": logging.WARNING,
     "token.generation.exhausted": logging.ERROR,
     "token.generation.failed": logging.ERROR,

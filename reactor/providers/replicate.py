@@ -224,9 +224,7 @@ class ReplicateProvider:
             raise TransientError(said, purchase_over=False, answered=answered) from error
 
     def _is_ours(self, entry: dict[str, Any], seed: int) -> bool:
-        # The answer's model may be an internal name; 31 random bits are ours alone within a listing.
-        given = entry.get("input")
-        return isinstance(given, dict) and given.get(self._seed_input) == seed
+        return isinstance(entry.get("input"), dict) and entry["input"].get(self._seed_input) == seed
 
 
 def _said(error: Exception) -> str:

@@ -1035,4 +1035,11 @@ MUTANTS = (
         "",
         "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
     ),
+    Mutant(
+        "a gate whose row stays gone",
+        "reactor/gate.py",
+        'await session.fetch(plain_query("restore_intake"))',
+        "pass",
+        "tests/test_gate.py::test_a_gate_row_that_is_gone_is_made_anew",
+    ),
 )
