@@ -13,8 +13,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 NEEDED := reactor needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3-venv)
 UNFIT   = $(NEEDED)$(if $(PYTHON),; $(PYTHON) is not that, on PATH (or make PYTHON=…))
 
-# All that the tools keep is kept in the environment, not in the checkout.
-CACHE := $(abspath $(VENV))/.cache
+# All that the tools keep is kept in the environment, not in the checkout; an environment of somebody else stays as it is.
+CACHE := $(if $(shell test -d $(VENV) && ! test -w $(VENV) && echo $(VENV)), \
+	$(or $(TMPDIR),/tmp)/reactor-cache-$(shell id -u),$(abspath $(VENV))/.cache)
+CACHE := $(strip $(CACHE))
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis

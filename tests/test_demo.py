@@ -34,6 +34,7 @@ HOSTILE = {
     "MAX_ATTEMPTS": "banana",
     "WORKER_BATCH_SIZE": "0",
     "LOG_FORMAT": "xml",
+    "HOME": f"/{'x' * 300}",  # a look into it fails, as it does into another user's
     "TOKENS_TABLE": "no.such.table",
     "HTTP_PROXY": "http://127.0.0.1:9",
 }

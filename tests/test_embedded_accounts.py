@@ -46,7 +46,7 @@ def until_gone(pid):
 def test_a_killed_owner_takes_its_server_along_and_the_next_one_sweeps(way):
     program = [sys.executable, "-c", way + OWNER]
     owner = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    pid, home = owner.stdout.readline().split()
+    pid, home = owner.stdout.readline().rstrip("\n").split(maxsplit=1)
 
     owner.kill()
     owner.communicate()
@@ -112,8 +112,8 @@ def interpreter_for_others():
 @pytest.mark.parametrize("uid", [65534, 54321], ids=["nobody", "a user without a name"])
 def test_it_runs_as_an_ordinary_user(uid):
     python, wheel = interpreter_for_others(), folders.installation()
-    if python is None or not open_to_all(wheel):
-        pytest.skip("the interpreter or the environment lies below a folder that only root can enter")
+    if python is None or not open_to_all(wheel) or not open_to_all(reactor.__file__):
+        pytest.skip("the interpreter, the environment or the checkout lies below a folder that only root can enter")
     paths = [str(Path(reactor.__file__).parents[1]), str(wheel.parents[1])]
     program = f"import os, sys; os.setgroups([]); os.setgid({uid}); os.setuid({uid}); sys.path += {paths!r}\n{OWNER}"
 

