@@ -296,7 +296,7 @@ async def test_an_account_that_takes_one_create_at_a_time_fails_no_token(databas
 async def test_a_lower_limit_of_the_account_closes_the_gate_once_and_then_slows_the_fleet_down(
     database, provider, make_token, connection, ask
 ):
-    limited = RateLimitedError("reduced to 6 a minute", retry_after=0.2, limit_per_minute=6.0)
+    limited = RateLimitedError("reduced to 1 a minute", retry_after=0.2, limit_per_minute=1.0)
     provider.script["create"] = [limited] * 4
     async with running(database, provider, rate_limit_per_minute=0) as (_, log):
         await connection.execute("BEGIN")
@@ -311,10 +311,10 @@ async def test_a_lower_limit_of_the_account_closes_the_gate_once_and_then_slows_
         )
 
     assert [(event["limit_per_minute"], event["reason"]) for event in log.of("intake.limited")] == [
-        (6.0, "reduced to 6 a minute")
+        (1.0, "reduced to 1 a minute")
     ]
     assert (len(log.of("intake.paused")), len(log.of("intake.resumed"))) == (1, 1)
-    assert (told[0]["paused"], told[0]["limit_per_minute"]) == (False, 6)
+    assert (told[0]["paused"], told[0]["limit_per_minute"]) == (False, 1)
     assert (booked, 500 < until <= 600) == (True, True)
     assert len(log.of("token.generation.succeeded")) == 1
     assert await connection.fetchval("SELECT max(generation_attempts) FROM tokens_s0") == 0
