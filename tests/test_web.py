@@ -1,8 +1,9 @@
 """Health and metrics over HTTP, from a worker as `run` starts it."""
 
+import errno
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import httpx
@@ -11,6 +12,8 @@ from doubles import NO_GATE, SECRET, Log, settings
 
 from reactor import run
 from reactor.sandbox import Sandbox, Timing
+from reactor.telemetry import Telemetry, Trouble
+from reactor.web import serve
 
 pytestmark = pytest.mark.anyio
 
@@ -273,6 +276,98 @@ async def test_a_port_that_is_taken_is_told_once_and_the_worker_works(database, 
     (told,) = log.of("worker.error")
     assert told["role"] == "http"
     assert str(port) in told["error_message"]
+
+
+def reached(port):
+    """The loopback addresses at which somebody answers."""
+    answering = set()
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as client:
+            client.connect((address, port))
+            answering.add(address)
+    return answering
+
+
+async def ignore(_scope, _receive, _send):
+    pass
+
+
+@pytest.fixture
+def listening(port):
+    """Serve nothing at a host's addresses; return those that are reached, and what was told."""
+
+    async def listening(host):
+        log = Log()
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: serve(ignore, Trouble(Telemetry(log), "http"), host=host, port=port))
+            with anyio.move_on_after(10):
+                while not (found := await anyio.to_thread.run_sync(reached, port)) and not log.events:
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        return found, log
+
+    return listening
+
+
+@pytest.fixture
+def loopback():
+    """The loopback addresses of this machine."""
+    found = {"127.0.0.1"}
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        found.add("::1")
+    return found
+
+
+def names(*addresses):
+    """Stands for a resolver that knows both families, as most hosts files do; each address twice."""
+
+    async def getaddrinfo(host, port, **_options):
+        found = addresses if host == "localhost" else [host]
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port))
+            for each in [*found, *found]
+        ]
+
+    return getaddrinfo
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", "localhost"])
+async def test_every_family_of_a_host_is_served(listening, loopback, monkeypatch, host):
+    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
+
+    found, log = await listening(host)
+
+    assert (found, log.events) == (loopback, [])
+
+
+@pytest.mark.parametrize("host", ["::", "localhost"])
+@pytest.mark.parametrize("lacking", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL], ids=["not compiled in", "off"])
+async def test_a_host_is_served_where_ipv6_is_off(listening, monkeypatch, host, lacking):
+    create_server = socket.create_server
+
+    def create(address, *, family):
+        if family == socket.AF_INET6:
+            raise OSError(lacking, "no IPv6 here")
+        return create_server(address, family=family)
+
+    monkeypatch.setattr("reactor.web.server.socket.create_server", create)
+    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
+
+    found, log = await listening(host)
+
+    assert (found, log.events) == ({"127.0.0.1"}, [])
+
+
+@pytest.mark.parametrize("host", ["::", "localhost"])
+async def test_a_port_that_is_taken_in_one_family_is_told_and_taken_in_none(port, monkeypatch, host):
+    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
+    log = Log()
+    with socket.create_server(("127.0.0.1", port)), anyio.fail_after(10):
+        await serve(ignore, Trouble(Telemetry(log), "http"), host=host, port=port)
+
+        assert "::1" not in reached(port)
+    (told,) = log.events
+    assert f"{port}" in told["error_message"]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "ü" * 70], ids=["not ours", "no name"])
