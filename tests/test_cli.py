@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from conftest import command
 from doubles import NO_GATE
 from hosts import host
 
+from reactor.cli.output import output
 from reactor.session import Session
 from reactor.table import HEAD
 
@@ -26,6 +28,16 @@ def test_help_and_version_need_no_environment(reactor, monkeypatch):
     for name in ("run", "migrate", "demo", "sandbox", "mint", "status", "show", "retry", "pause", "resume"):
         assert re.search(rf"^  {name} ", out, re.MULTILINE)
     assert reactor("--version") == (0, f"reactor, version {version('mint-reactor')}\n", "")
+
+
+def test_a_terminal_with_another_alphabet_gets_a_question_mark(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="iso-8859-1"))
+
+    with output():
+        sys.stdout.write("a fox…\n")
+
+    assert written.getvalue() == b"a fox?\n"
 
 
 def test_missing_settings_are_a_line_each_and_exit_code_2(reactor, monkeypatch):

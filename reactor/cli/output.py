@@ -1,8 +1,9 @@
-"""What becomes of a command whose output nobody reads, or cannot be written."""
+"""What becomes of a command whose output nobody reads, or cannot be written, or has another alphabet."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ def output() -> Iterator[None]:
     """End quietly, as unix tools do, where the reader went away; a full disk is one line and exit code 1."""
     if sys.stdout is None:  # closed before the start
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (for as long as we live)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no "…" gets a "?"
     streams = sys.stdout, sys.stderr
     try:
         yield
