@@ -22,7 +22,7 @@ from reactor.sandbox import Fault, Sandbox, Timing
 
 pytestmark = pytest.mark.timeout(500)  # 60 s alone on two cores, several times that where others work too
 GROUPS = 4  # parts of the cases that may run in processes of their own
-TOGETHER = 7  # cases of a group
+TOGETHER = 4  # cases of a group
 WITHIN = 30.0  # seconds, for one case
 FINAL = {"uploading", "failed"}
 DEAD = 12345  # a worker's key
