@@ -75,4 +75,5 @@ class Gate:
 
         `reason`: what a check was for. Closed for something else by now, the gate stays closed.
         """
-        return bool(await self._session.fetch(plain_query("open_intake"), learnt, reason, self._wake_channel))
+        stored = self._redact(reason) if reason is not None else None
+        return bool(await self._session.fetch(plain_query("open_intake"), learnt, stored, self._wake_channel))

@@ -6,8 +6,10 @@ the very row that reports the error.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+from copy import copy
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -39,6 +41,13 @@ class Redactor:
         spelled = {form for secret in secrets for form in (secret, unquote(secret), _quoted(secret))}
         known = sorted((form for form in spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._codec: str | None = None
+
+    def storing_in(self, encoding: str) -> Redactor:
+        """One whose texts a database of that encoding can hold, which is named as PostgreSQL names it."""
+        other = copy(self)
+        other._codec = _codec(encoding)  # noqa: SLF001  (its own)
+        return other
 
     def __call__(self, text: str, *, longest: int = LONGEST) -> str:
         """Return `text` without secrets and made `fit`, at most `longest` characters long."""
@@ -47,7 +56,9 @@ class Redactor:
         if _may_tell(text):
             text = _SHAPES.sub(r"\1[redacted]", text)
         text = fit(text)
-        return text if len(text) <= longest else text[: longest - 1] + "…"
+        if len(text) > longest:
+            text = text[: longest - 1] + "…"
+        return text if self._codec is None else text.encode(self._codec, "replace").decode(self._codec)
 
 
 def fit(text: str) -> str:
@@ -55,6 +66,17 @@ def fit(text: str) -> str:
     if text.isprintable():
         return text
     return _UNFIT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
+
+
+def _codec(encoding: str) -> str | None:
+    """Python's name of it; None where any text can be stored, and ASCII, a part of all others, where it has none."""
+    if encoding in {"UTF8", "SQL_ASCII"}:
+        return None
+    name = re.sub(r"^WIN(?=\d)", "cp", re.sub(r"^KOI8(?=.)", "koi8_", encoding))
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "ascii"
 
 
 def _may_tell(text: str) -> bool:

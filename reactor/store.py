@@ -87,7 +87,7 @@ class Store:
         self.table = table
         self.reach = rest.reach
         self.stand_in = rest  # for a connection that a crowded server does not give
-        self._redact = redact
+        self._redact = redact = redact.storing_in(table.encoding)
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
         self.gate = Gate(rest, table.wake_channel, redact)
         self._lease = lease

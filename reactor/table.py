@@ -31,6 +31,7 @@ class TokensTable:
     key: str = "id"
     order: str = "mint_timestamp"
     number_type: str = "bigint"
+    encoding: str = "UTF8"
 
     @property
     def relation(self) -> str:
@@ -103,6 +104,7 @@ def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
         labels=labels(found),
         triggers="enabled" if found["triggers_enabled"] else "disabled" if found["triggered"] else "missing",
         number_type=found["number_type"] or "bigint",
+        encoding=found["encoding"],
     )
 
 

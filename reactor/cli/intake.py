@@ -31,8 +31,9 @@ NO_REASON = "paused by an operator"
 def pause(*, seconds: float | None, reason: str) -> None:
     """Claim nothing any more, in the whole fleet, until `reactor resume`. What is under way is finished."""
     settings = DatabaseSettings.load()
-    told = Redactor(settings.secrets())(reason.strip() or NO_REASON)
-    _query(settings, "pause", lambda _table: (told, seconds))
+    redact = Redactor(settings.secrets())
+    told = redact(reason.strip() or NO_REASON)
+    _query(settings, "pause", lambda table: (redact.storing_in(table.encoding)(told), seconds))
     click.echo(f"paused: {told}" if seconds is None else f"paused for {seconds:,.0f} s: {told}")
 
 

@@ -13,7 +13,7 @@
 -- the provider keeps what it could be found by, and more.
 --
 -- An arrival_at more than five minutes ahead is a clock error or was set by hand: it counts as now. So does any pause_seconds
--- outside of 1 … 60, NaN included, as the nearer of the two.
+-- outside of 1 to 60, NaN included, as the nearer of the two.
 --
 -- A lower limit of the account (limit_interval) is kept with 2 % to spare, because requests do not arrive as evenly as they
 -- are claimed.

@@ -2,9 +2,9 @@
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
 -- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
 -- whether our columns and the intake are there, whether the revision can be read (null: there is none), whether both
--- triggers are there, and whether both are enabled; the type of token_id.
+-- triggers are there, and whether both are enabled; the type of token_id; the database's encoding.
 -- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
--- A copy of the rows (CREATE TABLE … AS) has our columns, but neither the migrations' mark nor a trigger.
+-- A copy of the rows (CREATE TABLE AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
 WITH named AS (
   SELECT class.oid
@@ -53,7 +53,8 @@ SELECT
     SELECT format_type(atttypid, NULL)
     FROM pg_catalog.pg_attribute
     WHERE attrelid = class.oid AND attname = 'token_id' AND NOT attisdropped
-  ) AS number_type
+  ) AS number_type,
+  current_setting('server_encoding') AS encoding
 FROM meant
 JOIN pg_catalog.pg_class AS class ON class.oid = meant.oid
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace

@@ -740,6 +740,13 @@ MUTANTS = (
         "tests/test_queries.py::test_a_failed_token_that_is_locked_holds_up_no_other",
     ),
     Mutant(
+        "a text is stored as if any database held any character",
+        "reactor/store.py",
+        "redact.storing_in(table.encoding)",
+        "redact",
+        "tests/test_encodings.py::test_a_failure_is_retried_with_its_reason_whatever_the_encoding",
+    ),
+    Mutant(
         "every worker answers",
         "reactor/bell.py",
         "        if self._elsewhere:\n            self._sweep",
