@@ -10,7 +10,7 @@ from reactor.failpoints import reached
 from reactor.gate import Gate
 from reactor.providers import PREDICTION_ID
 from reactor.table import TokensTable, described, only, plain_query, refuse_an_older
-from reactor.tokens import Claim, Failed, Released, Retry, Succeeded
+from reactor.tokens import Claim, Failed, Released, Retry, Succeeded, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -115,10 +115,10 @@ class Store:
         told = ("age", "probe", "limited", "last_fresh")
         return [_claim(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]
 
-    async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int] | None:
-        """Return id and token_id of what a claim would take first."""
+    async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int | str] | None:
+        """Return id and number of what a claim would take first."""
         rows = await self._claims.fetch(self.table.query("first"), list(passed_over))
-        return (rows[0]["id"], rows[0]["token_id"]) if rows else None
+        return (rows[0]["id"], known_as(rows[0]["token_id"], rows[0]["id"])) if rows else None
 
     async def abandoned(
         self, slots: int, worker: int, *, renewed_every: float, known: Collection[UUID], uptime: float
@@ -215,10 +215,11 @@ def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
     last_fresh: UUID | None = None,
     rescued: bool = False,
 ) -> Claim:
-    names = ("id", "token_id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
+    names = ("id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
     recorded = row["prediction_id"] or ""
     return Claim(
         **{name: row[name] for name in names},
+        token_id=known_as(row["token_id"], row["id"]),
         prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # set by hand, it may be anything
         worker=worker,
         asked_at=asked_at,

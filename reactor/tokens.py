@@ -9,11 +9,24 @@ One constructor per legal transition out of `generating`:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003  (a dataclass field: readers resolve it at run time)
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+def known_as(token_id: Any, key: UUID) -> int | str:
+    """The number that people know a token by, as events carry it: a text where JSON has no such number.
+
+    Beyond 2**53 a JSON number is not exact in most languages. A token without a number is known by its key.
+    """
+    if token_id is None:
+        return str(key)
+    if isinstance(token_id, Decimal) and token_id.is_finite() and token_id == int(token_id):
+        token_id = int(token_id)
+    return token_id if isinstance(token_id, int) and abs(token_id) <= 2**53 else str(token_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +34,7 @@ class Claim:
     """A token in `generating`, ours as long as nobody raised its epoch."""
 
     id: UUID
-    token_id: int
+    token_id: int | str  # see known_as
     epoch: int
     worker: int
     prompt: str | None  # the author's; None where there is no author or no text
