@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -106,11 +107,14 @@ def test_a_signal_between_the_fork_and_its_answer_loses_no_process(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return process
 
+    over = threading.Event()
     monkeypatch.setattr(subprocess, "Popen", forked)
+    threading.Thread(target=over.wait).start()  # takes a signal that the main thread blocks
 
     with pytest.raises(KeyboardInterrupt), EmbeddedPostgres(settings=FAST):
         pass
 
+    over.set()
     assert launched[0].poll() is not None
 
 

@@ -25,8 +25,7 @@ _REFUSED = 77  # the launcher's exit status if it could not become the account
 # process that has threads. ctypes, because os.unshare is newer than Python 3.11 and prctl is nowhere. The order is
 # needed: a change of the uid clears the parent-death signal.
 _LAUNCH = f"""
-import ctypes, os, signal, sys
-signal.pthread_sigmask(signal.SIG_SETMASK, [])
+import ctypes, os, sys
 owner, how, uid, gid, *command = sys.argv[1:]
 libc = ctypes.CDLL(None, use_errno=True)
 try:

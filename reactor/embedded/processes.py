@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,13 +54,24 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Delay the signals that end us until the block is left. The launcher unblocks them in the child."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def signals_held() -> Iterator[None]:
+    """Delay the handlers of the signals that end us until the block is left.
+
+    The handlers are exchanged. Blocking the signals would not do, because another thread takes a signal then, and its
+    handler runs in the main thread all the same. In another thread no handler runs, so there is nothing to delay.
+    """
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
     try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, lambda number, _: held.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not ours to put back
+        for caught in held:
+            signal.raise_signal(caught)
 
 
 def watch(pid: int) -> subprocess.Popen[bytes] | None:

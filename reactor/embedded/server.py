@@ -178,7 +178,7 @@ class EmbeddedPostgres:
     def _launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         binary = str(self._binaries / "bin" / command[0])
         # A signal's handler may raise: it runs once the child is known, because a lost child outlives the folder.
-        with self.log.open("ab") as log, processes.signals_blocked():
+        with self.log.open("ab") as log, processes.signals_held():
             self._child = subprocess.Popen(  # noqa: S603  (the wheel's own binaries)
                 self._account.command(binary, *command[1:]),
                 stdin=subprocess.DEVNULL,
