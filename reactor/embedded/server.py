@@ -21,6 +21,7 @@ from urllib.parse import quote
 from reactor.embedded import processes
 from reactor.embedded.account import Account, EmbeddedPostgresError, account_for
 from reactor.embedded.folders import copied, installation, temporary_home
+from reactor.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ class EmbeddedPostgres:
             self.start()
         except OSError as error:
             self._remove()
-            raise EmbeddedPostgresError(f"PostgreSQL cannot run here: {error}") from error
+            raise EmbeddedPostgresError(f"PostgreSQL cannot run here: {message_of(error)}") from error
         except BaseException:
             self._remove()
             raise
