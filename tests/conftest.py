@@ -10,6 +10,7 @@ import asyncpg
 import hypothesis
 import pytest
 from databases import Databases, clone, on
+from xdist.scheduler import LoadScopeScheduling
 
 from reactor import migrations
 from reactor.cli import main
@@ -21,8 +22,10 @@ from reactor.table import described, plain_query
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
-# The longest first, so that no core idles at the end.
-FIRST = ("test_torture", "test_connection", "test_failpoints", "test_plans", "test_database_faults", "test_demo")
+# The longest files first, so that no core idles at the end.
+FIRST = ("test_torture", "test_failpoints", "test_connection", "test_plans", "test_database_faults", "test_demo")
+# Files that share something costly among their tests, so that one process runs them all.
+WHOLE = ("test_failpoints", "test_plans", "test_database_faults")
 
 # The same examples in every run, and no limit on the time of one, which load decides.
 hypothesis.settings.register_profile("reactor", deadline=None, derandomize=True)
@@ -30,6 +33,14 @@ hypothesis.settings.load_profile("reactor")
 
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give any process with room the next test, or the next file of WHOLE."""
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = lambda nodeid: next((name for name in WHOLE if f"{name}.py::" in nodeid), nodeid)
+    return scheduling
 
 
 def pytest_collection_modifyitems(items):

@@ -25,7 +25,6 @@ from reactor.embedded import EmbeddedPostgres
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.xdist_group("a server of its own"),
     pytest.mark.skipif(not EmbeddedPostgres.available(), reason="stops and kills a server of its own"),
 ]
 # A crash of the server, not of the machine: what it wrote, it wrote. So it commits before it answers, but nothing waits

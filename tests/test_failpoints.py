@@ -21,8 +21,7 @@ from reactor import failpoints
 from reactor.sandbox import Fault, Sandbox, Timing
 
 pytestmark = pytest.mark.timeout(500)  # 60 s alone on two cores, several times that where others work too
-GROUPS = 4  # parts of the cases that may run in processes of their own
-TOGETHER = 4  # cases of a group
+TOGETHER = 14  # cases
 WITHIN = 30.0  # seconds, for one case
 FINAL = {"uploading", "failed"}
 DEAD = 12345  # a worker's key
@@ -86,9 +85,9 @@ def case_databases(server_url, template):
 
 @pytest.fixture(scope="module")
 def ended(request, case_databases):
-    """How all the cases of a group ended that this run asks for, by case."""
+    """How all the cases ended that this run asks for, by case."""
     given = [getattr(item, "callspec", None) for item in request.session.items]
-    asked = {callspec.params.get("case") for callspec in given if callspec} & set(CASES[request.param :: GROUPS])
+    asked = {callspec.params.get("case") for callspec in given if callspec} & set(CASES)
     with pytest.MonkeyPatch.context() as monkeypatch:
         start_server(monkeypatch)
     return anyio.run(run_all, case_databases, asked, backend_options={"use_uvloop": True})
@@ -187,18 +186,14 @@ async def make_token(case, connection):
 
 def parameter(case):
     late = case.place == "before_send" and case.action in {"pause", "overtaken"}
-    group = CASES.index(case) % GROUPS
     # Overtaken during a 429, the first worker is the only one that has bought.
-    marks = [pytest.mark.xdist_group(f"failpoints {group}")]
-    if late and case.name != "before_send-overtaken-429":
-        marks.append(pytest.mark.xfail(strict=True, reason=TOO_LATE))
-    return pytest.param(group, case, id=case.name, marks=marks)
+    marks = (
+        [pytest.mark.xfail(strict=True, reason=TOO_LATE)] if late and case.name != "before_send-overtaken-429" else []
+    )
+    return pytest.param(case, id=case.name, marks=marks)
 
 
-# A group's cases in a row: they run when the first of them is asked for.
-@pytest.mark.parametrize(
-    ("ended", "case"), [parameter(case) for group in range(GROUPS) for case in CASES[group::GROUPS]], indirect=["ended"]
-)
+@pytest.mark.parametrize("case", [parameter(case) for case in CASES])
 def test_nothing_is_lost_nor_settled_nor_paid_twice(case, ended):
     end, expected = ended[case], case.expected
     if end.crash:

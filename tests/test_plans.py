@@ -13,7 +13,7 @@ from databases import clone, on
 from reactor.database import SERVER_SETTINGS
 from reactor.table import described, plain_query
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("plans")]
+pytestmark = pytest.mark.anyio
 
 ROWS = 200_000
 BATCHES = (1, 10, 100, 1000)
