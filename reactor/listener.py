@@ -10,6 +10,7 @@ no pooler's. What is proven is the bell's too: see bell.py.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -61,6 +62,7 @@ class Listener:
         self._unproven = 0
         self._deaf = 0
         self._told_lost = False
+        self._unanswered = False  # a question on this connection
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
         self.proven = False
@@ -93,6 +95,7 @@ class Listener:
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         lost, heard, ask = anyio.Event(), Wake(), self._asking(connection)
+        self._unanswered = False
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
         await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.rung())
@@ -108,7 +111,11 @@ class Listener:
             with anyio.move_on_after(jittered(PROBE_EVERY, 0.1) if self.proven else reconnect_delay(self._unproven)):
                 await lost.wait()
             if lost.is_set():
-                raise _LostError("the connection was closed")
+                raise self._closed()
+
+    def _closed(self) -> _LostError:
+        """Why the connection is gone: we close it ourselves after a question without an answer."""
+        return _LostError("the connection does not answer" if self._unanswered else "the connection was closed")
 
     def _connected(self) -> None:
         self._failures = self._unproven = 0
@@ -132,7 +139,8 @@ class Listener:
             async with self._turn:
                 try:
                     rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
-                except BaseException:
+                except BaseException as error:
+                    self._unanswered = isinstance(error, TimeoutError)
                     connection.terminate()
                     raise
                 return rows[0]
@@ -146,7 +154,8 @@ class Listener:
         """
         answered = rung = False
         heard.clear()
-        with anyio.move_on_after(PROBE_WITHIN):
+        # The question has a limit of its own, beyond the probe's; a loop that was held up meets both at once.
+        with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):
             # Asked for each time: after a break the server may think that the connection before still lives.
             locked = (await ask(plain_query("liveness"), self._worker))["taken"]
             answered = True
@@ -158,7 +167,7 @@ class Listener:
                 self.proven, self._deaf = bool(locked), 0
                 return
         if lost.is_set():
-            raise _LostError("the connection was closed")
+            raise self._closed()
         if not answered:
             raise _LostError("the connection does not answer")
         if rung:

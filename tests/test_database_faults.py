@@ -316,7 +316,9 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
     assert not case.log.of("listener.lost")
 
 
-async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon):
+@pytest.mark.parametrize("probe_within", [0.6, 20.0], ids=["the probe's limit", "the question's limit"])
+async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon, monkeypatch, probe_within):
+    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", probe_within)
     async with proxied(database) as proxy, working(database, through=proxy.url) as case:
         for again in (2, 3, 4):
             proxy.swallow("reactor listener")

@@ -1077,4 +1077,11 @@ MUTANTS = (
         "pass",
         "tests/test_gate.py::test_a_gate_row_that_is_gone_is_made_anew",
     ),
+    Mutant(
+        "a listener that is lost by a question's limit, without words",
+        "reactor/listener.py",
+        "with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):",
+        "with anyio.move_on_after(PROBE_WITHIN):",
+        "tests/test_database_faults.py::test_a_listener_that_is_half_open_is_lost_and_no_poolers",
+    ),
 )
