@@ -7,6 +7,7 @@ begins the count anew. The tests run in a clone, so the tree may be worked on me
 
 import argparse
 import contextlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,14 @@ def git(*arguments):
     return subprocess.run(["git", "-C", HERE, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def summary(output):
+    """pytest's last line, or whatever stands last where there is none."""
+    lines = [line.strip(" =") for line in output.splitlines() if line.strip()]
+    return next(
+        (line for line in reversed(lines) if re.search(r"\d (passed|failed|error)", line)), (lines or ["nothing"])[-1]
+    )
+
+
 def run_suite(folder, commit, load, log):
     """One run in a clone; what a red one printed is kept beside the log."""
     output = log.parent / f"red-{commit}-{datetime.now(tz=UTC):%Y%m%dT%H%M%S}.txt"
@@ -79,7 +88,7 @@ def run_suite(folder, commit, load, log):
     with output.open("w") as file, busy_loops(LOADS[load]):
         code = subprocess.run(["make", "test"], cwd=folder, stdout=file, stderr=file, check=False).returncode
     seconds = round(time.monotonic() - began)
-    said = output.read_text(errors="replace").strip().rpartition("\n")[2].strip(" =") or "nothing"
+    said = summary(output.read_text(errors="replace"))
     if code == 0:
         output.unlink()
     return Run(f"{datetime.now(tz=UTC):%FT%TZ}", commit, load, "red" if code else "green", seconds, said)

@@ -16,6 +16,14 @@ def test_a_red_run_begins_the_count_anew_and_other_commits_do_not_count():
     assert in_a_row(runs, "abc") == [run("busy"), run()]
 
 
+def test_a_run_is_told_by_the_last_line_of_pytest():
+    assert (
+        steady.summary("...\n== 1 failed, 5 passed in 7.00s ==\nmake: *** [test] Error 1\n")
+        == "1 failed, 5 passed in 7.00s"
+    )
+    assert steady.summary("make: nothing to make it of\n") == "make: nothing to make it of"
+
+
 def test_half_of_the_runs_are_beside_busy_loops():
     green = []
     while (load := next_load(green, 6)) is not None:
