@@ -556,7 +556,7 @@ async def test_a_token_changed_by_hand_while_it_is_generated_stays_as_it_was_set
         assert rows["uploading"]["image_url"] == "https://by.hand/a.webp"
 
     assert len(sandbox.ledger) == len(CHANGES) + 2
-    assert log.of("worker.error") == []
+    assert log.errors() == []
 
 
 async def test_a_prompt_changed_while_its_image_is_made_buys_nothing_more(
@@ -654,7 +654,7 @@ async def test_no_odd_row_ends_the_worker_or_holds_up_others(
     assert {columns: statuses[token_id] for columns, token_id in tokens.items()} == ODD_ROWS
     bought = collections.Counter(each.prompt for each in sandbox.ledger)
     assert set(bought.values()) - {6} == {1}
-    assert {told.get("error_type") for told in log.of("worker.error")} == {"NumericValueOutOfRangeError"}
+    assert {told.get("error_type") for told in log.errors()} == {"NumericValueOutOfRangeError"}
     assert all(
         0 <= told["age_seconds"] < 1e12 for told in log.of("token.create_sent") if told["age_seconds"] is not None
     )

@@ -15,6 +15,7 @@ import pytest
 from cases import CASES, FALLBACK, HOLDS_NOTHING
 from conftest import command
 from databases import clone, on
+from doubles import is_late_renewal
 from faults import InjectedError, Process, start_server
 
 from reactor import failpoints
@@ -261,8 +262,7 @@ def unexpected(case, end):
         for event in worker.events
         if event["event"] == "worker.error"
         and not (event["error_type"] in excused(case) and (worker is end.first or case.action == "overtaken"))
-        # A lease of 1 s gives a renewal a third of it, and the machine may have others to serve.
-        and (event["role"], event["error_type"]) != ("keeper", "TimeoutError")
+        and not is_late_renewal(event)
     ]
     raised = [
         error
