@@ -32,7 +32,7 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 	@$(PY) -m reactor demo $(ARGS)
 
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 4 --no-loadscope-reorder)
+	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 5 --no-loadscope-reorder)
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
 	@PYTHONPATH=tests $(PY) -m torture $(ARGS)

@@ -132,7 +132,8 @@ def test_a_full_shared_memory_folder_is_not_needed():
         pytest.skip("mounting is refused here")
 
     program = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", OWNER]
-    done = subprocess.run(program, input="", capture_output=True, text=True, check=False)
+    elsewhere = os.environ | {"TMPDIR": str(TMP)}
+    done = subprocess.run(program, input="", capture_output=True, text=True, check=False, env=elsewhere)
 
     assert done.returncode == 0, done.stderr
 
