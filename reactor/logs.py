@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from reactor.redaction import fit
+from reactor.foreign import LONGEST_LINE, fit, fit_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ _LEVELS = {
     "watch.taken_elsewhere": logging.DEBUG,
 }
 
+_NO_TEXT = (int, float, datetime)
 _LONGEST_EVENT = len("token.generation.succeeded")
 
 
@@ -119,19 +120,24 @@ class HostLog:
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         level = _LEVELS.get(event, logging.INFO)
         if self._logger.isEnabledFor(level):
-            told = {name: _clean(self._redact, value) for name, value in fields.items()}
+            told = _clean(self._redact, fields)
             self._logger.log(level, "%s %s", event, _dumps(told), extra={"reactor": told})
 
 
 def _redacting(redact: Redactor) -> Callable[[Any, str, Any], Any]:
-    def process(_logger: Any, _method: str, fields: Any) -> Any:
-        return {name: _clean(redact, value) for name, value in fields.items()}
-
-    return process
+    return lambda _logger, _method, fields: _clean(redact, fields)
 
 
-def _clean(redact: Redactor, value: Any) -> Any:
-    return redact(value, longest=2048) if isinstance(value, str) else value
+def _clean(redact: Redactor, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields without secrets, and fit to be shown. What holds no text, as most fields do, is not looked at."""
+
+    def clean(text: str) -> str:
+        return redact(text, longest=LONGEST_LINE)
+
+    return {
+        fit(name): value if value is None or isinstance(value, _NO_TEXT) else fit_values(value, clean)
+        for name, value in fields.items()
+    }
 
 
 def _json(_logger: Any, method: str, fields: Any) -> str:

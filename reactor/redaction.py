@@ -1,4 +1,4 @@
-"""What is stored or logged passes through here: redacted, sanitised, then cut, in that order.
+"""What is stored or logged passes through here: redacted, made fit (foreign.py), then cut, in that order.
 
 Cut first, and half a secret would survive; store first, and a NUL or a lone surrogate would make PostgreSQL refuse
 the very row that reports the error.
@@ -13,6 +13,8 @@ from copy import copy
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from reactor.foreign import fit
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,12 +26,6 @@ _SHAPES = re.compile(
     r"(?i)(\bbearer\s+|\bpassword=)[^\s\"'&,;]+"
     r"|(?<![a-z])r8_[\w-]{4,}"
     r"|(?<=://)[^\s/?#]+(?=@)"  # a URL's user and password
-)
-# PostgreSQL refuses NUL and surrogates; a terminal obeys control characters; format characters turn or hide the text
-# beside them. Kept: tab and line feed, and U+200C and U+200D, which some scripts and emoji are written with.
-_UNFIT = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff0-\ufffb\U000e0000-\U000e007f]"
 )
 
 
@@ -50,7 +46,7 @@ class Redactor:
         return other
 
     def __call__(self, text: str, *, longest: int = LONGEST) -> str:
-        """Return `text` without secrets and made `fit`, at most `longest` characters long."""
+        """Return `text` without secrets and made fit, at most `longest` characters long."""
         if self._known is not None:
             text = self._known.sub("[redacted]", text)
         if _may_tell(text):
@@ -59,13 +55,6 @@ class Redactor:
         if len(text) > longest:
             text = text[: longest - 1] + "…"
         return text if self._codec is None else text.encode(self._codec, "replace").decode(self._codec)
-
-
-def fit(text: str) -> str:
-    """`text` without the characters that cannot be stored, or must not be shown: see _UNFIT."""
-    if text.isprintable():
-        return text
-    return _UNFIT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
 def _codec(encoding: str) -> str | None:

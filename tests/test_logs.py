@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from reactor.logs import StructuredLog
+from reactor.logs import HostLog, StructuredLog
 from reactor.redaction import Redactor
 
 RETRY = {
@@ -71,8 +71,27 @@ def test_a_line_is_written_whatever_the_values_are(logged):
 
     told = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told["timestamp"])
-    assert (told["token_id"], told["seen"]) == (str(2**256), "['\\ud800']")
+    assert (told["token_id"], told["seen"]) == (str(2**256), ["\ufffd"])
     assert (told["error_message"], told["counts"]) == ("a\ufffd\ufffd\ufffdb", {"1": "one"})
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b31m\u202eb\u2028c\nd\r\x00\ud800"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("value", [HOSTILE, [HOSTILE], {HOSTILE: {"of": (HOSTILE,)}}, ValueError(HOSTILE)])
+def test_no_character_that_a_terminal_obeys_gets_into_a_line(logged, style, value):
+    (line,) = logged(("worker.error", {"error_message": value, "a\x9b": 1}), style=style)
+
+    assert line.isprintable()
+
+
+def test_a_host_gets_no_character_that_a_terminal_obeys(caplog):
+    HostLog(Redactor())("worker.error", {"error_message": HOSTILE, "seen": [HOSTILE]})
+
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert record.reactor["seen"][0].replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
