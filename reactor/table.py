@@ -69,6 +69,7 @@ class TokensTable:
         place = f"((SELECT {order} FROM {self.relation} WHERE {key} = $6::uuid), $6::uuid)"  # noqa: S608  (quoted)
         return _statement(name).format(
             table=self.relation,
+            relation=literal(self.relation),
             authors=self.authors,
             key=key,
             order=order,

@@ -1,4 +1,6 @@
+import anyio
 import pytest
+from strangers import stranger
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +138,38 @@ async def test_an_overdue_renewal_alone_is_not_enough(rescue, make_held, alive, 
 
     assert while_it_lives == []
     assert owners(await rescue()) == ["dead"]
+
+
+@pytest.mark.parametrize("lock", ["pg_advisory_lock", "pg_advisory_lock_shared"])
+async def test_a_dead_workers_lock_that_a_stranger_holds_is_no_life(database, rescue, make_held, connect_to, lock):
+    await make_held(1.0)
+    async with stranger(database) as url:
+        await (await connect_to(url)).execute(f"SELECT {lock}({DEAD})")
+        taken = await rescue()
+
+    assert owners(taken) == ["dead"]
+
+
+async def test_a_lock_that_is_waited_for_or_shared_is_no_life(rescue, make_held, alive, connect, until_blocked):
+    await make_held(1.0)
+    holder, waiter = await connect(), await connect()
+    await holder.execute(f"SELECT pg_advisory_lock_shared({DEAD})")
+    async with anyio.create_task_group() as group:
+        group.start_soon(waiter.execute, f"SELECT pg_advisory_lock({DEAD})")
+        await until_blocked(waiter)
+        taken = await rescue()
+        await holder.execute("SELECT pg_advisory_unlock_all()")
+
+    assert owners(taken) == ["dead"]
+
+
+async def test_a_worker_that_may_write_what_workers_write_lives(database, rescue, make_held, connect_to):
+    await make_held(1.0)
+    async with stranger(database, "GRANT UPDATE (generation_epoch) ON tokens_s0 TO {role}") as url:
+        await (await connect_to(url)).execute(f"SELECT pg_advisory_lock({DEAD})")
+        taken = await rescue()
+
+    assert taken == []
 
 
 async def test_the_lease_decides_over_the_lock(rescue, make_held, alive):

@@ -13,12 +13,19 @@
 --
 -- The lease decides, the liveness lock only accelerates: a lock is lost with its connection while its holder lives, so
 -- it counts only where the renewal is overdue too, and not within 10 s of a restart, when nobody has a lock.
+--
+-- Any role may take or wait for any advisory lock. A lock counts as life only if it is held, exclusively, by a role that
+-- may write the epoch: a worker's, not a stranger's.
 WITH alive AS MATERIALIZED (
-  SELECT (classid::bigint << 32) | objid::bigint AS worker
-  FROM pg_catalog.pg_locks
-  WHERE locktype = 'advisory'
-    AND objsubid = 1
-    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+  SELECT (held.classid::bigint << 32) | held.objid::bigint AS worker
+  FROM pg_catalog.pg_locks AS held
+  JOIN pg_catalog.pg_stat_activity AS holder ON holder.pid = held.pid
+  WHERE held.locktype = 'advisory'
+    AND held.objsubid = 1
+    AND held.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND held.granted
+    AND held.mode = 'ExclusiveLock'
+    AND has_column_privilege(holder.usesysid, {relation}, 'generation_epoch', 'UPDATE')
 )
 SELECT
   {key} AS id,

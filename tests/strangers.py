@@ -1,0 +1,34 @@
+"""Roles of other programs in the same database, with as few rights as a test gives them."""
+
+import uuid
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+PASSWORD = "strange"  # noqa: S105  (of roles that live as long as a test)
+
+
+@asynccontextmanager
+async def stranger(url, *grants):
+    """The URL of a role that may connect, and what the grants say: statements with the role's name for {role}."""
+    role = f"stranger_{uuid.uuid4().hex[:12]}"
+    owner = await asyncpg.connect(url)
+    try:
+        await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        try:
+            for grant in grants:
+                await owner.execute(grant.format(role=role))
+            yield as_role(url, role)
+        finally:
+            await owner.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'")
+            await owner.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+    finally:
+        await owner.close()
+
+
+def as_role(url, role):
+    """`url` for another user."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{role}:{PASSWORD}@{host}"))
