@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-PASSWORD = "strange"  # noqa: S105  (of roles that live as long as a test)
+PASSWORD = "strange"
 
 
 @asynccontextmanager
@@ -21,7 +21,9 @@ async def stranger(url, *grants):
                 await owner.execute(grant.format(role=role))
             yield as_role(url, role)
         finally:
-            await owner.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'")
+            await owner.execute(
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'"
+            )
             await owner.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
     finally:
         await owner.close()

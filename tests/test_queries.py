@@ -5,6 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 from hosts import SHAPES, make_host, name_of
+from strangers import stranger
 
 from reactor import migrations
 from reactor.table import described, plain_query
@@ -195,11 +196,30 @@ async def test_tokens_are_counted_by_status(ask, make_token):
 )
 async def test_workers_are_counted_by_their_connections(ask, connect, connected, counted):
     for name in connected:
-        await (await connect()).execute(f"SET application_name = '{name}'")
+        client = await connect()
+        await client.execute(f"SET application_name = '{name}'")
+        if name == "hears":
+            await client.execute("SELECT pg_advisory_lock(pg_backend_pid())")
 
     (row,) = await ask("count_workers", "hears", "claims")
 
     assert tuple(row) == counted
+
+
+async def test_a_listener_that_holds_no_lock_is_not_counted_as_hearing(ask, connect):
+    await (await connect()).execute("SET application_name = 'hears'")
+
+    assert tuple((await ask("count_workers", "hears", "claims"))[0]) == (1, 0)
+
+
+async def test_sessions_that_only_call_themselves_ours_are_not_counted(ask, connect_to, database):
+    async with stranger(database) as url:
+        for name in ("hears", "claims"):
+            client = await connect_to(url)
+            await client.execute(f"SET application_name = '{name}'; SELECT pg_advisory_lock(pg_backend_pid())")
+        (row,) = await ask("count_workers", "hears", "claims")
+
+    assert tuple(row) == (0, 0)
 
 
 async def test_a_liveness_lock_is_one_workers(ask, connect):

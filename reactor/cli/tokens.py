@@ -13,7 +13,6 @@ from reactor.database import RowRefusedError, session_name
 from reactor.gate import intake
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
-from reactor.table import plain_query
 
 if TYPE_CHECKING:
     import asyncpg
@@ -53,7 +52,7 @@ def status(*, as_json: bool) -> None:
         table = await discover(session, settings.tokens_table)
         counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
         gate = await intake(session)
-        (workers,) = await session.fetch(plain_query("count_workers"), session_name("listener"), session_name("claims"))
+        (workers,) = await session.fetch(table.query("count_workers"), session_name("listener"), session_name("claims"))
         return {
             "tokens": {name: counts.get(name, 0) for name in STATUSES},
             "intake": dict(gate),

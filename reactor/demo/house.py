@@ -73,7 +73,7 @@ async def inspect(session: Session, tokens_table: str) -> None:
     if (await session.fetch(table.query("demo_strangers")))[0]["strangers"]:
         raise DemoError(_refusal(f"has tokens in {tokens_table} that are not the demo's"))
     names = session_name("listener"), session_name("claims")
-    if (await session.fetch(plain_query("count_workers"), *names))[0]["workers"]:
+    if (await session.fetch(table.query("count_workers"), *names))[0]["workers"]:
         raise DemoError(_refusal("has a reactor running, which would buy images for the demo's tokens"))
     if (await intake(session))["paused"]:
         raise DemoError(_refusal("has its intake paused"))

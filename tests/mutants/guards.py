@@ -137,6 +137,27 @@ MUTANTS = (
         "tests/test_queries_rescue.py::test_a_holder_that_shows_itself_after_the_look_is_not_dead",
     ),
     Mutant(
+        "a stranger's lock as a worker's life",
+        "reactor/queries/abandoned.sql",
+        "    AND has_column_privilege(holder.usesysid, {relation}, 'generation_epoch', 'UPDATE')\n",
+        "",
+        "tests/test_queries_rescue.py::test_a_dead_workers_lock_that_a_stranger_holds_is_no_life",
+    ),
+    Mutant(
+        "a lock that is waited for as a worker's life",
+        "reactor/queries/abandoned.sql",
+        "    AND held.granted\n",
+        "",
+        "tests/test_queries_rescue.py::test_a_lock_that_is_waited_for_or_shared_is_no_life",
+    ),
+    Mutant(
+        "workers counted by their names alone",
+        "reactor/queries/count_workers.sql",
+        "    AND has_column_privilege(usesysid, {relation}, 'generation_epoch', 'UPDATE')\n",
+        "",
+        "tests/test_queries.py::test_sessions_that_only_call_themselves_ours_are_not_counted",
+    ),
+    Mutant(
         "a free lock is enough to rescue",
         "reactor/queries/abandoned.sql",
         "          AND generation_lease_ends_at < clock_timestamp()\n"
