@@ -88,7 +88,7 @@ def claim_indexes(table: str) -> list[Index]:
     """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
     indexes = {
         "fresh": (["mint_timestamp", "id"], "status = 'detected' AND generation_due_at IS NULL"),
-        "retries": (["generation_due_at"], "status = 'detected' AND generation_due_at IS NOT NULL"),
+        "retries": (["generation_due_at", "id"], "status = 'detected' AND generation_due_at IS NOT NULL"),
         "held": (["id"], "status = 'generating'"),
     }
     return [

@@ -277,6 +277,45 @@ async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_l
     assert await snapshot(empty_database, "index") == migrated
 
 
+# Where building the index of retries beside the one in use can have stopped.
+PLACES = {
+    "half built": """
+        CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id) WHERE false;
+        UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tokens_s0_generation_retries2'::regclass
+    """,
+    "built": """
+        CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id)
+        WHERE status = 'detected' AND generation_due_at IS NOT NULL
+    """,
+    "not yet renamed": """
+        CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id)
+        WHERE status = 'detected' AND generation_due_at IS NOT NULL;
+        DROP INDEX tokens_s0_generation_retries
+    """,
+    "renamed": """
+        DROP INDEX tokens_s0_generation_retries;
+        CREATE INDEX tokens_s0_generation_retries ON tokens_s0 (generation_due_at, id)
+        WHERE status = 'detected' AND generation_due_at IS NOT NULL
+    """,
+}
+AS_BEFORE = """
+    DROP INDEX tokens_s0_generation_retries;
+    CREATE INDEX tokens_s0_generation_retries ON tokens_s0 (generation_due_at)
+    WHERE status = 'detected' AND generation_due_at IS NOT NULL;
+    UPDATE reactor.alembic_version SET version_num = '0006'
+"""
+
+
+@pytest.mark.parametrize("left", PLACES.values(), ids=PLACES)
+async def test_the_index_of_retries_is_exchanged_wherever_that_was_interrupted(database, left):
+    migrated = await snapshot(database, "index")
+    await with_connection(database, lambda connection: connection.execute(f"{AS_BEFORE}; {left}"))
+
+    await migrations.upgrade(database)
+
+    assert await snapshot(database, "index") == migrated
+
+
 FEWER_LABELS = """
     ALTER TABLE tokens_s0 ALTER status DROP DEFAULT, ALTER status TYPE text;
     DROP TYPE "Status";

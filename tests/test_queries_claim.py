@@ -510,8 +510,11 @@ async def test_after_a_claim_that_spent_the_rate_limit_the_next_is_due_an_interv
 
 @pytest.mark.parametrize("due", [False, True])
 async def test_tokens_that_are_passed_over_are_not_claimed(connection, ask, claim, make_token, token_row, due):
-    when = {"generation_due_at": await connection.fetchval("SELECT now()")} if due else {}
-    tokens = [await token_row(await make_token(**when)) for _ in range(3)]
+    async def when(place):
+        at = await connection.fetchval("SELECT now() - make_interval(secs => $1)", 9.0 - place)
+        return {"generation_due_at": at} if due else {}
+
+    tokens = [await token_row(await make_token(**await when(place))) for place in range(3)]
     refused = [tokens[0]["id"]]
 
     first = await ask("first", []), await ask("first", refused)

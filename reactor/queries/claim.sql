@@ -46,7 +46,7 @@ retries AS (
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
     AND {key} <> ALL ($5::uuid[])
-  ORDER BY generation_due_at
+  ORDER BY generation_due_at, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0)
   FOR NO KEY UPDATE SKIP LOCKED
 ),

@@ -7,7 +7,7 @@ WITH retries AS (
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
     AND {key} <> ALL ($1::uuid[])
-  ORDER BY generation_due_at
+  ORDER BY generation_due_at, {key}
   LIMIT 1
   FOR NO KEY UPDATE SKIP LOCKED
 ),
