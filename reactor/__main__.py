@@ -16,7 +16,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
 
     from reactor.cli import main as run_command  # noqa: PLC0415  (a fifth of a second)
+    from reactor.cli.output import be_fit_in_crashes  # noqa: PLC0415
 
+    be_fit_in_crashes()
     run_command()
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reactor.database import RolledBackError
+from reactor.foreign import fit
 from reactor.table import plain_query
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from reactor.redaction import Redactor
     from reactor.session import Session
 
@@ -26,8 +25,11 @@ class Paused:
     seconds: float | None  # None: without end
 
 
-async def intake(session: Session) -> asyncpg.Record:
-    """How the gate stands: see the query. A row that somebody removed is made anew. Raises DatabaseError."""
+async def intake(session: Session) -> dict[str, Any]:
+    """How the gate stands: see the query. A row that somebody removed is made anew. Raises DatabaseError.
+
+    The reason may be somebody else's words, so it is made fit, as `Gate.open` makes the one that it compares.
+    """
     rows = await session.fetch(plain_query("intake"))
     if not rows:
         with suppress(RolledBackError):  # this role may not
@@ -35,7 +37,7 @@ async def intake(session: Session) -> asyncpg.Record:
         rows = await session.fetch(plain_query("intake"))
     if not rows:
         raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
-    return rows[0]
+    return {**rows[0], "reason": fit(rows[0]["reason"] or "") or None}
 
 
 class Gate:
@@ -46,7 +48,7 @@ class Gate:
         self._wake_channel = wake_channel
         self._redact = redact
 
-    async def state(self) -> asyncpg.Record:
+    async def state(self) -> dict[str, Any]:
         """How the gate stands: see the query."""
         return await intake(self._session)
 

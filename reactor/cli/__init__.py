@@ -10,12 +10,11 @@ import click
 
 from reactor.cli.database import migrate
 from reactor.cli.intake import pause, resume
-from reactor.cli.output import output
+from reactor.cli.output import complain, output, say
 from reactor.cli.retry import retry
 from reactor.cli.run import run
 from reactor.cli.tokens import mint, show, status
 from reactor.cli.trial import demo, sandbox
-from reactor.messages import message_of
 from reactor.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -42,10 +41,11 @@ def _main(arguments: Sequence[str] | None) -> None:
     try:
         commands.main(arguments, standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        complain(error)
         sys.exit(error.exit_code)
     except SettingsError as error:
-        click.echo(message_of(error), err=True)
+        for problem in error.problems:  # a file's name in it may have lines of its own
+            say(problem, err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

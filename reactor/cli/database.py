@@ -7,6 +7,7 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
+from reactor.cli.output import say
 from reactor.messages import message_of
 from reactor.settings import DatabaseSettings
 
@@ -38,4 +39,4 @@ def migrate(*, down: bool, yes: bool) -> None:
             raise click.ClickException(Redactor(settings.secrets())(message_of(error))) from error
 
     run_async(main)
-    click.echo(f"{settings.tokens_table}: {'removed what was added' if down else 'migrated'}")
+    say(f"{settings.tokens_table}: {'removed what was added' if down else 'migrated'}")

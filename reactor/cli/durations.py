@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from reactor.foreign import fit_line
+
 LONGEST = 366 * 86400.0  # seconds
+LONGEST_SHOWN = 60  # characters of what was given instead
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d{1,9}(?:\.\d{1,9})?)([smhd])"
 
@@ -24,5 +27,6 @@ class Duration(click.ParamType[float]):
         parts = re.findall(_PART, value, re.ASCII)
         seconds = sum(float(count) * _UNITS[unit] for count, unit in parts)
         if "".join(map("".join, parts)) != value or not 0 < seconds <= LONGEST:
-            self.fail(f"{value!r} is no duration like 90s, 10m, 1h30m or 2d, of at most a year", param, ctx)
+            given = fit_line(value, longest=LONGEST_SHOWN)
+            self.fail(f"{given!r} is no duration like 90s, 10m, 1h30m or 2d, of at most a year", param, ctx)
         return seconds

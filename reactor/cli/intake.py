@@ -8,6 +8,7 @@ import click
 
 from reactor.cli.durations import Duration
 from reactor.cli.failures import with_database
+from reactor.cli.output import say
 from reactor.gate import intake
 from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings
@@ -34,14 +35,14 @@ def pause(*, seconds: float | None, reason: str) -> None:
     redact = Redactor(settings.secrets())
     told = redact(reason.strip() or NO_REASON)
     _query(settings, "pause", lambda table: (redact.storing_in(table.encoding)(told), seconds))
-    click.echo(f"paused: {told}" if seconds is None else f"paused for {seconds:,.0f} s: {told}")
+    say(f"paused: {told}" if seconds is None else f"paused for {seconds:,.0f} s: {told}")
 
 
 @click.command()
 def resume() -> None:
     """Open the intake, whatever closed it, and wake the fleet."""
     rows = _query(DatabaseSettings.load(), "resume", lambda table: (table.wake_channel,))
-    click.echo(f"resumed; it was paused: {rows[0]['reason'] or 'no reason given'}" if rows else "it was not paused")
+    say(f"resumed; it was paused: {rows[0]['reason'] or 'no reason given'}" if rows else "it was not paused")
 
 
 def _query(

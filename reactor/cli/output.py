@@ -1,22 +1,83 @@
-"""What becomes of a command whose output nobody reads, or cannot be written, or has another alphabet."""
+"""What commands print, and what becomes of output that nobody reads, or cannot be written, or has another alphabet.
+
+Every command prints through here, so that whatever it prints is fit to be shown: see foreign.py.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from reactor.foreign import fit, fit_line, fit_values
+from reactor.redaction import Redactor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
     from typing import TextIO
 
 UNREAD = 141  # what a shell tells of a program that SIGPIPE ended: 128 + 13
+LONGEST_CRASH = 20_000  # characters of a traceback
+
+
+def say(words: Any, *, err: bool = False) -> None:
+    """Print one line."""
+    click.echo(fit_line(str(words)), err=err)
+
+
+def say_lines(words: str, *, err: bool = False) -> None:
+    """Print lines of our own."""
+    for line in words.split("\n"):
+        say(line, err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON, on one line."""
+    import orjson  # noqa: PLC0415  (few commands need it)
+
+    click.echo(orjson.dumps(fit_values(value)).decode())
+
+
+def say_over(words: str) -> None:
+    """Print on a terminal's line again, in place of what stood there."""
+    click.echo(f"\r{fit_line(words)}", nl=False, err=True)
+
+
+def complain(error: click.ClickException) -> None:
+    """Print a user's mistake as click does, but its message, which may repeat what was given, on one line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        say_lines(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
+    say(f"Error: {error.format_message()}", err=True)
+
+
+def be_fit_in_crashes() -> None:
+    """Make fit what Python prints of a crash, and what libraries log where nobody has set up logging.
+
+    An exception's message may repeat what the provider or the database said.
+    """
+    sys.excepthook = _crash
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Fit())
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    told = "".join(traceback.format_exception(kind, error, trace))
+    click.echo(Redactor()(told, longest=LONGEST_CRASH), err=True, nl=False)
+
+
+class _Fit(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return fit(super().format(record))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reactor.cli.failures import no_such_value, with_database
+from reactor.cli.output import say, say_over
 from reactor.database import RowRefusedError
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
@@ -62,7 +63,7 @@ class _Progress:
         self.done += retried
         self.locked += locked
         if self._shown:
-            click.echo(f"\r{self.done:,} set back", nl=False, err=True)
+            say_over(f"{self.done:,} set back")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -77,8 +78,8 @@ class _Progress:
 
     def _say(self, words: str) -> None:
         if self._shown:
-            click.echo("\r", nl=False, err=True)
-        click.echo(words)
+            say_over("")
+        say(words)
 
 
 async def _all_that_failed(session: Session, query: str, progress: _Progress) -> None:

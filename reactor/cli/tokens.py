@@ -6,9 +6,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from reactor.cli.failures import no_such_value, with_database
+from reactor.cli.output import say, say_json
 from reactor.database import RowRefusedError, session_name
 from reactor.gate import intake
 from reactor.settings import DatabaseSettings
@@ -39,7 +39,7 @@ def mint(*, tokens: int, prompt: str | None) -> None:
         return await session.fetch(table.query("mint"), prompts)
 
     for row in with_database(settings, work):
-        click.echo(row["token_id"])
+        say(row["token_id"])
 
 
 @click.command()
@@ -62,16 +62,16 @@ def status(*, as_json: bool) -> None:
 
     state, triggers = with_database(settings, work)
     if as_json:
-        click.echo(orjson.dumps(state).decode())
+        say_json(state)
         return
     for name, count in state["tokens"].items():
-        click.echo(f"{name:<12}{count:>9,}")
+        say(f"{name:<12}{count:>9,}")
     deaf = state["workers"] - state["listening"]
     heard = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
-    click.echo(f"{'workers':<12}{state['workers']:>9,}{heard}")
-    click.echo(f"{'intake':<12}{_told(state['intake']):>9}")
+    say(f"{'workers':<12}{state['workers']:>9,}{heard}")
+    say(f"{'intake':<12}{_told(state['intake']):>9}")
     if not state["triggers"]:
-        click.echo(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
+        say(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
 
 
 def _told(gate: dict[str, Any]) -> str:
@@ -108,4 +108,4 @@ def show(*, token_id: str) -> None:
         raise click.ClickException(f"no token {token_id}")
     for name, value in rows[0].items():
         if value is not None:
-            click.echo(f"{name:<20}{value}")
+            say(f"{name:<20}{value}")

@@ -55,7 +55,11 @@ def sandbox(*, host: str, port: int, config: str) -> None:
     async def main() -> None:
         try:
             await serve_forever(configured, host, port)
-        except OSError as error:
-            raise click.ClickException(f"cannot serve on {host}:{port}: {error.strerror}") from error
+        except (OSError, UnicodeError, TypeError) as error:  # the last of a host that no name can be made of
+            raise click.ClickException(f"cannot serve on {host}:{port}: {_why(error)}") from error
 
     run_async(main)
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or message_of(error)

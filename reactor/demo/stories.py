@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from reactor.foreign import fit_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -91,7 +93,7 @@ class Stories:
         if event == "listener.connected":
             self.listening.set()
         elif event == "worker.error":
-            self.trouble = self.redact(str(fields.get("error_message")))
+            self.trouble = self._shown(fields.get("error_message"))
         elif "token_id" in fields:
             self._learn(event, fields)
 
@@ -104,12 +106,15 @@ class Stories:
         story.retried |= event == "token.generation.retry"
         story.censored |= event == "token.censored"
         story.image_url = fields.get("image_url") or story.image_url
-        story.error = fields.get("error_message")
+        story.error = self._shown(fields.get("error_message"))
         if story.status in ENDS and story.ended_at is None:
             story.ended_at = time.monotonic()
             self.ended.append(story)
             if len(self.ended) == self.expected:
                 self.over.set()
+
+    def _shown(self, words: str | None) -> str | None:
+        return None if words is None else fit_line(self.redact(words))
 
     @property
     def counts(self) -> Counter[str]:

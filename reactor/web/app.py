@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from reactor.foreign import fit_values
 from reactor.web.guard import Guard
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def application(health: Health, metrics: Metrics, *, token: str | None) -> ASGIA
 
     async def readyz(_request: Request) -> Response:
         ready, told = await health.ready()
-        return JSONResponse(told, status_code=200 if ready else 503, headers={"cache-control": "no-store"})
+        return JSONResponse(fit_values(told), status_code=200 if ready else 503, headers={"cache-control": "no-store"})
 
     async def scrape(_request: Request) -> Response:
         return Response(metrics.render(await health.gauges()), media_type=CONTENT_TYPE_LATEST)
