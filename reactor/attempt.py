@@ -61,7 +61,7 @@ class Attempt:
         rules: Rules,
         lease_runs: Callable[[], bool],
     ) -> None:
-        self._provider = provider
+        self._provider = provider.hiding(claim.prompt, rules.fallback_prompt, rules.default_prompt)
         self._intake = intake
         self._settler = settler
         self._telemetry = telemetry

@@ -1,13 +1,12 @@
 """What is stored or logged passes through here: redacted, made fit (foreign.py), then cut, in that order.
 
 Cut first, and half a secret would survive; store first, and a NUL or a lone surrogate would make PostgreSQL refuse
-the very row that reports the error.
+the very row that reports the error. Only what is far too long is cut before, and then the place of the cut goes too.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from copy import copy
 from typing import TYPE_CHECKING
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST = 1000  # characters, as `generation_error` holds them
 _SHORTEST_SECRET = 6  # characters; anything shorter would blank out ordinary words
-_SHORTEST_PROMPT = 5  # characters; "cat" gives nothing away, and "E005" or "NSFW" would hide what a text means
-_TELLING = 16  # characters of a prompt's beginning by which it is recognised, however much of the rest is repeated
+_MOST_READ = 8000  # characters: of foreign text, more takes too long
+_TAIL = 256  # characters where a text was cut that may be half a secret, if no known one is longer
 _SHAPES = re.compile(
     r"(?i)(\bbearer\s+|\bpassword=)[^\s\"'&,;]+"
     r"|(?<![a-z])r8_[\w-]{4,}"
@@ -37,6 +36,7 @@ class Redactor:
         spelled = {form for secret in secrets for form in (secret, unquote(secret), _quoted(secret))}
         known = sorted((form for form in spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._tail = max(_TAIL, *map(len, known), 0)
         self._codec: str | None = None
 
     def storing_in(self, encoding: str) -> Redactor:
@@ -47,10 +47,14 @@ class Redactor:
 
     def __call__(self, text: str, *, longest: int = LONGEST) -> str:
         """Return `text` without secrets and made fit, at most `longest` characters long."""
+        cut = len(text) > _MOST_READ
+        text = text[:_MOST_READ]
         if self._known is not None:
             text = self._known.sub("[redacted]", text)
         if _may_tell(text):
             text = _SHAPES.sub(r"\1[redacted]", text)
+        if cut:
+            text = f"{text[: -self._tail]}…"
         text = fit(text)
         if len(text) > longest:
             text = text[: longest - 1] + "…"
@@ -76,28 +80,3 @@ def _may_tell(text: str) -> bool:
 def _quoted(secret: str) -> str:
     # A variable with bytes that are no UTF-8 comes with lone surrogates.
     return quote(secret, safe="", errors="surrogatepass")
-
-
-def without_prompt(text: str, prompt: str | None) -> str:
-    """Blank out what a text repeats of the prompt: whole, or only its beginning, as it is or escaped for JSON."""
-    spellings = _spellings(prompt or "")
-    for beginning in sorted({spelled[:_TELLING] for spelled in spellings}, key=len, reverse=True):
-        place = text.find(beginning)
-        while place >= 0:
-            repeated = max(_shared(spelled, text[place : place + len(spelled)]) for spelled in spellings)
-            text = f"{text[:place]}[prompt]{text[place + repeated :]}"
-            place = text.find(beginning, place + len("[prompt]"))
-    return text
-
-
-def _spellings(prompt: str) -> list[str]:
-    stripped = prompt.strip()
-    escaped = {json.dumps(stripped, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
-    spelled = {stripped, " ".join(stripped.split())} | escaped
-    return [form for form in spelled if len(form) >= _SHORTEST_PROMPT]
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))

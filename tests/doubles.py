@@ -76,6 +76,9 @@ class DirectedProvider:
         self.bought = {}
         self._ids = map("prediction{}".format, itertools.count(1))
 
+    def hiding(self, *_prompts):
+        return self
+
     def asked(self, what):
         return [argument for name, argument in self.calls + self.checked if name == what]
 

@@ -5,6 +5,7 @@ import anyio
 import pytest
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
+from reactor.echoes import Echoes
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -340,6 +341,10 @@ async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_ta
 # Outputs
 
 
+def succeeded(output, **given):
+    return outputs.prediction({"id": "p1", "status": "succeeded", "output": output}, Echoes(), **given)
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -373,7 +378,7 @@ async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_ta
     ],
 )
 def test_an_output_that_is_no_safe_url_is_malformed(output):
-    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=False, redact=str)
+    read = succeeded(output, plain_http=False, redact=str)
 
     assert type(read.error) is PermanentError
     assert str(read.error) == "Malformed output URL"
@@ -408,12 +413,12 @@ def test_an_output_that_is_no_safe_url_is_malformed(output):
 def test_the_first_usable_url_of_an_output_is_the_image(output, plain_http, shape):
     body = {"id": "p1", "status": "succeeded", "output": shape(output)}
 
-    assert replicate.prediction(body, plain_http=plain_http, redact=str) == Prediction("p1", image_url=output)
+    assert outputs.prediction(body, Echoes(), plain_http=plain_http, redact=str) == Prediction("p1", image_url=output)
 
 
 @pytest.mark.parametrize("output", [None, "", " \n", [], {}, [None], [[], [""]], {"url": None, "images": []}])
 def test_an_output_without_anything_in_it_is_empty(output):
-    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=False, redact=str)
+    read = succeeded(output, plain_http=False, redact=str)
 
     assert (type(read.error), str(read.error)) == (TransientError, "Prediction succeeded without an output")
     assert read.error.unexplained
@@ -422,7 +427,7 @@ def test_an_output_without_anything_in_it_is_empty(output):
 @pytest.mark.parametrize("shape", [lambda uri: uri, lambda uri: [None, uri], lambda uri: {"image": uri.upper()}])
 def test_a_data_uri_is_said_to_be_one(shape):
     output = shape("data:image/png;base64,iVBORw0KGgo=")
-    read = replicate.prediction({"id": "p1", "status": "succeeded", "output": output}, plain_http=True, redact=str)
+    read = succeeded(output, plain_http=True, redact=str)
 
     assert (type(read.error), str(read.error)) == (PermanentError, DATA_URI)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.redaction import LONGEST, Redactor, without_prompt
+from reactor.redaction import _MOST_READ, LONGEST, Redactor
 
 TOKEN = "r8_a_secret_that_must_not_be_told"
 PASSWORD = "p@ss/w:rd%"
@@ -68,6 +68,15 @@ def test_no_half_of_a_secret_survives_the_cut(place):
     assert "p@" not in told
 
 
+@pytest.mark.parametrize("place", range(_MOST_READ - len(PASSWORD) - 2, _MOST_READ + 2))
+def test_no_half_of_a_secret_survives_where_a_long_text_is_cut(place):
+    told = Redactor([PASSWORD])("\0" * place + PASSWORD + "y" * 500, longest=2 * _MOST_READ)
+
+    assert len(told) < _MOST_READ
+    assert told.endswith("…")
+    assert "p@" not in told
+
+
 def test_a_secret_is_blanked_before_what_is_no_text_is_replaced():
     assert Redactor(["se\x00cret\ud800"])("a se\x00cret\ud800") == "a [redacted]"
 
@@ -102,39 +111,3 @@ def test_what_was_redacted_stays_as_it_is(text):
     told = redact(f"Bearer {TOKEN} postgresql://a:b@c password=d {text}")
 
     assert redact(told) == told
-
-
-PROMPT = 'an owl named "Ada" on a pier,\nat dawn — 東京'
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (f"no: {PROMPT}!", "no: [prompt]!"),
-        (f"{PROMPT} and {PROMPT}", "[prompt] and [prompt]"),
-        ('no: an owl named "Ada" on a pier, at dawn — 東京!', "no: [prompt]!"),
-        ('{"p": "an owl named \\"Ada\\" on a pier,\\nat dawn — 東京"}', '{"p": "[prompt]"}'),
-        ('{"p": "an owl named \\"Ada\\" on a pier,\\nat dawn \\u2014 \\u6771\\u4eac"}', '{"p": "[prompt]"}'),
-        ('no: an owl named "Ada" on a p...', "no: [prompt]..."),
-        ("an owl named Bob", "an owl named Bob"),
-        ("[prompt]", "[prompt]"),
-    ],
-)
-def test_what_repeats_the_prompt_is_blanked_out(text, told):
-    assert without_prompt(text, PROMPT) == told
-
-
-@pytest.mark.parametrize("prompt", [None, "", " ", "E005", "NSFW", "a"])
-def test_a_prompt_too_short_to_tell_apart_changes_nothing(prompt):
-    assert without_prompt("NSFW content, a lot (E005)", prompt) == "NSFW content, a lot (E005)"
-
-
-def test_a_prompt_that_looks_like_its_own_blank_is_no_endless_task():
-    assert without_prompt("say [prompt]!", "[prompt]") == "say [prompt]!"
-
-
-@given(st.text(min_size=5, max_size=60), st.text(max_size=60), st.text(max_size=60))
-def test_a_prompt_is_blanked_out_wherever_it_stands(prompt, before, after):
-    told = without_prompt(before + prompt + after, prompt)
-
-    assert len(prompt.strip()) < 5 or prompt not in told.replace("[prompt]", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,9 @@ class Provider(Protocol):
     @property
     def seedable(self) -> bool:
         """Whether the seed is sent with a create, so that `find` can tell our prediction from others."""
+
+    def hiding(self, *prompts: str | None) -> Self:
+        """The same provider, whose errors repeat none of these prompts."""
 
     async def create(self, prompt: str, seed: int) -> Prediction:
         """Buy one prediction, never twice.

@@ -19,9 +19,9 @@ from reactor.errors import (
 )
 from reactor.providers.patience import lower_limit, retry_after
 from reactor.providers.texts import MOST_READ, known
-from reactor.redaction import without_prompt
 
 if TYPE_CHECKING:
+    from reactor.echoes import Echoes
     from reactor.providers.transport import Answer
     from reactor.redaction import Redactor
 
@@ -34,32 +34,35 @@ _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
 _TAG = re.compile(r"<(script|style)\b.{0,2000}?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
 _SPEAKING = {"message", "detail", "error", "msg"}  # keys that say nothing beside their value
 _REASONS = ("detail", "error", "errors", "message")  # the API's key, then those of gateways
-_MOST_PARTS = 100  # of a list or dict
+_MOST_PARTS = 20  # of a list or dict
+_UNSURE = 256  # characters before the place where a text was cut: half a secret is not known as one
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-def failure(given: Any, prompt: str | None, *, redact: Redactor) -> GenerationError:
-    """Classify a failed prediction by its reason, a text or what some models give instead, without the prompt.
+def failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
+    """Classify a failed prediction by its reason, a text or what some models give instead, without its prompt.
 
     One that nobody has seen is retried, since retries are bounded.
     """
-    said = without_prompt(_one_line(given), prompt)
+    said = _one_line(given)
     if not said:
         return TransientError("Prediction failed without a reason", unexplained=True)
-    told = redact(f"Prediction failed: {_REQUEST_ID.sub('', _WRAPPING.sub('', said))}", longest=LONGEST_TEXT)
-    kind = known(said)
+    reason = echoes.hide(_REQUEST_ID.sub("", _WRAPPING.sub("", said)))
+    told = redact(f"Prediction failed: {reason}", longest=LONGEST_TEXT)
+    kind = known(echoes.without_runs(said))
     return TransientError(told, unexplained=True) if kind is None else kind(told)
 
 
-def refusal(answer: Answer, *, creating: bool, redact: Redactor, prompt: str | None = None) -> GenerationError:
+def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
     """Classify an answer that is no success, by its status; where it has no words of its own, its status has.
 
     Of a create it also says whether something may have been bought; of any other call nothing is known about that,
     and only what concerns the account is more than a reason to ask again.
     """
-    words = _words(answer, prompt)
-    said = redact(f"Replicate answered {answer.status}{words}", longest=LONGEST_TEXT)
-    if creating and _is_moderation(answer, words):
+    words = _words(answer)
+    told = echoes.hide(words) if words else _phrase(answer)
+    said = redact(f"Replicate answered {answer.status}{told}", longest=LONGEST_TEXT)
+    if creating and _is_moderation(answer, echoes.without_runs(words)):
         return ContentPolicyError(said, answered=True)
     match answer.status:
         case 401 | 403:
@@ -98,15 +101,16 @@ def _refused_create(answer: Answer, said: str) -> GenerationError:
             return AmbiguousCreateError(said)
 
 
-def _words(answer: Answer, prompt: str | None) -> str:
-    """`: title: detail`, on one line. Invalid fields are named, since a detail may repeat the input."""
+def _words(answer: Answer) -> str:
+    """`: title: detail`, on one line; '' if there are none. Invalid fields are named: a detail may repeat the input."""
     body = answer.body or {}
     fields = body.get("invalid_fields")
     named = [field for field in fields[:_MOST_PARTS] if isinstance(field, dict)] if isinstance(fields, list) else []
-    told = "; ".join(filter(None, (_joined(field.get("field"), field.get("description")) for field in named)))
+    told = _one_line(
+        "; ".join(filter(None, (_joined(field.get("field"), field.get("description")) for field in named)))
+    )
     told = told or next(filter(None, (_one_line(body.get(key)) for key in _REASONS)), "")
-    parts = [without_prompt(part, prompt) for part in (_one_line(body.get("title")), told) if part]
-    return f": {': '.join(parts)}" if parts else _phrase(answer)
+    return "".join(f": {part}" for part in (_one_line(body.get("title")), told) if part)
 
 
 def _phrase(answer: Answer) -> str:
@@ -117,7 +121,7 @@ def _phrase(answer: Answer) -> str:
 
 
 def _joined(*parts: Any) -> str:
-    return ": ".join(told for part in parts if (told := _one_line(part)))
+    return ": ".join(told for part in parts if (told := _words_of(part).strip()))
 
 
 def _one_line(given: Any) -> str:
@@ -125,7 +129,8 @@ def _one_line(given: Any) -> str:
     text = given if isinstance(given, str) else _words_of(given)
     if _TRACEBACK in text:
         text = text.rstrip().rpartition("\n")[2]
-    return " ".join(_TAG.sub(" ", text[:MOST_READ]).split())
+    said = " ".join(_TAG.sub(" ", text[:MOST_READ]).split())
+    return said if len(text) <= MOST_READ else said[:-_UNSURE]
 
 
 def _words_of(given: Any, *, deeper: int = 3) -> str:

@@ -15,6 +15,7 @@ from reactor.providers.transport import UnreadableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reactor.echoes import Echoes
     from reactor.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
@@ -24,7 +25,7 @@ ROUNDED = timedelta(seconds=1)  # the API writes one moment with more or fewer d
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
-def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> Prediction:
+def prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
     """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
     prediction_id, status = body.get("id"), body.get("status")
     if not (isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id)):
@@ -38,11 +39,13 @@ def prediction(body: dict[str, Any], *, plain_http: bool, redact: Redactor) -> P
             except GenerationError as error:
                 return Prediction(prediction_id, error=error)
         case "failed":
-            return Prediction(prediction_id, error=failure(body.get("error"), _prompt(body), redact=redact))
+            return Prediction(
+                prediction_id, error=failure(body.get("error"), echoes.also(_prompt(body)), redact=redact)
+            )
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}{_by_deadline(body)}"))
         case _:  # starting, processing, and whatever the API comes up with next
-            return Prediction(prediction_id, doing=_word(status))
+            return Prediction(prediction_id, doing=_word(status, echoes))
 
 
 def _by_deadline(body: dict[str, Any]) -> str:
@@ -54,8 +57,9 @@ def _by_deadline(body: dict[str, Any]) -> str:
         return ""
 
 
-def _word(status: Any) -> str:
-    return status if isinstance(status, str) and _WORD.fullmatch(status) else ""
+def _word(status: Any, echoes: Echoes) -> str:
+    is_word = isinstance(status, str) and _WORD.fullmatch(status) and not echoes.in_word(status)
+    return status if is_word else ""
 
 
 def _prompt(body: dict[str, Any]) -> str | None:

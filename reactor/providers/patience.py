@@ -20,7 +20,8 @@ _REDUCED_TO = re.compile(r"reduced to (\d{1,6}) requests? per (second|minute|hou
 _BURST = re.compile(r"reduced to a burst of \d", re.IGNORECASE)
 _A_MINUTE = {"second": 60.0, "minute": 1.0, "hour": 1 / 60}
 USUAL_LIMIT = 6.0  # creates a minute, where a burst alone is named: the only lower limit that was seen
-_MOST_READ = 10_000  # characters of a text that are searched
+_LONGEST_DATE = 100  # characters
+_MOST_READ = 4000  # characters of a text that are searched
 
 
 def retry_after(answer: Answer) -> float:
@@ -52,6 +53,8 @@ def _seconds(value: object, answer: Answer) -> float | None:
     """A number of seconds, or an HTTP date; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and len(value) > _LONGEST_DATE:
+        return None
     try:
         seconds = float(value)
     except ValueError:
@@ -73,7 +76,7 @@ def _until(date: str, answer: Answer) -> float:
 def _timestamp(date: str) -> float:
     """Seconds since 1970. A date without a zone is read as UTC, as HTTP says. NaN if it is no date."""
     try:
-        parsed = parsedate_tz(date)
+        parsed = parsedate_tz(date[:_LONGEST_DATE])
         return mktime_tz((*parsed[:9], parsed[9] or 0)) if parsed else math.nan
     except (ValueError, OverflowError, TypeError, IndexError):  # the parser of dates was written for mail
         return math.nan

@@ -6,12 +6,14 @@ import math
 import re
 import time
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from replicate.client import Client
 
+from reactor.echoes import Echoes
 from reactor.errors import AccountError, AmbiguousCreateError, TransientError
 from reactor.messages import message_of
 from reactor.providers import Prediction
@@ -70,6 +72,7 @@ class ReplicateProvider:
         self._input = dict(model_input or {})
         self._seed_input = seed_input
         self._redact = Redactor([token])
+        self._echoes = Echoes()
         self._base_url = base_url or DEFAULT_BASE_URL
         self._transport = Transport(self._base_url, api_prefix)
         self._cancel_after = cancel_after
@@ -79,6 +82,12 @@ class ReplicateProvider:
         self._describing = describing(self._client, model)
         self._plain_http = is_loopback(self._base_url)
         self._looks = Looks()
+
+    def hiding(self, *prompts: str | None) -> Self:
+        """See Provider."""
+        hiding = copy(self)
+        hiding._echoes = Echoes(*prompts)  # noqa: SLF001  (its own)
+        return hiding
 
     @property
     def seedable(self) -> bool:
@@ -194,9 +203,12 @@ class ReplicateProvider:
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
         """The prediction that an answer tells of, the one asked for. Raises UnreadableError."""
-        told = replace(prediction(body, plain_http=self._plain_http, redact=self._redact), took=took(body))
+        read = prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
+        told = replace(read, took=took(body))
         if of not in {None, told.id}:
             raise UnreadableError("an answer about another prediction")
+        if of is None and self._echoes.in_word(told.id):  # it would be stored, and stand in the log
+            raise UnreadableError("a prediction id that repeats the prompt")
         return told
 
     @contextmanager
@@ -211,7 +223,8 @@ class ReplicateProvider:
         except AnsweredError as error:
             if creating and refused(error.answer, self._seed_input):
                 raise AccountError(advice(self._seed_input)) from error
-            raise refusal(error.answer, creating=creating, redact=self._redact, prompt=buying) from error
+            echoes = self._echoes.also(buying)
+            raise refusal(error.answer, echoes, creating=creating, redact=self._redact) from error
         except _NEVER_SENT as error:
             said = self._redact(f"Cannot reach Replicate: {_said(error)}")
             raise TransientError(said, purchase_over=creating, answered=False) from error

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reactor.providers.transport import Answer
 
-_MOST_READ = 10_000  # characters
+_MOST_READ = 4000  # characters
+
+_MOST_FIELDS = 100
 
 
 def advice(name: str) -> str:
@@ -34,12 +36,13 @@ def refused(answer: Answer, name: str) -> bool:
     body = answer.body or {}
     fields, detail = body.get("invalid_fields"), body.get("detail")
     if isinstance(fields, list) and fields:
-        return any(_names(field, name) for field in fields if isinstance(field, dict))
+        return any(_names(field, name) for field in fields[:_MOST_FIELDS] if isinstance(field, dict))
     return isinstance(detail, str) and any(_at_fault(name, line) for line in detail[:_MOST_READ].splitlines())
 
 
 def _names(field: dict[str, Any], name: str) -> bool:
-    return field.get("field") in {name, f"input.{name}"} or _at_fault(name, f"{field.get('description')}")
+    place, said = field.get("field"), field.get("description")
+    return place in (name, f"input.{name}") or (isinstance(said, str) and _at_fault(name, said))
 
 
 def _at_fault(name: str, line: str) -> bool:

@@ -14,7 +14,7 @@ import re
 
 from reactor.errors import ContentPolicyError, GenerationError, PermanentError, TransientError
 
-MOST_READ = 10_000  # characters of a text
+MOST_READ = 4000  # characters of a text
 
 # The texts are foreign: in no pattern here may anything be repeated without a bound, or a text could stall the worker.
 _FAULT = (

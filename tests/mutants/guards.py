@@ -29,6 +29,7 @@ PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
+ECHOES = "tests/test_echoes.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -1104,5 +1105,54 @@ MUTANTS = (
         "with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):",
         "with anyio.move_on_after(PROBE_WITHIN):",
         "tests/test_database_faults.py::test_a_listener_that_is_half_open_is_lost_and_no_poolers",
+    ),
+    Mutant(
+        "a prompt that is known only as it is spelled",
+        "reactor/echoes.py",
+        "            views.append(unescaped(text))\n",
+        "            pass\n",
+        f"{ECHOES}::test_no_part_of_a_prompt_is_told_in_any_spelling",
+    ),
+    Mutant(
+        "a prompt that is known only as a whole",
+        "reactor/echoes.py",
+        "            yield from self._repeated_runs(view)\n",
+        "",
+        f"{ECHOES}::test_no_part_of_a_prompt_is_told_in_any_spelling",
+    ),
+    Mutant(
+        "a short prompt in clear",
+        "reactor/echoes.py",
+        "                yield from self._repeated_words(view)\n",
+        "                pass\n",
+        f"{ECHOES}::test_a_short_prompt_is_blanked_out_where_it_stands_as_words",
+    ),
+    Mutant(
+        "a prompt in a prediction's id",
+        "reactor/providers/replicate.py",
+        "if of is None and self._echoes.in_word(told.id):",
+        "if False:",
+        "tests/test_echoing_provider.py::test_a_prediction_id_that_repeats_the_prompt_is_not_taken",
+    ),
+    Mutant(
+        "a look whose refusal repeats the prompt",
+        "reactor/providers/replicate.py",
+        "        hiding._echoes = Echoes(*prompts)  # noqa: SLF001  (its own)\n",
+        "",
+        "tests/test_echoing_provider.py::test_a_refusal_of_any_call_repeats_none_of_the_prompts",
+    ),
+    Mutant(
+        "an attempt that hides nothing",
+        "reactor/attempt.py",
+        "provider.hiding(claim.prompt, rules.fallback_prompt, rules.default_prompt)",
+        "provider",
+        "tests/test_echoing_provider.py::test_an_attempt_hides_its_own_prompt_and_the_operators",
+    ),
+    Mutant(
+        "half a secret where a text was cut",
+        "reactor/redaction.py",
+        'text = f"{text[: -self._tail]}…"',
+        "pass",
+        "tests/test_redaction.py::test_no_half_of_a_secret_survives_where_a_long_text_is_cut",
     ),
 )

@@ -30,6 +30,9 @@ class NoOp:
     def __init__(self, marks):
         self._marks = marks
 
+    def hiding(self, *_prompts):
+        return self
+
     async def create(self, prompt, seed):
         self._marks.start(int(prompt))
         return Prediction("bench", IMAGE)
