@@ -18,8 +18,8 @@ from reactor.session import Session
 from reactor.settings import Settings, SettingsError
 from reactor.supervisor import Supervisor, beside
 from reactor.table import TableError
-from reactor.telemetry import Telemetry, Trouble
-from reactor.web import application, serve
+from reactor.telemetry import Telemetry
+from reactor.web import Refusals, application, room, serve
 from reactor.worker import Worker, obey_signals
 
 if TYPE_CHECKING:
@@ -110,5 +110,6 @@ async def _health(settings: Settings) -> AsyncIterator[Health]:
 
 async def _serve(settings: Settings, health: Health, metrics: Metrics, telemetry: Telemetry) -> None:
     token = settings.http_token.get_secret_value() if settings.http_token is not None else None
-    pages = application(health, metrics, token=token)
-    await serve(pages, Trouble(telemetry, "http"), host=settings.http_host, port=settings.http_port)
+    refusals, host = Refusals(telemetry), settings.http_host
+    pages = application(health, metrics, refusals, token=token, host=host)
+    await serve(pages, refusals, host=host, port=settings.http_port, most=room(settings.worker_batch_size))

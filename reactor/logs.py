@@ -26,6 +26,7 @@ _LEVELS = {
     "listener.degraded": logging.WARNING,
     "intake.paused": logging.WARNING,
     "intake.limited": logging.WARNING,
+    "http.refused": logging.WARNING,
     "token.generation.retry": logging.WARNING,
     "token.generation.exhausted": logging.ERROR,
     "token.generation.failed": logging.ERROR,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 OUTCOMES = ("succeeded", "retry", "exhausted", "failed", "released", "lost")
+REFUSALS = ("malformed", "slow", "crowded", "host", "token")
 DURATIONS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)  # seconds
 REACTIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds
 GAUGES = {
@@ -41,6 +42,7 @@ class Metrics:
         self._rescues = counter("reactor_rescues_total", "Tokens taken over that nobody else could finish.")
         self._lost = counter("reactor_lease_lost_total", "Tokens that somebody else took over from this worker.")
         self._ambiguous = counter("reactor_ambiguous_creates_total", "Creates that may have bought, or not.")
+        self._refused = counter("reactor_http_refused_total", "HTTP requests that were refused, as told.", "reason")
         self._duration = Histogram(
             "image_generation_duration_seconds",
             "From the claim to the image in the row.",
@@ -55,6 +57,8 @@ class Metrics:
         )
         for outcome in OUTCOMES:  # a rate needs the zero before the first
             self._total.labels(outcome)
+        for reason in REFUSALS:
+            self._refused.labels(reason)
 
     def _counter(self, name: str, told: str, *labels: str) -> Counter:
         return Counter(name, told, labels, registry=self._registry)
@@ -70,6 +74,9 @@ class Metrics:
                     self._reaction.observe(age + fields.get("waited_seconds", 0.0))
             case "token.create_ambiguous":
                 self._ambiguous.inc()
+            case "http.refused":
+                for reason in REFUSALS:
+                    self._refused.labels(reason).inc(fields.get(reason, 0))
             case "token.lease_lost":
                 self._lost.inc()
                 self._total.labels("lost").inc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reactor.environment import Unreadable, given, is_given, reason
+from reactor.hosts import is_loopback
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
@@ -171,7 +171,7 @@ class Settings(DatabaseSettings):
 
     @model_validator(mode="after")
     def _token_off_loopback(self) -> Self:
-        if self.http_port and self.http_token is None and not _is_loopback(self.http_host):
+        if self.http_port and self.http_token is None and not is_loopback(self.http_host):
             raise ValueError("HTTP_TOKEN: is required where HTTP_HOST is not a loopback address")
         return self
 
@@ -205,10 +205,3 @@ def _line(problem: Any) -> str:
         return f"{name}: is required{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,6 +14,7 @@ NAMES = {
     "reactor_rescues_total",
     "reactor_lease_lost_total",
     "reactor_ambiguous_creates_total",
+    "reactor_http_refused_total",
 }
 
 
@@ -50,6 +51,7 @@ EVENTS = [
     ("tokens.claimed", {"count": 0, "slots": 10}, {"reactor_claims_total": 0}),
     ("token.generation.rescued", {}, {"reactor_rescues_total": 1}),
     ("token.lease_lost", {}, {"reactor_lease_lost_total": 1, 'image_generation_total{outcome="lost"}': 1}),
+    ("http.refused", {"count": 3, "slow": 3}, {'reactor_http_refused_total{reason="slow"}': 3}),
     ("token.create_ambiguous", {}, {"reactor_ambiguous_creates_total": 1}),
     (
         "token.generation.succeeded",

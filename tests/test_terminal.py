@@ -27,7 +27,7 @@ from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.telemetry import Telemetry
-from reactor.web import application
+from reactor.web import Refusals, application
 from reactor.worker import Worker
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\u2066c\u2028\u200bd\U000e0041\rforged\nforged  line"
@@ -254,9 +254,11 @@ def test_the_demo_shows_nothing_that_a_terminal_obeys():
 @pytest.mark.anyio
 async def test_no_answer_of_the_port_has_what_a_terminal_obeys(database, connection, open_session):
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity', reason = $1", HOSTILE)
-    app = application(Health(open_session(database), "tokens_s0", slots=1), Metrics(), token=None)
+    health, refusals = Health(open_session(database), "tokens_s0", slots=1), Refusals(Telemetry())
+    app = application(health, Metrics(), refusals, token=SECRET, host="10.1.2.3")
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+    headers = {"authorization": f"Bearer {SECRET}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers) as client:
         answers = [(await client.get(path)).text for path in ("/readyz", "/metrics")]
 
     assert "owned" in json.loads(answers[0])["intake"]["reason"]

@@ -12,8 +12,8 @@ from doubles import NO_GATE, SECRET, Log, settings
 
 from reactor import run
 from reactor.sandbox import Sandbox, Timing
-from reactor.telemetry import Telemetry, Trouble
-from reactor.web import serve
+from reactor.telemetry import Telemetry
+from reactor.web import Refusals, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_a_worker_is_ready_once_it_listens(database, serving):
         "database": "ok",
         "listener": "proven",
         "triggers": "enabled",
-        "intake": {"paused": False, "reason": None, "resumes_in": None, "opens_on": None, "limit_per_minute": None},
+        "intake": {"paused": False, "resumes_in": None, "opens_on": None, "limit_per_minute": None},
         "slots": {"in_use": 0, "of": 10},
     }
 
@@ -134,7 +134,8 @@ async def test_a_gate_row_that_is_gone_and_cannot_be_made_anew_is_told_and_the_w
     database, serving, connection
 ):
     await connection.execute(NO_GATE)
-    async with serving(database) as (client, _):
+    async with serving(database, http_token=TOKEN) as (client, _):
+        client.headers["authorization"] = f"Bearer {TOKEN}"
         body = await until(client, "intake.paused", True)
         response = await client.get("/readyz")
         metrics = (await client.get("/metrics")).text
@@ -144,15 +145,29 @@ async def test_a_gate_row_that_is_gone_and_cannot_be_made_anew_is_told_and_the_w
     assert "image_generation_queue_depth 0.0" in metrics
 
 
-async def test_a_paused_intake_is_told_and_the_worker_stays_ready(database, serving, ask):
-    async with serving(database) as (client, _):
-        await ask("pause", "maintenance", None)
+@pytest.mark.parametrize(
+    ("token", "header", "shown"),
+    [
+        (None, None, False),
+        (TOKEN, f"Bearer {TOKEN[1:]}", False),
+        (TOKEN, f"Bearer {TOKEN}", True),
+    ],
+)
+async def test_a_paused_intake_is_told_and_why_only_with_the_token(
+    database, serving, connection, ask, token, header, shown
+):
+    """The reason may repeat what the provider said."""
+    await ask("pause", "402: pay at evil.example, and a prompt", 600.0)
+    async with serving(database, http_token=token) as (client, _):
+        client.headers.update({"authorization": header} if header else {})
         body = await until(client, "intake.paused", True)
         response = await client.get("/readyz")
 
     assert response.status_code == 200
-    told = {"paused": True, "reason": "maintenance", "resumes_in": None, "opens_on": "time", "limit_per_minute": None}
-    assert body["intake"] == told
+    assert 590 < body["intake"].pop("resumes_in") <= 600
+    reason = {"reason": "402: pay at evil.example, and a prompt"} if shown else {}
+    assert body["intake"] == {"paused": True, "opens_on": "time", "limit_per_minute": None} | reason
+    assert ("evil" in response.text) is shown
 
 
 async def test_triggers_that_were_disabled_are_told(database, serving, connection):
@@ -299,7 +314,7 @@ def listening(port):
     async def listening(host):
         log = Log()
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: serve(ignore, Trouble(Telemetry(log), "http"), host=host, port=port))
+            group.start_soon(lambda: serve(ignore, Refusals(Telemetry(log)), host=host, port=port))
             with anyio.move_on_after(10):
                 while not (found := await anyio.to_thread.run_sync(reached, port)) and not log.events:
                     await anyio.lowlevel.checkpoint()
@@ -363,7 +378,7 @@ async def test_a_port_that_is_taken_in_one_family_is_told_and_taken_in_none(port
     monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
     log = Log()
     with socket.create_server(("127.0.0.1", port)), anyio.fail_after(10):
-        await serve(ignore, Trouble(Telemetry(log), "http"), host=host, port=port)
+        await serve(ignore, Refusals(Telemetry(log)), host=host, port=port)
 
         assert "::1" not in reached(port)
     (told,) = log.events

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from reactor.foreign import fit_values
+from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.web.guard import Guard
 
 if TYPE_CHECKING:
@@ -18,22 +20,36 @@ if TYPE_CHECKING:
 
     from reactor.health import Health
     from reactor.metrics import Metrics
+    from reactor.web.refusals import Refusals
 
 OPEN = frozenset({"/livez", "/readyz"})  # an orchestrator's probes carry no token
+# What anybody may know of the intake. Its reason may be the provider's own words, or an operator's.
+OPEN_INTAKE = frozenset({"paused", "resumes_in", "opens_on", "limit_per_minute"})
 
 
-def application(health: Health, metrics: Metrics, *, token: str | None) -> ASGIApp:
-    """The worker's pages; with `token`, all but the probes ask for it."""
+def application(health: Health, metrics: Metrics, refusals: Refusals, *, token: str | None, host: str) -> ASGIApp:
+    """The worker's pages; with `token`, all but the probes ask for it. At a loopback `host`, only for this machine."""
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         ready, told = await health.ready()
-        return JSONResponse(fit_values(told), status_code=200 if ready else 503, headers={"cache-control": "no-store"})
+        shown = fit_values(told) if getattr(request.state, "trusted", False) else without_texts(told)
+        return JSONResponse(shown, status_code=200 if ready else 503, headers={"cache-control": "no-store"})
 
     async def scrape(_request: Request) -> Response:
         return Response(metrics.render(await health.gauges()), media_type=CONTENT_TYPE_LATEST)
 
     pages = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", scrape)])
-    return pages if token is None else Guard(pages, token, unguarded=OPEN)
+    pages.router.redirect_slashes = False  # it would redirect to whatever Host the request names
+    app: ASGIApp = pages
+    if token is not None:
+        app = Guard(app, token, unguarded=OPEN, refused=partial(refusals.met, "token"))
+    return LoopbackOnly(app, refused=partial(refusals.met, "host")) if is_loopback(host) else app
+
+
+def without_texts(told: dict[str, Any]) -> dict[str, Any]:
+    """States and times alone."""
+    intake = told["intake"]
+    return told | {"intake": intake and {name: intake[name] for name in intake if name in OPEN_INTAKE}}

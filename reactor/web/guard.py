@@ -9,25 +9,35 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Guard:
-    """Lets a request pass that carries the token, compared in constant time, or that needs none."""
+    """Lets a request pass that carries the token, compared in constant time, or that needs none.
 
-    def __init__(self, app: ASGIApp, token: str, *, unguarded: Container[str]) -> None:
+    `request.state.trusted` says whether it carried the token.
+    """
+
+    def __init__(
+        self, app: ASGIApp, token: str, *, unguarded: Container[str], refused: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = app
         self._token = token.encode()
         self._unguarded = unguarded
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._unguarded or self._knows(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
-        refused = PlainTextResponse("unauthorized\n", 401, headers={"www-authenticate": "Bearer"})
-        await refused(scope, receive, send)
+        if scope["type"] == "http":
+            trusted = self._knows(Headers(scope=scope))
+            if not trusted and scope["path"] not in self._unguarded:
+                self._refused()
+                refusal = PlainTextResponse("unauthorized\n", 401, headers={"www-authenticate": "Bearer"})
+                await refusal(scope, receive, send)
+                return
+            scope.setdefault("state", {})["trusted"] = trusted
+        await self._app(scope, receive, send)
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")

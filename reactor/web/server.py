@@ -1,67 +1,123 @@
-"""uvicorn as one task of the worker: it takes no signals, leaves logging alone, and ends when it is cancelled."""
+"""The HTTP port as one task of the worker: it takes no signals, leaves logging alone, and ends when it is cancelled.
+
+Anybody may connect, and every connection is a descriptor that the engine then lacks. So only a few are open at once. A
+new one takes the place of the one that has waited longest, so that a probe is answered however many hold on.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import resource
 import socket
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import uvicorn
+from uvicorn.server import ServerState
+
+from reactor.web.connection import Connection
+from reactor.web.refusals import quiet_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp
 
     from reactor.telemetry import Trouble
+    from reactor.web.refusals import Refusals
 
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-ENDS_WITHIN = 1  # seconds for answers that are under way; a whole number, as uvicorn takes it
+ENDS_WITHIN = 1.0  # seconds for answers that are under way
+ACCEPT_AGAIN = 0.1  # seconds after a connection that could not be accepted
+MOST, LEAST = 64, 4  # connections
+_OWN = 64  # descriptors of the engine, beside those of its slots: the database's connections, files, the loop
+_OF_A_SLOT = 2  # descriptors: a request to the provider, and an attempt at another address of its
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Install no handlers: signals are the worker's, or the host application's."""
-        yield
+def room(slots: int) -> int:
+    """How many connections may be open at once: the engine keeps the descriptors that it needs."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return MOST
+    return max(LEAST, min(MOST, allowed - _OWN - _OF_A_SLOT * slots))
 
 
-async def serve(app: ASGIApp, trouble: Trouble, *, host: str, port: int) -> None:
-    """Serve until cancelled. A port that cannot be had is told, and is no reason to stop anything."""
+async def serve(app: ASGIApp, refusals: Refusals, *, host: str, port: int, most: int = MOST) -> None:
+    """Serve until cancelled, `most` connections at once. A port that cannot be had is told, and nothing else stops."""
     try:
         sockets = await _listening(host.strip("[]"), port)
     except (OSError, UnicodeError) as error:
-        trouble.met(error)
+        refusals.trouble.met(error)
         return
-    config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", log_config=None, log_level=None,
-        proxy_headers=False, server_header=False, timeout_graceful_shutdown=ENDS_WITHIN,
-    )  # fmt: skip
-    config.access_log = False  # given to Config, it would silence the access log of a host that runs in uvicorn too
-    server = _Server(config)
-    with ExitStack() as listening:
-        for sock in sockets:
-            listening.enter_context(sock)
-        async with anyio.create_task_group() as group:
-            # Shielded: cancelled itself, uvicorn would leave its connections open. It ends within a second or two.
-            with anyio.CancelScope(shield=True) as scope:
-                group.start_soon(_end_when_cancelled, server, scope)
-                await server.serve(sockets=sockets)
-            group.cancel_scope.cancel()
-
-
-async def _end_when_cancelled(server: uvicorn.Server, scope: anyio.CancelScope) -> None:
+    config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, proxy_headers=False)
+    config.load()
+    state = ServerState()
+    door = Door(state, partial(Connection, config, state, refusals, quiet_logger(refusals)), refusals.trouble, most)
     try:
-        await anyio.sleep_forever()
+        with ExitStack() as listening:
+            async with anyio.create_task_group() as group:
+                for sock in sockets:
+                    group.start_soon(door.keep, listening.enter_context(sock))
     finally:
-        server.should_exit = True
-        scope.deadline = anyio.current_time() + 2 * ENDS_WITHIN
+        await _end(state)
+        refusals.end()
+
+
+class Door:
+    """Lets clients in."""
+
+    def __init__(self, state: ServerState, connection: Callable[[], Connection], trouble: Trouble, most: int) -> None:
+        self._state = state
+        self._connection = connection
+        self._trouble = trouble
+        self._most = most
+
+    async def keep(self, listening: socket.socket) -> None:
+        """Accept one client a turn of the loop, until cancelled."""
+        loop = asyncio.get_running_loop()
+        listening.setblocking(False)
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listening)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:  # above all: no descriptor is left
+                self._trouble.met(error)
+                self._make_room(0)
+                await anyio.sleep(ACCEPT_AGAIN)
+                continue
+            self._make_room(self._most)
+            await loop.connect_accepted_socket(self._connection, client)
+            await anyio.lowlevel.checkpoint()
+
+    def _make_room(self, most: int) -> None:
+        """Close the one that has waited longest where `most` are open; those that are being answered come last."""
+        open_now = [each for each in self._state.connections if isinstance(each, Connection)]
+        if open_now and len(open_now) >= most:
+            min(open_now, key=lambda each: (each.answering, each.changed_at)).make_room()
+
+
+async def _end(state: ServerState) -> None:
+    """Let the answers that are under way end within ENDS_WITHIN, then cut what is left."""
+    for connection in list(state.connections):
+        connection.shutdown()
+    with anyio.CancelScope(shield=True):
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=ENDS_WITHIN)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await anyio.lowlevel.checkpoint()  # the transports close in the loop's next turn
 
 
 async def _listening(host: str, port: int) -> list[socket.socket]:
-    """Listen at each of the host's addresses, before uvicorn does: it ends the process where it cannot.
+    """Listen at each of the host's addresses.
 
     What this machine does not have, as IPv6 that is off, is left out if another address can be had.
     """

@@ -30,6 +30,7 @@ CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 ECHOES = "tests/test_echoes.py"
+PORT = "tests/test_port.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -732,6 +733,69 @@ MUTANTS = (
         "                await asyncio.wait([task])\n",
         "                pass\n",
         "tests/test_application.py::test_a_lifespan_that_is_cancelled_while_it_ends_hands_back_at_once",
+    ),
+    Mutant(
+        "clients without number",
+        "reactor/web/server.py",
+        "len(open_now) >= most:",
+        "len(open_now) >= most + 10_000:",
+        f"{PORT}::test_a_new_client_takes_the_place_of_the_one_that_waited_longest",
+    ),
+    Mutant(
+        "a port that takes the engine's descriptors",
+        "reactor/web/server.py",
+        "allowed - _OWN - _OF_A_SLOT * slots",
+        "allowed",
+        f"{PORT}::test_the_engine_keeps_the_descriptors_it_needs",
+    ),
+    Mutant(
+        "a byte now and then wins time",
+        "reactor/web/connection.py",
+        "        super().data_received(data)\n",
+        "        super().data_received(data)\n        self._stop_clock()\n",
+        f"{PORT}::test_bytes_one_by_one_win_no_time",
+    ),
+    Mutant(
+        "a reader that does not read is waited for",
+        "reactor/web/connection.py",
+        "        self._pressing = self.loop.call_later(PATIENCE, self._give_up)\n",
+        "        self._pressing = None\n",
+        f"{PORT}::test_a_client_that_does_not_take_its_answer_is_closed",
+    ),
+    Mutant(
+        "junk writes lines",
+        "reactor/web/connection.py",
+        "        self.logger = logger\n",
+        "",
+        f"{PORT}::test_a_request_that_makes_no_sense_is_counted_and_writes_no_line",
+    ),
+    Mutant(
+        "junk after a request is a fault of ours",
+        "reactor/web/connection.py",
+        "            self.cycle.disconnected = True  # its answer",
+        "            pass  # its answer",
+        f"{PORT}::test_a_request_that_makes_no_sense_is_counted_and_writes_no_line",
+    ),
+    Mutant(
+        "a loopback port for any Host",
+        "reactor/web/app.py",
+        "if is_loopback(host) else app",
+        "if not host else app",
+        f"{PORT}::test_at_loopback_a_request_for_another_host_is_refused",
+    ),
+    Mutant(
+        "redirects to the Host of the request",
+        "reactor/web/app.py",
+        "redirect_slashes = False",
+        "redirect_slashes = True",
+        f"{PORT}::test_no_request_is_redirected_to_the_host_that_it_names",
+    ),
+    Mutant(
+        "the intake's reason for anybody",
+        "reactor/web/app.py",
+        'if getattr(request.state, "trusted", False) else',
+        "if told else",
+        "tests/test_web.py::test_a_paused_intake_is_told_and_why_only_with_the_token",
     ),
     Mutant(
         "everywhere is IPv6 only",
