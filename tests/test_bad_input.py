@@ -16,7 +16,7 @@ from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor import dispatcher, purchase
-from reactor.providers import connection, looks, replicate, transport
+from reactor.providers import bodies, connection, looks, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.settings import SettingsError
@@ -45,7 +45,7 @@ def short(monkeypatch):
     monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(looks, "FIRST", 0.02)
     monkeypatch.setitem(connection.TIMEOUTS, "answer", 3.0)
-    monkeypatch.setattr(transport, "LARGEST_BODY", 1_000_000)
+    monkeypatch.setattr(bodies, "LARGEST", 1_000_000)
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def refused(detail, **more):
     return [http({"detail": detail, **more}, 400)]
 
 
-NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
 LOST = 'Traceback (most recent call last):\n  File "/src/predict.py", line 7, in predict\nOSError: no space left'
 ODD = {
     # name: answers to creates, answers to looks, what becomes of the token, creates

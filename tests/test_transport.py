@@ -13,7 +13,7 @@ import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
-from reactor.providers import Prediction, connection, connections, transport
+from reactor.providers import Prediction, bodies, connection, connections
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 
@@ -256,7 +256,7 @@ async def test_what_is_nested_deeper_than_python_can_write_is_no_bug_of_ours(cal
 
 
 async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr(transport, "LARGEST_BODY", 1000)
+    monkeypatch.setattr(bodies, "LARGEST", 1000)
     wire = Wire([(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)])
 
     async def call(provider):
@@ -277,7 +277,7 @@ async def test_an_earlier_answer_is_not_taken_for_that_of_a_call_that_got_none()
         await provider.create("a fox", 1)
         return await failing(provider._body(refused))
 
-    assert type(await asked(Wire(http(STARTING, 201)), calls)) is transport.UnreadableError
+    assert type(await asked(Wire(http(STARTING, 201)), calls)) is bodies.UnreadableError
 
 
 @pytest.mark.parametrize("listed", [{}, {"results": None}, {"results": "odd"}, {"results": [], "next": 7}])

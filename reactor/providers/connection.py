@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TIMEOUTS = {"connect": 5.0, "answer": 30.0}  # seconds; the last from the first write to the whole answer
 _Poll: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)  # for Windows
+LARGEST_HEAD = 64 * 1024  # bytes; the API's are about 1,000
 _FRAMING = {b"content-length", b"transfer-encoding"}
 
 
@@ -103,7 +104,9 @@ class Connection(asyncio.Protocol):
             self.close()
         if self._error is not None:
             raise self._error
-        return Reply(self._status, self._headers, bytes(self._body))
+        reply = Reply(self._status, self._headers, bytes(self._body))
+        self._body.clear()  # a connection may be kept for hours
+        return reply
 
     def close(self) -> None:
         """Close it at once, with whatever is under way."""
@@ -141,7 +144,7 @@ class Connection(asyncio.Protocol):
             return
         self._came += len(data)
         if self._came > self._largest:
-            self._end(TooLargeError())
+            self._end(TooLargeError(f"more than {self._largest:,} bytes"))
             return
         try:
             self._parser.feed_data(data)
@@ -149,6 +152,8 @@ class Connection(asyncio.Protocol):
             self._again = False
             if not self._whole:
                 self._end(httpx.RemoteProtocolError(message_of(error)))
+        if not self._head_ended and self._came > LARGEST_HEAD:  # of each byte of headers, Python makes 25
+            self._end(TooLargeError(f"more than {LARGEST_HEAD:,} bytes of headers"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol. An answer without a length ends with its connection."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from reactor.providers.bodies import UnreadableError
 from reactor.providers.times import moment
-from reactor.providers.transport import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import PREDICTION_ID, Prediction
+from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import failure
-from reactor.providers.transport import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

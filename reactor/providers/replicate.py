@@ -18,6 +18,7 @@ from reactor.errors import AccountError, AmbiguousCreateError, TransientError
 from reactor.messages import message_of
 from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
+from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import refusal
 from reactor.providers.connection import TIMEOUTS
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
@@ -25,7 +26,7 @@ from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
 from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.times import took
-from reactor.providers.transport import AnsweredError, Transport, UnreadableError, forget_body, last_body
+from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
 from reactor.providers.waiting import until_ended
 from reactor.redaction import Redactor
 
@@ -249,8 +250,6 @@ def _said(error: Exception) -> str:
             return f"nothing complete within {TIMEOUTS['answer']:g} s"
         case httpx.RemoteProtocolError():
             return "it broke off, or is no HTTP"
-        case httpx.DecodingError():
-            return "it cannot be decompressed"
         case (
             httpx.ConnectError()
             | httpx.LocalProtocolError()

@@ -12,9 +12,7 @@ SSL_CERT_DIR are heeded.
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,16 +21,18 @@ import httpx
 import orjson
 
 from reactor.failpoints import reached
+from reactor.messages import message_of
+from reactor.providers import bodies
+from reactor.providers.bodies import UnreadableError, decoded, json_object
 from reactor.providers.connection import TooLargeError
 from reactor.providers.connections import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from reactor.providers.connection import Reply
 
-LARGEST_BODY = 8 * 1024 * 1024  # bytes; a full page of the listing is some hundred kilobytes
-_LONGEST_INTEGER = 1000  # digits; Python refuses 4,300 and more
+_UNCOMPRESSED = (b"Accept-Encoding", b"identity")  # answers are small, and what is compressed can be a bomb
 _BREAKS = re.compile(rb"[\r\n\0]")
 # What the SDK's models of a prediction, a page and an account ask for at least.
 _ENOUGH = orjson.dumps(
@@ -62,10 +62,6 @@ class AnsweredError(Exception):
         self.answer = answer
 
 
-class UnreadableError(Exception):
-    """A success whose body is no JSON object, or too large."""
-
-
 _answer: ContextVar[dict[str, Any] | None] = ContextVar("replicate_answer", default=None)
 
 
@@ -93,7 +89,7 @@ class Transport(httpx.AsyncBaseTransport):
         path = self._base_url.raw_path.rstrip(b"/")
         self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
         self._origin = _origin(self._base_url)
-        self._connections = Connections(self._base_url, largest=LARGEST_BODY)
+        self._connections = Connections(self._base_url, largest=bodies.LARGEST)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else.
@@ -107,7 +103,7 @@ class Transport(httpx.AsyncBaseTransport):
         reply = await self._asked(written)
         if request.method == "POST":
             await reached("request_sent")
-        body = _object(_decoded(reply))
+        body = json_object(decoded(reply.headers, reply.body))
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:
@@ -129,7 +125,8 @@ class Transport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
         path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
         lines = [b"%b %b HTTP/1.1" % (request.method.encode(), path)]
-        lines += [b"%b: %b" % header for header in request.headers.raw]
+        kept = [header for header in request.headers.raw if header[0].lower() != b"accept-encoding"]
+        lines += [b"%b: %b" % header for header in (*kept, _UNCOMPRESSED)]
         if any(_BREAKS.search(line) for line in lines):
             raise httpx.LocalProtocolError("a line break in a header")
         return b"\r\n".join([*lines, b"", request.content])
@@ -138,58 +135,8 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             return await self._connections.ask(request)
         except TooLargeError as error:
-            raise UnreadableError(f"more than {LARGEST_BODY:,} bytes") from error
+            raise UnreadableError(message_of(error)) from error
 
 
 def _origin(url: httpx.URL) -> tuple[bytes, bytes, int | None]:
     return url.raw_scheme, url.raw_host, url.port
-
-
-class _Pieces(httpx.SyncByteStream):
-    """A body, so little at a time that no piece of it can be decompressed to much more than LARGEST_BODY."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self._body[place : place + 4096] for place in range(0, len(self._body), 4096))
-
-
-def _decoded(reply: Reply) -> bytes:
-    """The body, decompressed. Raises UnreadableError beyond LARGEST_BODY, and DecodingError."""
-    if all(name.lower() != b"content-encoding" for name, _ in reply.headers):
-        return reply.body
-    content = bytearray()
-    for piece in httpx.Response(200, headers=reply.headers, stream=_Pieces(reply.body)).iter_bytes():
-        content += piece
-        if len(content) > LARGEST_BODY:
-            raise UnreadableError(f"more than {LARGEST_BODY:,} bytes")
-    return bytes(content)
-
-
-def _object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object in a body; None if there is none.
-
-    Whatever the standard library can read is read: lone surrogates, NaN, control characters, bytes that are no UTF-8.
-    An answer that is refused for its form may be the only one that names what was bought. The texts in it are made fit
-    where they are kept: see `redaction.py`.
-    """
-    try:
-        parsed = orjson.loads(content)  # five times as quick
-    except orjson.JSONDecodeError:
-        parsed = _parsed(content)
-    return parsed if isinstance(parsed, dict) else None
-
-
-def _parsed(content: bytes) -> Any:
-    with suppress(ValueError, RecursionError):
-        return _LENIENT.decode(content.decode(json.detect_encoding(content), "replace"))
-    return None
-
-
-def _number(digits: str) -> int | float:
-    """An integer of JSON; as a float if it is so long that Python refuses to convert it."""
-    return int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)
-
-
-_LENIENT = json.JSONDecoder(strict=False, parse_int=_number)

@@ -31,6 +31,7 @@ SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 ECHOES = "tests/test_echoes.py"
 PORT = "tests/test_port.py"
+ECHOES, BODIES = "tests/test_echoes.py", "tests/test_bodies.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -323,14 +324,14 @@ MUTANTS = (
     ),
     Mutant(
         "an answer must be strict JSON",
-        "reactor/providers/transport.py",
+        "reactor/providers/bodies.py",
         "parsed = _parsed(content)",
         "parsed = None",
         "tests/test_transport.py::test_an_answer_is_read_whatever_the_standard_library_would_read",
     ),
     Mutant(
         "an integer as long as it likes",
-        "reactor/providers/transport.py",
+        "reactor/providers/bodies.py",
         "int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)",
         "int(digits)",
         "tests/test_transport.py::test_an_answer_is_read_whatever_the_standard_library_would_read",
@@ -1218,5 +1219,40 @@ MUTANTS = (
         'text = f"{text[: -self._tail]}…"',
         "pass",
         "tests/test_redaction.py::test_no_half_of_a_secret_survives_where_a_long_text_is_cut",
+    ),
+    Mutant(
+        "a coding within a coding",
+        "reactor/providers/bodies.py",
+        "if len(codings) > 1 or codings[0] not in _CODINGS:",
+        "if codings[0] not in _CODINGS:",
+        f"{BODIES}::test_a_second_coding_is_not_undone",
+    ),
+    Mutant(
+        "a bomb",
+        "reactor/providers/bodies.py",
+        "stream.decompress(body, LARGEST + 1)",
+        "stream.decompress(body)",
+        f"{BODIES}::test_an_attack_is_ambiguous_and_takes_little_memory",
+    ),
+    Mutant(
+        "a body of many values",
+        "reactor/providers/bodies.py",
+        "if values > MOST_VALUES:",
+        "if False:",
+        f"{BODIES}::test_an_answer_has_a_bounded_number_of_values",
+    ),
+    Mutant(
+        "headers without an end",
+        "reactor/providers/connection.py",
+        "if not self._head_ended and self._came > LARGEST_HEAD:",
+        "if False:",
+        f"{BODIES}::test_an_attack_is_ambiguous_and_takes_little_memory",
+    ),
+    Mutant(
+        "an answer that a kept connection keeps",
+        "reactor/providers/connection.py",
+        "        self._body.clear()",
+        "        self._body",
+        f"{BODIES}::test_a_kept_connection_keeps_no_answer",
     ),
 )

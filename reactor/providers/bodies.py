@@ -1,0 +1,92 @@
+"""From the bytes of an answer to the JSON object in it, however the bytes were made.
+
+One answer must not stop the worker. So there are bounds, far above what the API sends: a page of the listing, its
+largest answer, has 100 predictions and some hundred kilobytes. Within the bounds an answer takes less than 50 ms and
+less than 64 MB. Beyond them it is no answer, which for a create means that something may have been bought.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LARGEST = 2 * 1024 * 1024  # bytes of a body, as it comes and once it is decompressed
+MOST_VALUES = 100_000  # in a body: each costs time and up to 30 times its bytes
+MOST_VALUES_SLOWLY = 25_000  # where the standard library has to read it
+_LONGEST_INTEGER = 1000  # digits; Python refuses 4,300 and more
+_MARKS = b"{[,"  # one for each value, more or less; texts have them too
+_WITH_HEADER, _WITHOUT = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS  # as zlib wants to be told
+_CODINGS = {b"gzip": [_WITH_HEADER], b"x-gzip": [_WITH_HEADER], b"deflate": [_WITH_HEADER, _WITHOUT]}
+
+
+class UnreadableError(Exception):
+    """A success whose body is no JSON object, or too large."""
+
+
+def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """The body, decompressed. Raises UnreadableError.
+
+    We ask for no compression, but a server may compress all the same. More than one coding has no use, except that
+    270 bytes can become gigabytes.
+    """
+    named = b",".join(value for name, value in headers if name.lower() == b"content-encoding").lower().split(b",")
+    codings = [coding for coding in map(bytes.strip, named) if coding not in {b"", b"identity"}]
+    if not codings:
+        return body
+    if len(codings) > 1 or codings[0] not in _CODINGS:
+        raise UnreadableError("it is compressed in a way that was not asked for")
+    for bits in _CODINGS[codings[0]]:
+        with suppress(zlib.error):
+            return _decompressed(body, bits)
+    raise UnreadableError("it cannot be decompressed")
+
+
+def _decompressed(body: bytes, bits: int) -> bytes:
+    """Raises UnreadableError, and zlib.error where the body is no such stream."""
+    stream = zlib.decompressobj(bits)
+    content = stream.decompress(body, LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UnreadableError(f"more than {LARGEST:,} bytes")
+    if not stream.eof:
+        raise UnreadableError("it cannot be decompressed")
+    return content
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body; None if there is none. Raises UnreadableError where it has too many values.
+
+    Whatever the standard library can read is read: lone surrogates, NaN, control characters, bytes that are no UTF-8.
+    An answer that is refused for its form may be the only one that names what was bought. The texts in it are made fit
+    where they are kept: see `redaction.py`.
+    """
+    values = len(content) - len(content.translate(None, _MARKS))
+    if values > MOST_VALUES:
+        raise UnreadableError("too many values")
+    try:
+        parsed = orjson.loads(content)  # five times as quick
+    except orjson.JSONDecodeError:
+        if values > MOST_VALUES_SLOWLY:
+            raise UnreadableError("too many values, and no strict JSON") from None
+        parsed = _parsed(content)
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _parsed(content: bytes) -> Any:
+    with suppress(ValueError, RecursionError):
+        return _LENIENT.decode(content.decode(json.detect_encoding(content), "replace"))
+    return None
+
+
+def _number(digits: str) -> int | float:
+    """An integer of JSON; as a float if it is so long that Python refuses to convert it."""
+    return int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_int=_number)

@@ -1,0 +1,203 @@
+"""No answer, however it is made, takes more memory or holds the loop longer than a worker can bear."""
+
+import gzip
+import tracemalloc
+import zlib
+
+import anyio
+import pytest
+from costs import MOST, collected_rarely, seconds
+from test_transport import CALLS, STARTING, asked
+from wire import HANG_UP, SILENCE, Wire, http, quick_tls  # noqa: F401  (a fixture)
+
+from reactor.errors import AmbiguousCreateError, TransientError
+from reactor.providers import Prediction
+from reactor.providers.bodies import (
+    LARGEST,
+    MOST_VALUES,
+    MOST_VALUES_SLOWLY,
+    UnreadableError,
+    decoded,
+    json_object,
+)
+
+pytestmark = pytest.mark.anyio
+
+MEGABYTE = 1_000_000
+BODY = b'{"id": "p1", "status": "starting"}'
+GZIP = [(b"Content-Encoding", b"gzip")]
+
+
+def raw_deflate(content):
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(content) + stream.flush()
+
+
+def bomb(size, times):
+    """Zeros, compressed: 270 bytes of three-fold gzip are 3 GB."""
+    stream = zlib.compressobj(9, wbits=31)
+    body = b"".join(stream.compress(bytes(MEGABYTE)) for _ in range(size // MEGABYTE)) + stream.flush()
+    for _ in range(times - 1):
+        body = gzip.compress(body, 9)
+    return body
+
+
+class Peak:
+    """The most that was allocated meanwhile, in bytes."""
+
+    def __enter__(self):
+        tracemalloc.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("identity", BODY),
+        ("", BODY),
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZIP", gzip.compress(BODY)),
+        ("identity, gzip", gzip.compress(BODY)),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+    ],
+    ids=range(7),
+)
+async def test_one_coding_is_undone(coding, body):
+    seen = await asked(Wire(http(body, content_encoding=coding)), CALLS["create"])
+
+    assert seen == Prediction("p1")
+
+
+@pytest.mark.parametrize("headers", [[*GZIP, *GZIP], [(b"content-encoding", b"gzip, gzip")], [(b"a", b"b"), *GZIP * 3]])
+def test_a_second_coding_is_not_undone(headers):
+    with pytest.raises(UnreadableError, match="not asked for"):
+        decoded(headers, gzip.compress(gzip.compress(BODY)))
+
+
+@pytest.mark.parametrize("coding", [b"br", b"zstd", b"compress", b"gzip;q=1", b"\xff"])
+def test_an_unknown_coding_is_not_undone(coding):
+    with pytest.raises(UnreadableError, match="not asked for"):
+        decoded([(b"content-encoding", coding)], BODY)
+
+
+@pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(BODY)[:-1], gzip.compress(BODY)[:20]], ids=range(4))
+def test_a_body_that_is_cut_or_not_compressed_is_unreadable(body):
+    with pytest.raises(UnreadableError, match="cannot be decompressed"):
+        decoded(GZIP, body)
+
+
+@pytest.mark.parametrize("bound", [LARGEST, LARGEST + 1])
+def test_a_body_is_decompressed_up_to_the_bound(bound):
+    body = gzip.compress(b" " * bound)
+
+    if bound <= LARGEST:
+        assert len(decoded(GZIP, body)) == bound
+    else:
+        with pytest.raises(UnreadableError, match="more than 2,097,152 bytes"):
+            decoded(GZIP, body)
+
+
+ENDLESS_CHUNKS = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 500_000
+ATTACKS = {
+    "a bomb": lambda: http(bomb(50 * MEGABYTE, 1), 201, content_encoding="gzip"),
+    "a bomb in a bomb": lambda: http(bomb(50 * MEGABYTE, 2), 201, content_encoding="gzip, gzip"),
+    "a bomb in a bomb in a bomb": lambda: http(bomb(50 * MEGABYTE, 3), 201, content_encoding="gzip, gzip, gzip"),
+    "a body without an end": lambda: b"HTTP/1.1 201 Created\r\n\r\n" + b" " * 3 * MEGABYTE,
+    "chunks without an end": lambda: ENDLESS_CHUNKS,
+    "headers without an end": lambda: b"HTTP/1.1 201 Created\r\n" + b"a:b\r\n" * 500_000,
+    "a header without an end": lambda: b"HTTP/1.1 201 Created\r\na: " + b"b" * 3 * MEGABYTE,
+    "answers before the answer": lambda: b"HTTP/1.1 103 Early\r\na: b\r\n\r\n" * 200_000,
+    "lists": lambda: http(b'{"r": [%b0]}' % (b"[]," * 700_000), 201),
+    "objects": lambda: http(b'{"r": [%b0]}' % (b'{"a":0},' * 250_000), 201),
+    "objects in a bomb": lambda: http(
+        gzip.compress(b'{"r": [%b0]}' % (b'{"a":0},' * 250_000)), 201, content_encoding="gzip"
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+async def test_an_attack_is_ambiguous_and_takes_little_memory(attack):
+    wire = Wire([(0, attack()), (0, SILENCE)])
+
+    with Peak() as peak, anyio.fail_after(20):
+        error = await asked(wire, CALLS["create"])
+
+    assert (type(error), error.answered) == (AmbiguousCreateError, True)
+    assert peak.bytes < 32 * MEGABYTE
+
+
+async def test_a_head_may_be_long_but_not_endless():
+    long = http(STARTING, 201, **{f"x_{number}": "y" * 100 for number in range(500)})
+
+    assert await asked(Wire(long), CALLS["create"]) == Prediction("p1")
+
+
+async def test_a_kept_connection_keeps_no_answer():
+    async def body_of_the_idle(provider):
+        await provider.create("a fox", 1)
+        (connection,) = provider._transport._connections._idle
+        return len(connection._body)
+
+    assert await asked(Wire(http(BODY + b" " * MEGABYTE, 201)), body_of_the_idle) == 0
+
+
+async def test_nothing_compressed_is_asked_for():
+    wire = Wire(http(STARTING, 201))
+
+    await asked(wire, CALLS["create"])
+
+    asked_for = [line for line in wire.requests[0][0].lower().split("\r\n") if line.startswith("accept-encoding")]
+    assert asked_for == ["accept-encoding: identity"]
+
+
+async def test_a_refusal_that_cannot_be_read_is_none():
+    wire = Wire([(0, http(b"x" * 3 * MEGABYTE, 402)), (0, HANG_UP)])
+
+    assert type(await asked(wire, CALLS["get"])) is TransientError
+
+
+def values(count, *, strict=True):
+    start = b'{"r": [' if strict else b'{"n": NaN, "r": ['
+    return start + b"1," * (count - start.count(b",") - 2) + b"1]}"
+
+
+@pytest.mark.parametrize(("strict", "most"), [(True, MOST_VALUES), (False, MOST_VALUES_SLOWLY)])
+def test_an_answer_has_a_bounded_number_of_values(strict, most):
+    assert json_object(values(most, strict=strict)) is not None
+    with pytest.raises(UnreadableError, match="too many values"):
+        json_object(values(most + 1, strict=strict))
+
+
+def full(start, unit, end=b"}", most=MOST_VALUES):
+    marks = max(1, len(unit) - len(unit.translate(None, b"{[,")))
+    return start + unit * min((LARGEST - len(start) - len(end)) // len(unit), (most - 10) // marks) + end
+
+
+SLOW = MOST_VALUES_SLOWLY
+WORST = {
+    "objects": full(b'{"r": [', b'{"a":0},', b"0]}"),
+    "lists": full(b'{"r": [', b"[],", b"0]}"),
+    "texts": full(b'{"r": [', b'"abcdef",', b"0]}"),
+    "names": b'{"a": 0%b}' % b"".join(b',"%x":0' % number for number in range(MOST_VALUES - 10)),
+    "slow names": b'{"a": NaN%b}' % b"".join(b',"%x":0' % number for number in range(SLOW - 10)),
+    "slow objects": full(b'{"n": NaN, "r": [', b'{"a":0},', b"0]}", SLOW),
+    "slow numbers": full(b'{"n": NaN, "r": [', b"1e308,", b"0]}", SLOW),
+    "long numbers": full(b'{"n": NaN, "r": [', b"9" * 999 + b",", b"0]}", SLOW),
+    "escapes": full(b'{"n": NaN, "r": "', b"a\\n", b'"}'),
+    "surrogates": full(b'{"r": "', rb"\ud800", b'"}'),
+    "no UTF-8": full(b'{"r": "', b"\xe2\x82", b'"}'),
+    "open lists": b"[" * (SLOW - 1),
+}
+
+
+@pytest.mark.parametrize("body", WORST.values(), ids=WORST)
+def test_the_worst_answer_that_is_read_holds_the_loop_for_less_than_50_ms(body):
+    compressed = gzip.compress(body, 1)
+
+    with collected_rarely():
+        assert seconds(lambda: json_object(decoded(GZIP, compressed))) < MOST
