@@ -6,6 +6,9 @@ from alembic import context
 from alembic.util import CommandError
 
 from reactor import schema
+from reactor.foreign import fit_line
+from reactor.messages import message_of
+from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings, SettingsError
 from reactor.turns import MigrationError, patiently
 
@@ -38,11 +41,14 @@ def run_by_hand():
     """Run the command for `alembic`, whose user gets one line for what goes wrong too."""
     try:
         settings = DatabaseSettings.load()
-        config.attributes["table"] = settings.tokens_table
-        direct = settings.listen_database_url
+    except SettingsError as error:
+        raise CommandError("\n".join(map(fit_line, error.problems))) from error
+    config.attributes["table"] = settings.tokens_table
+    direct = settings.listen_database_url
+    try:
         asyncio.run(patiently((direct or settings.database_url).get_secret_value(), run, direct=direct is not None))
-    except (SettingsError, MigrationError) as error:
-        raise CommandError(str(error)) from error
+    except MigrationError as error:
+        raise CommandError(fit_line(Redactor(settings.secrets())(message_of(error)))) from error
 
 
 if context.is_offline_mode():

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from reactor.messages import message_of
+from reactor.messages import message_of, of_connecting
 
 CONNECT_WITHIN = 5.0  # seconds
 ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
@@ -100,7 +100,9 @@ async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Co
         connection, pooled = await _open(dsn, name, pooled=pooled)
     except asyncpg.TooManyConnectionsError as error:
         raise TooManyConnectionsError(told(error)) from error
-    except (*LOST, asyncpg.PostgresError, ValueError) as error:
+    except ValueError as error:
+        raise ConnectionLostError(f"{type(error).__name__}: {of_connecting(error)}") from error
+    except (*LOST, asyncpg.PostgresError) as error:
         raise ConnectionLostError(told(error)) from error
     _keep_alive(connection)
     return connection, pooled

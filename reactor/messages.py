@@ -3,6 +3,10 @@
 import re
 
 _OS_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+# The driver's words about a URL that repeat no part of it but a file's name.
+_ABOUT_A_URL = re.compile(
+    r"`\w+` parameter|root certificate file|could not determine|target_session_attrs is|direct TLS"
+)
 
 
 def message_of(error: BaseException) -> str:
@@ -27,6 +31,16 @@ def first_line_of(error: BaseException) -> str:
     return message_of(error).split("\n")[0]
 
 
+def of_connecting(error: BaseException) -> str:
+    """Return the first line of why there is no connection; not redacted.
+
+    A ValueError is about the URL, and repeats a part of it, which may be a part of the password.
+    """
+    said = first_line_of(error)
+    about_the_url = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
+    return "its URL cannot be used" if about_the_url and not _ABOUT_A_URL.match(said) else said
+
+
 def unreachable(error: BaseException) -> str:
     """Return the line for a database that cannot be reached, whichever command says it; not redacted."""
-    return f"cannot reach the database: {_OS_NUMBER.sub('', first_line_of(error))}"
+    return f"cannot reach the database: {_OS_NUMBER.sub('', of_connecting(error))}"

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from reactor.environment import Unreadable, given, is_given, reason
 from reactor.hosts import is_loopback
+from reactor.urls import base_url, database_url, passwords
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
@@ -29,15 +30,7 @@ class SettingsError(Exception):
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    url = re.sub(r"^(postgres(ql)?)\+\w+://", r"postgresql://", value.get_secret_value().strip())
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in {"postgres", "postgresql"} and (parts.port or 1) > 0
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError("is not a postgresql:// URL")
-    return SecretStr(url)
+    return SecretStr(database_url(value.get_secret_value()))
 
 
 def _api_prefix(value: str) -> str:
@@ -50,13 +43,10 @@ def _api_prefix(value: str) -> str:
 def _base_url(value: str | None, given: ValidationInfo) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("is not an http(s):// URL")
-    prefix = given.data.get("replicate_api_prefix")
-    if prefix and parts.path.rstrip("/").endswith(prefix):
+    url, prefix = base_url(value), given.data.get("replicate_api_prefix")
+    if prefix and urlsplit(url).path.endswith(prefix):
         raise ValueError(f"must not end with {prefix}: REPLICATE_API_PREFIX is added to it")
-    return value.strip().rstrip("/")
+    return url
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
@@ -138,7 +128,7 @@ class DatabaseSettings(BaseSettings):
         """Values that must appear in no log and no stored text, passwords inside URLs included."""
         values = [getattr(self, name, None) for name in SECRETS]
         texts = [value.get_secret_value() for value in values if value is not None]
-        return texts + [password for text in texts if "://" in text and (password := urlsplit(text).password)]
+        return texts + [password for text in texts if "://" in text for password in passwords(text)]
 
 
 class Settings(DatabaseSettings):

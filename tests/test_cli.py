@@ -353,7 +353,7 @@ AWAY = {
     "nobody listens": "postgresql://nobody:hidden@127.0.0.1:1/nowhere",
     "no socket": "postgresql://nobody:hidden@/nowhere?host=/no/such/folder",
     "no such host": "postgresql://nobody:hidden@no-such-host.invalid/nowhere",
-    "no such option": "postgresql://nobody:hidden@127.0.0.1/nowhere?sslmode=hidden",
+    "no such option": "postgresql://nobody:hidden@127.0.0.1/nowhere?ssl_min_protocol_version=hidden",
 }
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reactor.foreign import fit, fit_line, fit_values
+from reactor.foreign import LONGEST_LINE, fit, fit_line, fit_values
 from reactor.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 UNREAD = 141  # what a shell tells of a program that SIGPIPE ended: 128 + 13
-LONGEST_CRASH = 20_000  # characters of a traceback
+MOST_LINES = 200  # of a traceback
 
 
 def say(words: Any, *, err: bool = False) -> None:
@@ -71,8 +71,10 @@ def be_fit_in_crashes() -> None:
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    told = "".join(traceback.format_exception(kind, error, trace))
-    click.echo(Redactor()(told, longest=LONGEST_CRASH), err=True, nl=False)
+    redact = Redactor()  # by shape: no settings may be known yet
+    told = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+    for line in told[-MOST_LINES:]:
+        click.echo(redact(line, longest=LONGEST_LINE), err=True)
 
 
 class _Fit(logging.Formatter):

@@ -39,7 +39,66 @@ FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
 ACCOUNTS = "tests/test_embedded_accounts.py"
 KILLED = f"{ACCOUNTS}::test_a_killed_owner_takes_its_server_along_and_the_next_one_sweeps[namespaces refused]"
 
+URLS = "tests/test_urls.py"
+TERMINAL = "tests/test_terminal.py"
+
 MUTANTS = (
+    Mutant(
+        "a URL whose password has begun the options",
+        "reactor/urls.py",
+        '"@" in behind or ',
+        "",
+        f"{URLS}::test_a_url_that_can_be_read_in_two_ways_is_refused_without_its_words",
+    ),
+    Mutant(
+        "a URL with two ends of its password",
+        "reactor/urls.py",
+        'parts.netloc.count("@") > 1 or ',
+        "",
+        f"{URLS}::test_a_url_that_can_be_read_in_two_ways_is_refused_without_its_words",
+    ),
+    Mutant(
+        "the driver's words about a URL",
+        "reactor/messages.py",
+        "if about_the_url and not",
+        "if not about_the_url and not",
+        f"{URLS}::test_what_the_driver_says_of_a_url_is_told_where_it_repeats_nothing",
+    ),
+    Mutant(
+        "a command's line as it came",
+        "reactor/cli/output.py",
+        "    click.echo(fit_line(str(words)), err=err)\n",
+        "    click.echo(str(words), err=err)\n",
+        f"{TERMINAL}::test_no_command_prints_what_a_terminal_obeys",
+    ),
+    Mutant(
+        "a value in JSON as it came",
+        "reactor/cli/output.py",
+        "orjson.dumps(fit_values(value))",
+        "orjson.dumps(value)",
+        f"{TERMINAL}::test_no_command_prints_what_a_terminal_obeys",
+    ),
+    Mutant(
+        "texts in an event's lists as they came",
+        "reactor/logs.py",
+        "else fit_values(value, clean)",
+        "else clean(value) if isinstance(value, str) else value",
+        "tests/test_logs.py::test_no_character_that_a_terminal_obeys_gets_into_a_line",
+    ),
+    Mutant(
+        "a crash's traceback as it is",
+        "reactor/cli/output.py",
+        "    sys.excepthook = _crash\n",
+        "",
+        f"{TERMINAL}::test_a_crash_and_what_a_library_logs_are_printed_without_what_a_terminal_obeys",
+    ),
+    Mutant(
+        "the characters U+0080 to U+009F",
+        "reactor/foreign.py",
+        "\\x7f-\\x9f",
+        "\\x7f",
+        "tests/test_foreign.py::test_every_control_format_and_surrogate_character_is_replaced",
+    ),
     Mutant(
         "a parent-death signal asked for before the uid changes",
         "reactor/embedded/account.py",
