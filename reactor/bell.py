@@ -16,10 +16,15 @@ by then, until all of them are over, and claims again whenever one has ended. It
 keep a snapshot open, and with it all dead rows.
 
 A worker that is on watch and hangs answers nothing. The others hear it ring too: their sweeps look a little later.
+
+Any role that may connect can hold these two locks. The triggers are silent only for a quiet lock that a worker holds. A
+worker that finds the watch taken by a stranger keeps a watch of its own, under a random key that no stranger can hold
+before: mints ring for that too, and it answers. Nobody is elected then, so several workers may look for one mint.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from reactor.sweep import Sweep
+    from reactor.table import TokensTable
     from reactor.telemetry import Telemetry
     from reactor.wake import Wake
 
@@ -69,8 +75,9 @@ class _Doubt:
 class Bell:
     """Follows what the dispatcher wants, and rings the wake for what this worker has to answer."""
 
-    def __init__(self, wake_channel: str, bell_channel: str, wake: Wake, sweep: Sweep, telemetry: Telemetry) -> None:
-        self._channels = wake_channel, bell_channel
+    def __init__(self, table: TokensTable, wake: Wake, sweep: Sweep, telemetry: Telemetry) -> None:
+        self._channels = table.wake_channel, table.bell_channel
+        self._relation = table.relation
         self._wake = wake
         self._sweep = sweep
         self._telemetry = telemetry
@@ -84,6 +91,9 @@ class Bell:
         self._quiet = False
         self._elsewhere = False
         self._doubt: _Doubt | None = None
+        self._own: int | None = None  # the key of a watch of this worker's own
+        self._seen: dict[str, int] = {}  # strangers that hold the lock of the watch, and in how many looks in a row
+        self.blocked = False  # a stranger keeps this worker from the common watch
 
     def rung(self) -> None:
         """A mint rang: answer, unless another worker is known to be on watch."""
@@ -129,31 +139,68 @@ class Bell:
         try:
             if self._wanted == "watch":
                 return await (self._look_again(ask) if self.watching else self._go_on_watch(ask))
-            if self.watching or self._quiet != (self._wanted == "quiet"):
+            if self._on_watch or self._quiet != (self._wanted == "quiet"):
                 return await self._leave(ask)
         except (*LOST, asyncpg.PostgresError):
             return TRY_EVERY  # the listener finds out, and brings another connection
         return None
 
+    @property
+    def _on_watch(self) -> bool:
+        return self.watching or self._own is not None
+
     async def _go_on_watch(self, ask: Ask) -> float | None:
         await reached("before_watch")
-        for pause in _TRIES[:1] if self._elsewhere else _TRIES:  # known to be taken: one try is enough
+        known = self._elsewhere or self._own is not None  # to be taken: one try is enough
+        for pause in _TRIES[:1] if known else _TRIES:
             await anyio.sleep(pause)
-            upto = (await ask(plain_query("watch"), self._channels[0], self._quiet))["upto"]
+            found = await ask(plain_query("watch"), self._channels[0], self._quiet, self._relation)
             self._quiet = False
-            if taken := upto is not None:
+            self._seen = {name: self._seen.get(name, 0) + 1 for name in found["strangers"]}
+            if taken := found["upto"] is not None:
                 break
         if self._ask is not ask:
             return None
+        if not taken and not found["ours"]:
+            return await self._watch_alone(ask)
+        self.blocked = False
+        await self._end_own_watch(ask)
         if not taken and not self._elsewhere:
             self._telemetry.emit("watch.taken_elsewhere")
         self._elsewhere, self.watching = not taken, taken
         if not taken:
             return jittered(TRY_EVERY)
         self._telemetry.emit("watch.taken")
-        self._doubt = _Doubt(upto, anyio.current_time())
+        self._doubt = _Doubt(found["upto"], anyio.current_time())
         await reached("on_watch")
         return await self._look_again(ask)
+
+    async def _watch_alone(self, ask: Ask) -> float:
+        """Keep a watch of our own while strangers hold the common one's lock, and look every TRY_EVERY besides."""
+        self._elsewhere = False
+        if self._own is None:
+            key = secrets.randbelow(2**32) - 2**31
+            upto = (await ask(plain_query("own_watch"), self._channels[0], key, True))["upto"]
+            if upto is None or self._ask is not ask:
+                return jittered(TRY_EVERY)
+            self._own, self._doubt = key, _Doubt(upto, anyio.current_time())
+        elif self._doubt is None:
+            self._wake.ring()
+        self._tell_blocked()
+        pause, look = jittered(TRY_EVERY), await self._look_again(ask)
+        return pause if look is None else min(pause, look)
+
+    def _tell_blocked(self) -> None:
+        """Say once who holds the lock in several looks in a row: a producer's trigger holds it for microseconds."""
+        held_by = [name for name, looks in self._seen.items() if looks >= len(_TRIES)]
+        if held_by and not self.blocked:
+            self.blocked = True
+            self._telemetry.emit("lock.blocked", lock="watch", held_by=", ".join(held_by))
+
+    async def _end_own_watch(self, ask: Ask) -> None:
+        if self._own is not None:
+            await ask(plain_query("own_watch"), self._channels[0], self._own, False)
+            self._own = None
 
     async def _look_again(self, ask: Ask) -> float | None:
         """Have a claim made if a transaction has ended that may have minted without a ring."""
@@ -171,10 +218,11 @@ class Bell:
 
     async def _leave(self, ask: Ask) -> float | None:
         hush = self._wanted == "quiet"
-        if hush and self.watching:
+        if hush and self._on_watch:
             with anyio.move_on_after(FULL_FOR):
                 await self._news.wait()
                 return 0.0
+        await self._end_own_watch(ask)
         quiet = (await ask(plain_query("leave"), *self._channels, self.watching, self._quiet, hush))["quiet"]
         if self._ask is ask:
             if self.watching:

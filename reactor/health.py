@@ -39,6 +39,7 @@ class Health:
         self._slots = slots
         self._in_use: Callable[[], int] = lambda: 0
         self._proven: Callable[[], bool] = lambda: False
+        self._blocked: Callable[[], bool] = lambda: False
         self._unproven = "starting"
         self._database = Look(self._look, within=LOOK_WITHIN, every=LOOK_EVERY)
         self._counted = Look(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
@@ -51,14 +52,21 @@ class Health:
             case "listener.lost" if self._unproven != "degraded":
                 self._unproven = "lost"
 
-    def attach(self, *, in_use: Callable[[], int], proven: Callable[[], bool], stand_in: Session) -> None:
-        """Look at a worker's slots and its listener from now on; its `stand_in` asks where the server is crowded."""
-        self._in_use, self._proven = in_use, proven
+    def attach(
+        self,
+        *,
+        in_use: Callable[[], int],
+        proven: Callable[[], bool],
+        blocked: Callable[[], bool],
+        stand_in: Session,
+    ) -> None:
+        """Look at a worker's slots, listener and locks from now on; its `stand_in` asks where the server is crowded."""
+        self._in_use, self._proven, self._blocked = in_use, proven, blocked
         self._session.stand_in = stand_in
 
     def detach(self) -> None:
         """The worker has stopped, and its connections are closed."""
-        self._in_use, self._proven = lambda: 0, lambda: False
+        self._in_use, self._proven, self._blocked = lambda: 0, lambda: False, lambda: False
         self._session.stand_in = None
 
     async def close_what_rests(self) -> None:
@@ -70,7 +78,8 @@ class Health:
         told = await self._database()
         told = {"database": "away", "triggers": None, "intake": None} | (told or {})
         slots = {"in_use": self._in_use(), "of": self._slots}
-        return told["database"] == "ok", told | {"listener": self._listener, "slots": slots}
+        locks = "held by a stranger" if self._blocked() else "ok"
+        return told["database"] == "ok", told | {"listener": self._listener, "locks": locks, "slots": slots}
 
     async def gauges(self) -> dict[str, float | None]:
         """The gauges by name; those that the database would have to tell are missing while it is away."""

@@ -65,12 +65,14 @@ class Listener:
         self._unanswered = False  # a question on this connection
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
+        self._alive = False  # it holds the liveness lock
         self.proven = False
+        self.blocked = False  # a stranger holds the liveness lock
 
     @property
     def key(self) -> int:
         """The worker's key; negative while no proven listener holds its liveness lock."""
-        return self._worker if self.proven else -self._worker
+        return self._worker if self.proven and self._alive else -self._worker
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it is proven to hear, or once the first try has failed."""
@@ -157,14 +159,16 @@ class Listener:
         # The question has a limit of its own, beyond the probe's; a loop that was held up meets both at once.
         with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):
             # Asked for each time: after a break the server may think that the connection before still lives.
-            locked = (await ask(plain_query("liveness"), self._worker))["taken"]
+            life = await ask(plain_query("liveness"), self._worker, self._store.table.relation)
             answered = True
             rung = await self._rung()
             if rung:
                 await heard.wait()
                 if self._deaf >= DEAF_AFTER:
                     self._tell_connected()
-                self.proven, self._deaf = bool(locked), 0
+                self._alive, self._deaf = bool(life["taken"]), 0
+                self._tell_blocked(life["strangers"])
+                self.proven = self._alive or self.blocked
                 return
         if lost.is_set():
             raise self._closed()
@@ -172,6 +176,11 @@ class Listener:
             raise _LostError("the connection does not answer")
         if rung:
             self._hears_nothing()
+
+    def _tell_blocked(self, strangers: str | None) -> None:
+        if strangers and not self.blocked:
+            self._telemetry.emit("lock.blocked", lock="liveness", held_by=strangers)
+        self.blocked = bool(strangers)
 
     async def _rung(self) -> bool:
         try:

@@ -24,6 +24,7 @@ _LEVELS = {
     "worker.error": logging.ERROR,
     "listener.lost": logging.WARNING,
     "listener.degraded": logging.WARNING,
+    "lock.blocked": logging.WARNING,
     "intake.paused": logging.WARNING,
     "intake.limited": logging.WARNING,
     "http.refused": logging.WARNING,

@@ -47,7 +47,7 @@ class Roles:
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
         self._intake = Intake(store.gate, breaker, announcer, telemetry, wake)
         self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
-        self.bell = Bell(store.table.wake_channel, store.table.bell_channel, wake, self.sweep, telemetry)
+        self.bell = Bell(store.table, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 
         def attempt(claim: Claim, lease_runs: Callable[[], bool]) -> Attempt:

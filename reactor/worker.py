@@ -126,7 +126,10 @@ class Worker:
         roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
             self._health.attach(
-                in_use=lambda: roles.keeper.held, proven=lambda: roles.listener.proven, stand_in=store.stand_in
+                in_use=lambda: roles.keeper.held,
+                proven=lambda: roles.listener.proven,
+                blocked=lambda: roles.bell.blocked or roles.listener.blocked,
+                stand_in=store.stand_in,
             )
         for role in (roles.settler, roles.keeper, roles.inspector, roles.bell):
             upkeep.start_soon(role.run)

@@ -3,6 +3,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from doubles import DirectedProvider, Gate, running
+from strangers import stranger
 
 from reactor.bell import Bell, _Doubt
 from reactor.failpoints import switched_on
@@ -215,10 +216,10 @@ class Looks:
 
 
 @pytest.fixture
-async def bell(connect):
+async def bell(connect, table):
     """One that follows a test, on a connection that listens to nothing; with its wake and its looks."""
     wake, looks = Wake(), Looks(await connect())
-    bell = Bell(WAKE, "public_tokens_s0_bell", wake, None, Telemetry())
+    bell = Bell(table, wake, None, Telemetry())
     async with anyio.create_task_group() as group:
         group.start_soon(bell.run)
         bell.attach(looks.ask)
@@ -442,3 +443,144 @@ async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provi
     assert free
     assert wrong == []
     assert len(log.of("listener.connected")) == 2
+
+
+# Strangers: roles that may connect, and hold the bell's locks.
+
+
+@pytest.fixture
+async def strange(database, connect_to):
+    """Open clients of a role that may do nothing but connect."""
+    async with stranger(database) as url:
+        yield lambda: connect_to(url)
+
+
+OWN_WATCHES = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+QUIETS = f"""
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND (classid::bigint << 32) | objid::bigint = hashtextextended('{WAKE}', {QUIET})
+"""
+HELD = {"exclusively": "pg_advisory_lock", "shared": "pg_advisory_lock_shared"}
+
+
+@pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
+@pytest.mark.parametrize("mint", [MINT, "UPDATE tokens_s0 SET status = 'detected'"], ids=["insert", "update"])
+async def test_no_stranger_makes_a_mint_silent(connection, strange, rung, make_token, lock, mint):
+    await make_token(status="failed")
+    await (await strange()).execute(f"SELECT {lock}(hashtextextended('{WAKE}', {QUIET}))")
+    await rung()
+
+    await connection.execute(mint)
+
+    assert await rung() == 1
+
+
+async def test_no_stranger_that_waits_for_the_quiet_lock_makes_a_mint_ring_late(
+    connection, connect, strange, rung, authors, until_blocked
+):
+    worker, waits = await connect(), await strange()
+    await worker.execute(LOCK.replace("$1", str(QUIET)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(waits.execute, LOCK.replace("$1", str(QUIET)))
+        await until_blocked(waits)
+        await connection.execute(MINT)
+        silent = await rung()
+        await worker.execute("SELECT pg_advisory_unlock_all()")
+
+    await connection.execute(f"SELECT pg_sleep(0.1); {MINT}")
+    assert (silent, await rung()) == (0, 1)
+
+
+@pytest.mark.parametrize("until", ["99999999999", "-1", "soon"])
+async def test_a_session_remembers_a_silence_for_a_moment_only(connection, strange, rung, authors, until):
+    await (await strange()).execute(LOCK.replace("$1", str(QUIET)))
+    relation = await connection.fetchval("SELECT 'tokens_s0'::regclass::oid")
+    await connection.execute(f"SET reactor.silent_until_{relation} = '{until}'")
+
+    await connection.execute(MINT)
+
+    assert await rung() == 1
+
+
+async def test_a_mint_rings_for_a_worker_with_a_watch_of_its_own(connection, connect, rung, authors):
+    quiet, alone = await connect(), await connect()
+    await quiet.execute(LOCK.replace("$1", str(QUIET)))
+    ((upto,),) = await alone.fetch(plain_query("own_watch"), WAKE, -(2**31), True)
+    await connection.execute(MINT)
+    heard = await rung()
+    ((ended,),) = await alone.fetch(plain_query("own_watch"), WAKE, -(2**31), False)
+    await connection.execute(MINT)
+
+    assert (upto > 0, ended, heard, await rung()) == (True, None, 1, 0)
+
+
+@pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
+async def test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_the_quiet_lock(
+    database, provider, connect, strange, make_token, lock
+):
+    mallory, quiet = await strange(), await connect()
+    await mallory.execute(f"SELECT {lock}(hashtextextended('{WAKE}', {WATCH}))")
+    await quiet.execute(LOCK.replace("$1", str(QUIET)))  # another worker's, which has no slot
+    async with running(database, provider) as (_, log):
+        (blocked,) = [await log.wait("lock.blocked")]
+        before = len(log.of("token.generation.succeeded"))
+        await make_token()
+        await log.wait("token.generation.succeeded", times=before + 1)
+
+    assert blocked["lock"] == "watch"
+    assert blocked["held_by"].startswith("stranger_")
+    assert len(log.of("lock.blocked")) == 1
+    assert not log.of("watch.taken_elsewhere")
+
+
+async def test_a_watch_of_ones_own_ends_as_the_common_one_is_free(database, provider, connection, strange, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.05)
+    mallory = await strange()
+    await mallory.execute(LOCK.replace("$1", str(WATCH)))
+    async with running(database, provider) as (_, log):
+        await log.wait("lock.blocked")
+        alone = await connection.fetchval(OWN_WATCHES)
+        await mallory.execute("SELECT pg_advisory_unlock_all()")
+        await log.wait("watch.taken")
+        after = await connection.fetchval(OWN_WATCHES)
+
+    assert (alone, after) == (1, 0)
+
+
+async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
+    database, provider, strange, make_token, connection
+):
+    gate = Gate()
+    await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
+    provider.script["wait"] = [gate]
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await log.wait("lock.blocked")
+        await make_token()
+        await gate.entered()
+        with anyio.fail_after(10):
+            while not await connection.fetchval(QUIETS):
+                pass  # asked again at once: the database is what we wait for
+        alone = await connection.fetchval(OWN_WATCHES)
+        gate.open()
+
+    assert alone == 0
+
+
+async def test_holders_that_change_from_look_to_look_are_producers_and_no_news(bell, strange):
+    bell, _, looks = bell
+    one, other = await strange(), await strange()
+
+    async def ask(query, *arguments):
+        nonlocal one, other
+        if query == plain_query("watch"):
+            await one.execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
+            await other.execute("SELECT pg_advisory_unlock_all()")
+            one, other = other, one
+        return await looks.ask(query, *arguments)
+
+    bell.attach(ask)
+    bell.want("watch")
+    await looks.more(1)  # made under a watch of its own
+
+    assert (bell.watching, bell._elsewhere, bell.blocked) == (False, False, False)
+    assert looks.tries == 4

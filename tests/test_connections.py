@@ -146,7 +146,7 @@ async def test_health_asks_through_the_worker_where_the_server_is_crowded(databa
     await limit(connection, 2)
     own, workers = Session(database, name="health of a test"), Session(database, name="rest of a test")
     health = Health(own, "tokens_s0", slots=10)
-    health.attach(in_use=lambda: 0, proven=lambda: True, stand_in=workers)
+    health.attach(in_use=lambda: 0, proven=lambda: True, blocked=lambda: False, stand_in=workers)
     try:
         ready, _ = await health.ready()
         names = {row[0] for row in await connection.fetch("SELECT application_name FROM pg_stat_activity")}

@@ -1,6 +1,7 @@
 import anyio
 import pytest
 from doubles import DirectedProvider, running
+from strangers import stranger
 
 from reactor.bell import Bell
 from reactor.database import ConnectionLostError
@@ -136,3 +137,27 @@ async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database,
         await log.wait("listener.connected", times=3)
 
     assert [len(log.of(f"listener.{event}")) for event in ("degraded", "lost")] == [1, 2]
+
+
+async def test_a_worker_whose_liveness_lock_a_stranger_took_says_so_and_works_on(
+    database, provider, connection, connect_to, make_token, until_blocked, held
+):
+    async with stranger(database) as url, running(database, provider) as (worker, log):
+        mallory = await connect_to(url)
+        await log.wait("watch.taken")
+        async with anyio.create_task_group() as group:
+            group.start_soon(mallory.execute, f"SELECT pg_advisory_lock({worker._key})")
+            await until_blocked(mallory)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'reactor listener' AND datname = current_database()"
+            )
+        told = await log.wait("lock.blocked")
+        await log.wait("watch.taken", times=2)  # proven to hear all the same
+        await make_token()
+        await log.wait("token.generation.started")
+        key = await connection.fetchval("SELECT generation_worker FROM tokens_s0")
+
+    assert (told["lock"], told["held_by"][:9]) == ("liveness", "stranger_")
+    assert key == -worker._key
+    assert len(log.of("lock.blocked")) == 1

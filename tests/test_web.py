@@ -9,6 +9,7 @@ import anyio
 import httpx
 import pytest
 from doubles import NO_GATE, SECRET, Log, settings
+from strangers import stranger
 
 from reactor import run
 from reactor.sandbox import Sandbox, Timing
@@ -83,6 +84,7 @@ async def test_a_worker_is_ready_once_it_listens(database, serving):
     assert body == {
         "database": "ok",
         "listener": "proven",
+        "locks": "ok",
         "triggers": "enabled",
         "intake": {"paused": False, "resumes_in": None, "opens_on": None, "limit_per_minute": None},
         "slots": {"in_use": 0, "of": 10},
@@ -190,6 +192,16 @@ async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_read
 
     assert (response.status_code, response.json()["listener"]) == (200, "degraded")
     assert "reactor_listener_up 0.0" in metrics.text
+
+
+async def test_locks_that_a_stranger_holds_are_told_and_the_worker_stays_ready(database, serving, connect_to):
+    async with stranger(database) as url:
+        await (await connect_to(url)).execute("SELECT pg_advisory_lock(hashtextextended('public_tokens_s0_wake', 0))")
+        async with serving(database) as (client, log):
+            await log.wait("lock.blocked")
+            response = await client.get("/readyz")
+
+    assert (response.status_code, response.json()["locks"]) == (200, "held by a stranger")
 
 
 async def test_a_listener_that_cannot_connect_is_lost_and_the_worker_stays_ready(database, serving):
