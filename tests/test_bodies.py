@@ -1,5 +1,6 @@
 """No answer, however it is made, takes more memory or holds the loop longer than a worker can bear."""
 
+import asyncio
 import gzip
 import tracemalloc
 import zlib
@@ -11,7 +12,7 @@ from test_transport import CALLS, STARTING, asked
 from wire import HANG_UP, SILENCE, Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AmbiguousCreateError, TransientError
-from reactor.providers import Prediction
+from reactor.providers import Prediction, replicate, transport
 from reactor.providers.bodies import (
     LARGEST,
     MOST_VALUES,
@@ -20,6 +21,8 @@ from reactor.providers.bodies import (
     decoded,
     json_object,
 )
+from reactor.providers.outputs import prediction
+from reactor.providers.transport import LARGE
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +156,26 @@ async def test_nothing_compressed_is_asked_for():
 
     asked_for = [line for line in wire.requests[0][0].lower().split("\r\n") if line.startswith("accept-encoding")]
     assert asked_for == ["accept-encoding: identity"]
+
+
+@pytest.mark.parametrize(("size", "turns"), [(LARGE + 1, 1), (1000, 0)])
+async def test_after_a_large_answer_was_read_others_have_a_turn(monkeypatch, size, turns):
+    told = []
+
+    def read(content):
+        asyncio.get_running_loop().call_soon(told.append, "a turn")
+        return json_object(content)
+
+    def made(*given, **settings):
+        found.append(len(told))
+        return prediction(*given, **settings)
+
+    found = []
+    monkeypatch.setattr(transport, "json_object", read)
+    monkeypatch.setattr(replicate, "prediction", made)
+    await asked(Wire(http(BODY + b" " * (size - len(BODY)), 201)), CALLS["create"])
+
+    assert found == [turns]
 
 
 async def test_a_refusal_that_cannot_be_read_is_none():

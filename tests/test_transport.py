@@ -287,6 +287,13 @@ async def test_a_listing_without_results_is_no_proof(listed):
     assert (type(error), error.purchase_over, error.answered) == (TransientError, False, True)
 
 
+async def test_a_page_of_more_predictions_than_any_api_lists_is_no_proof():
+    error = await asked(Wire(http({"results": [{}] * 1001, "next": None})), CALLS["list"])
+
+    assert (type(error), error.purchase_over) == (TransientError, False)
+    assert str(error).endswith("more than 1,000 predictions on a page")
+
+
 @every_call
 async def test_a_redirect_is_not_followed(call):
     elsewhere = Wire(http(STARTING))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FIRST_PAGE = "/v1/predictions"  # as the SDK asks for it
+MOST_ENTRIES = 1000  # on a page; the API lists 100
 _LONGEST_QUERY = 4096  # characters
 _NEW = datetime.max.replace(tzinfo=UTC)
 
@@ -21,6 +22,8 @@ def listed(body: dict[str, Any]) -> list[dict[str, Any]]:
     results = body.get("results")
     if not isinstance(results, list):
         raise UnreadableError("a listing without results")
+    if len(results) > MOST_ENTRIES:
+        raise UnreadableError(f"more than {MOST_ENTRIES:,} predictions on a page")
     return [entry for entry in results if isinstance(entry, dict)]
 
 

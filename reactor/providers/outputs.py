@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import PREDICTION_ID, Prediction
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import failure
+from reactor.providers.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +51,8 @@ def prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact
 
 def _by_deadline(body: dict[str, Any]) -> str:
     """Say so if the Cancel-After of its create ended it: then it took too long, and nobody canceled it."""
-    try:
-        deadline, ended = (datetime.fromisoformat(body[name]) for name in ("deadline", "completed_at"))
-        return " at its deadline" if ended >= deadline - ROUNDED else ""
-    except (KeyError, TypeError, ValueError):
-        return ""
+    deadline, ended = moment(body.get("deadline")), moment(body.get("completed_at"))
+    return " at its deadline" if deadline and ended and ended >= deadline - ROUNDED else ""
 
 
 def _word(status: Any, echoes: Echoes) -> str:

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 ABSURD = 86400.0  # seconds: the provider ends a prediction long before
+_LONGEST = 64  # characters
 
 
 def moment(value: object) -> datetime | None:
     """A moment as the API writes it; one without a zone is UTC. None: it is none."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST:
         return None  # not even as a text: a list may be nested deeper than Python can write it
     try:
         read = datetime.fromisoformat(value)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
+from anyio.lowlevel import checkpoint
 
 from reactor.failpoints import reached
 from reactor.messages import message_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from reactor.providers.connection import Reply
 
+LARGE = 100_000  # bytes of a body after which other tasks have a turn, before anything more is made of it
 _UNCOMPRESSED = (b"Accept-Encoding", b"identity")  # answers are small, and what is compressed can be a bomb
 _BREAKS = re.compile(rb"[\r\n\0]")
 # What the SDK's models of a prediction, a page and an account ask for at least.
@@ -103,7 +105,10 @@ class Transport(httpx.AsyncBaseTransport):
         reply = await self._asked(written)
         if request.method == "POST":
             await reached("request_sent")
-        body = json_object(decoded(reply.headers, reply.body))
+        content = decoded(reply.headers, reply.body)
+        body = json_object(content)
+        if len(content) > LARGE:
+            await checkpoint()
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:

@@ -31,7 +31,7 @@ SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 ECHOES = "tests/test_echoes.py"
 PORT = "tests/test_port.py"
-ECHOES, BODIES = "tests/test_echoes.py", "tests/test_bodies.py"
+ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -1327,6 +1327,34 @@ MUTANTS = (
         'text = f"{text[: -self._tail]}…"',
         "pass",
         "tests/test_redaction.py::test_no_half_of_a_secret_survives_where_a_long_text_is_cut",
+    ),
+    Mutant(
+        "a long foreign text is redacted whole",
+        "reactor/redaction.py",
+        "        text = text[:_MOST_READ]\n",
+        "",
+        f"{COSTS}::test_no_text_of_any_length_holds_the_loop",
+    ),
+    Mutant(
+        "a long foreign text is searched whole for the prompt",
+        "reactor/echoes.py",
+        "        text = text[:MOST_READ]\n",
+        "",
+        f"{ECHOES}::test_what_is_beyond_the_length_that_is_read_is_dropped",
+    ),
+    Mutant(
+        "a page of the listing with any number of predictions",
+        "reactor/providers/listing.py",
+        "    if len(results) > MOST_ENTRIES:\n",
+        "    if False:\n",
+        "tests/test_transport.py::test_a_page_of_more_predictions_than_any_api_lists_is_no_proof",
+    ),
+    Mutant(
+        "no turn for others after a large answer",
+        "reactor/providers/transport.py",
+        "            await checkpoint()\n",
+        "            pass\n",
+        f"{BODIES}::test_after_a_large_answer_was_read_others_have_a_turn",
     ),
     Mutant(
         "a coding within a coding",

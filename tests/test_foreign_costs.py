@@ -1,0 +1,148 @@
+"""No foreign text holds the loop: every parser, redactor and formatter that sees one, with inputs made to be slow."""
+
+import random
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import httpx
+import orjson
+import pytest
+from costs import MOST, collected_rarely, seconds
+
+from reactor.echoes import Echoes
+from reactor.errors import GenerationError
+from reactor.foreign import fit, fit_line
+from reactor.logs import HostLog
+from reactor.prompts import fingerprint, validate_prompt
+from reactor.providers import listing, outputs, patience, seeds, times
+from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object
+from reactor.providers.classification import failure, refusal
+from reactor.providers.transport import Answer
+from reactor.redaction import Redactor
+
+PROMPT = ("a lonely lighthouse, aaaaaaaaaaaa at dawn, 東京 \\u0041 %20 " * 20)[:1000]
+ECHOES = Echoes(PROMPT, "a" * 12, "aaa", "a calm sea at dawn")
+REDACT = Redactor(["r8_a_secret_that_must_not_be_told", "p@ss/word"])
+UNITS = [
+    *(PROMPT, PROMPT[:11], PROMPT[:16] + "|", PROMPT.upper(), "a" * 11 + " ", "aaa ", "lighthouse dawn "),
+    *("\\", '\\"', "\\u", "\\u0041", "\\\\u0061", "\\x", "%", "%4", "%41", "%2541", "&", "&a", "&#97;", "&amp;", "&#"),
+    *("<", "<a", "<script", "<script>", "</script", "<style x", "<!", ">", "a ", " ", "\n", "\t", ". ", "; ", "\0"),
+    *("r8_", "r8_aaaa", "bearer ", "password=", "://a@", "://", "@", "=", "8_", "p@ss/wor", "r8_a_secret_that_must"),
+    *("(e005", "(E1234) ", "code: pa", "nsfw", "NsfwAa", "aA", "not be allowed ", "prompt ", "moderation ", "\u202e"),
+    *("our aa aa ", "i am sorry create ", "safety ", "resets in ~1", "reduced to 1", "- input.seed ", "input: ", "- "),
+    *("Prediction failed: ", "ValueError: ", "Exception:", "Traceback (most recent call last)", "東", "ﷺ", "가"),
+    *("9", "9.", "1e", "2026-01-01T00:00:00Z", "Mon, 01 Jan 2026 ", "Mon ", ",", "T", "https://a/", "data:", "\ud800"),
+    *("🦊", "e\u0301", "reason: a."),
+]  # fmt: skip
+SIZE = LARGEST - 1000  # characters
+
+
+def body(**given):
+    return {"id": "p1", "status": "failed", "input": {"prompt": PROMPT, "seed": 7}, **given}
+
+
+def refused(given):
+    answer = Answer(422, httpx.Headers({"retry-after": "1"}), body(**given))
+    refusal(answer, ECHOES, creating=True, redact=REDACT)
+    seeds.refused(answer, "seed")
+
+
+def throttled(text):
+    headers = httpx.Headers(
+        {"retry-after": text.encode("utf-8", "replace"), "date": text[:5000].encode("utf-8", "replace")}
+    )
+    patience.retry_after(Answer(429, headers, {"detail": text, "retry_after": text}))
+    patience.lower_limit(Answer(429, headers, {"detail": text}))
+
+
+def shown(text):
+    seen = body(status="succeeded", output=[text, {"url": text}], created_at=text, completed_at=text, deadline=text)
+    for status in ("succeeded", "canceled", text):
+        outputs.prediction(seen | {"status": status}, ECHOES, plain_http=False, redact=REDACT)
+    times.took(seen)
+
+
+def page(entries, following):
+    with suppress(UnreadableError):
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        any(listing.created_at(entry) < since for entry in listing.listed({"results": entries}))
+        listing.next_page({"next": following}, [listing.FIRST_PAGE])
+
+
+def minted(text):
+    with suppress(GenerationError):
+        validate_prompt(text[:1001])
+    fingerprint(text[:1001])
+
+
+READERS = {
+    "a reason": lambda text: failure(text, ECHOES, redact=REDACT),
+    "a reason with the answer's own prompt": lambda text: failure(text, ECHOES.also(text[:1000]), redact=REDACT),
+    "a title and a detail": lambda text: refused({"title": text, "detail": text}),
+    "invalid fields": lambda text: refused(
+        {"invalid_fields": [{"field": part, "description": part} for part in parts(text)]}
+    ),
+    "a wait": throttled,
+    "a prediction": shown,
+    "a page": lambda text: page([{"created_at": part} for part in parts(text)], text),
+    "a text to be stored": REDACT,
+    "a text to be shown": lambda text: (fit(text[:8000]), fit_line(text)),
+    "a prompt": minted,
+    "a text to be logged": lambda text: HostLog(REDACT)("token.generation.failed", {"error_message": text}),
+}
+
+
+def parts(text):
+    return [text[place : place + 2000] for place in range(0, len(text), 2000)]
+
+
+def repeated(unit, size):
+    return (unit * (size // len(unit) + 1))[:size]
+
+
+MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(10)]  # noqa: S311
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_text_of_any_length_holds_the_loop(name):
+    """Each unit is tried in a text long enough to show a square, and the slowest ones in the longest text."""
+    read = READERS[name]
+    with collected_rarely():
+        costs = {unit: seconds(read, repeated(unit, SIZE // 20), times=1) for unit in UNITS + MIXED}
+        slowest = sorted(costs, key=costs.get)[-4:]
+        costs = {unit[:40]: seconds(read, repeated(unit, SIZE)) for unit in slowest}
+
+    assert {unit: cost for unit, cost in costs.items() if cost > MOST} == {}
+
+
+VALUES = {
+    "deep": [[[[[["a"]]]]]] * 1000,
+    "wide": [[["a"] * 50] * 50] * 35,
+    "objects": [{f"{number}": {"b": "c"} for number in range(50)}] * 500,
+    "empty": [[], {}, None, True] * 15_000,
+    "urls": [[f"https://a/{number}" for number in range(1000)]] * 90,
+    "nothing": [[None] * 1000] * 90,
+    "dates": [{"created_at": "2026-01-01T00:00:00.123456789Z"}] * 40_000,
+    "no dates": [{}] * 45_000,
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_no_value_of_any_shape_holds_the_loop(value):
+    content = orjson.dumps({"value": value})
+
+    def read():
+        given = json_object(content)["value"]
+        failure(given, ECHOES, redact=REDACT)
+        refused({"detail": given, "title": given, "invalid_fields": given})
+        shown(given)
+        page(given, given)
+
+    with collected_rarely():
+        assert seconds(read) < MOST
+
+
+def test_the_values_of_that_test_are_as_many_as_an_answer_may_have():
+    marks = [len(content) - len(content.translate(None, b"{[,")) for content in map(orjson.dumps, VALUES.values())]
+
+    assert max(marks) > MOST_VALUES / 2
