@@ -519,9 +519,9 @@ async def test_it_ends_at_once_whoever_waits_for_an_answer():
 
 
 @asynccontextmanager
-async def command(*arguments):
+async def command(*arguments, **environment):
     """`reactor …` as a process with its own settings."""
-    process = await anyio.open_process([REACTOR, *arguments], env={"PATH": os.environ["PATH"]})
+    process = await anyio.open_process([REACTOR, *arguments], env={"PATH": os.environ["PATH"], **environment})
     try:
         yield process
     finally:
@@ -561,7 +561,7 @@ async def test_a_client_that_leaves_before_it_has_asked_is_no_error(caplog):
     async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url) as another:
         url = httpx.URL(base_url)
         async with await anyio.connect_tcp(url.host, url.port) as client:
-            head = f"POST {CREATE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\ncontent-length: 9\r\n\r\n"
+            head = f"POST {CREATE} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\ncontent-length: 9\r\n\r\n"
             await client.send(head.encode())
             with anyio.fail_after(5):
                 while not sandbox.requests:

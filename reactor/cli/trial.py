@@ -39,8 +39,12 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8788, show_default=True, help="0: a free one.")
 @click.option("--config", default="{}", metavar="JSON", help="timing, token, limits, retention, faults.")
-def sandbox(*, host: str, port: int, config: str) -> None:
+@click.option("--token", envvar="SANDBOX_TOKEN", help="The only API token that it takes. Rather SANDBOX_TOKEN.")
+def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
     """Serve a Replicate-compatible sandbox; its base URL is the first line on stdout.
+
+    At a host that others reach it needs a token, which guards its page and /sandbox too (in a browser: the password of
+    any user). Without one it makes one up, and prints it in a second line.
 
     Set REPLICATE_BASE_URL to it. A prompt can ask for trouble: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
     """
@@ -51,6 +55,8 @@ def sandbox(*, host: str, port: int, config: str) -> None:
         configured = Sandbox.from_config(config)
     except (TypeError, ValueError) as error:
         raise SettingsError([f"--config: {message_of(error)}"]) from error
+    if token:
+        configured.token = token
 
     async def main() -> None:
         try:

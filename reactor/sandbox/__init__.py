@@ -1,6 +1,6 @@
 """A Replicate-compatible server for development, tests and the demo. It keeps a ledger of what was bought.
 
-app.py          the server, its books and its routes
+app.py          the server, its books and its routes; bounds.py: how much it takes; keys.py: its token
 guard.py        what every request passes: token, limits.py, faults
 api.py          predictions over HTTP; asking.py and answers.py: what is asked, and the API's own words
 predictions.py  a prediction's life, as a function of the clock; bodies.py: as JSON

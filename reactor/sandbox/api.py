@@ -49,7 +49,7 @@ class Api:
             lifetime = seconds_of(request.headers.get("cancel-after"))
         except ValueError as error:
             return answers.problem({"detail": f"Cancel-After: {message_of(error)}", "status": 400})
-        return await self._created(request, self._buy(request, *target, given["input"], lifetime), prefer)
+        return await self._created(request, await self._buy(request, *target, given["input"], lifetime), prefer)
 
     def _target(self, request: Request, given: dict[str, Any] | None) -> tuple[str, str] | dict[str, Any]:
         """The model and version that are asked for, or the refusal's body."""
@@ -67,7 +67,7 @@ class Api:
             return answers.NOT_FOUND if path else answers.BAD_VERSION
         return inputs.refused_input(target[0], given["input"]) or target
 
-    def _buy(
+    async def _buy(
         self, request: Request, model: str, version: str, given: dict[str, Any], lifetime: float | None
     ) -> Prediction:
         prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
@@ -77,6 +77,7 @@ class Api:
             fated(fault, prediction)
         if lifetime is not None:
             prediction.deadline = prediction.requested_at + lifetime
+        prediction.size = len(await request.body())
         self._books.enter(prediction)
         return prediction
 

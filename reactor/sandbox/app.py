@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.messages import message_of
 from reactor.sandbox import answers, gallery, other
 from reactor.sandbox.api import Api
 from reactor.sandbox.asking import json_object
 from reactor.sandbox.books import Books, Seen
+from reactor.sandbox.bounds import LONGEST, BoundedBodies
 from reactor.sandbox.faults import Fault, FaultError, Faults, problem
 from reactor.sandbox.guard import Guard, Handler
+from reactor.sandbox.keys import Locked
 from reactor.sandbox.limits import Limits
 from reactor.sandbox.predictions import Prediction, Timing
 from reactor.sandbox.server import serving
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
 RETENTION = 3600.0  # seconds after its end until a prediction's input and output are removed
 _TOLD = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
@@ -53,8 +60,10 @@ class Sandbox:
         self._guard = Guard(self._books, self.faults, limits or Limits(), token=token, latency=timing.latency)
         self._trainings = Trainings(timing)
         self._gallery = gallery.Gallery(self._books)
-        missing = {404: _missing, 405: _missing}
-        self.app = Starlette(routes=self._routes(), exception_handlers=missing)
+        refusals = dict.fromkeys((404, 405, 413), _refused)
+        bodies = [Middleware(BoundedBodies)]
+        self.app = Starlette(routes=self._routes(), exception_handlers=refusals, middleware=bodies)
+        self.app.router.redirect_slashes = False  # it would redirect to whatever Host the request names
 
     @classmethod
     def from_config(cls, config: str) -> Sandbox:
@@ -75,6 +84,15 @@ class Sandbox:
         return sandbox
 
     @property
+    def token(self) -> str | None:
+        """The only token that the API takes; None: any but "invalid"."""
+        return self._guard.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._guard.token = token
+
+    @property
     def ledger(self) -> list[Prediction]:
         """What was bought, in order."""
         return self._books.ledger
@@ -90,8 +108,17 @@ class Sandbox:
 
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError: the port is taken."""
-        async with serving(self.app, host, port) as base_url:
+        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError: the port is taken.
+
+        Off loopback it needs a `token`, which then guards the books, the faults and the page too: else ValueError.
+        """
+        if is_loopback(host):
+            app: ASGIApp = LoopbackOnly(self.app)
+        elif self.token is None:
+            raise ValueError(f"a sandbox that others reach, at {host}, needs a token")
+        else:
+            app = Locked(self.app, self.token)
+        async with serving(app, host, port) as base_url:
             yield base_url
 
     def _routes(self) -> list[Route]:
@@ -134,14 +161,14 @@ class Sandbox:
         return answers.answered([{name: getattr(bought, name) for name in _TOLD} for bought in self.ledger])
 
     async def _requests(self, _request: Request) -> Response:
-        return answers.answered([seen._asdict() for seen in self.requests])
+        return answers.answered([asdict(seen) for seen in self.requests])
 
 
 _CONFIG: dict[str, TypeAdapter[Any]] = {
     "timing": TypeAdapter(Timing),
     "token": TypeAdapter(str | None),
     "limits": TypeAdapter(Limits),
-    "retention": TypeAdapter(float),
+    "retention": TypeAdapter(Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]),
     "seed": TypeAdapter(int),
 }
 
@@ -153,6 +180,7 @@ def _configured(name: str, value: Any) -> Any:
         raise ValueError(problem(error, name)) from error
 
 
-async def _missing(_request: Request, error: Exception) -> Response:
+async def _refused(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": "Method not allowed", "status": status})
+    detail = HTTPStatus(status).phrase.capitalize()
+    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": detail, "status": status})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reactor.sandbox import bodies, catalog
+from reactor.sandbox import bodies, bounds, catalog
 from reactor.sandbox.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ PAGE = 100  # predictions
 _CURSOR = re.compile(r"(before|after)(\d{1,12})")
 
 
-class Seen(NamedTuple):
+@dataclass(slots=True)
+class Seen:
     """A request, as it came. `monotonic` is for measuring; `status` 0 is a request that got no answer."""
 
     method: str
@@ -45,6 +47,8 @@ class Books:
         self.ledger: list[Prediction] = []
         self.requests: list[Seen] = []
         self._retention = retention
+        self._bytes = 0  # of the requests that made what is in the ledger
+        self._forgotten = 0  # predictions that were in the ledger
         example = Prediction(
             catalog.SDXL, catalog.EXAMPLE_VERSION, catalog.EXAMPLE_INPUT, 0.0, 1.0, catalog.EXAMPLE_PREDICTION,
             requested_at=1_700_000_000.0, source="web",
@@ -52,9 +56,26 @@ class Books:
         self._by_id = {example.id: example}
 
     def enter(self, prediction: Prediction) -> None:
-        """Write down what was bought."""
+        """Write down what was bought; forget the older half where that is more than we keep."""
         self.ledger.append(prediction)
         self._by_id[prediction.id] = prediction
+        self._bytes += prediction.size
+        while len(self.ledger) > bounds.PREDICTIONS or (self._bytes > bounds.PREDICTIONS_BYTES and self.ledger[1:]):
+            self._forget(len(self.ledger) // 2)
+
+    def _forget(self, oldest: int) -> None:
+        for prediction in self.ledger[:oldest]:
+            del self._by_id[prediction.id]
+            self._bytes -= prediction.size
+        del self.ledger[:oldest]
+        self._forgotten += oldest
+
+    def note(self, method: str, path: str) -> Seen:
+        """Write down what is asked; its answer's status is set later."""
+        seen = Seen(method, path[: bounds.LONGEST_PATH], time.time(), time.monotonic(), 0)
+        self.requests.append(seen)
+        bounds.keep_newest(self.requests, bounds.REQUESTS)
+        return seen
 
     def find(self, prediction_id: str) -> Prediction | None:
         """The prediction, unless there is none, or it is gone."""
@@ -74,7 +95,8 @@ class Books:
         now, key = time.time(), attrgetter("requested_at")
         low = bisect_left(self.ledger, _moment(query.get("created_after"), 0.0), key=key)
         high = bisect_right(self.ledger, _moment(query.get("created_before"), now), key=key)
-        kind, place = _cursor(query.get("cursor", ""), high)
+        kind, place = _cursor(query.get("cursor", ""), high + self._forgotten)
+        place = max(place - self._forgotten, -1 if kind == "after" else 0)
         if kind == "after":
             newer = self._listed(range(max(place + 1, low), high), now, PAGE)
             place = newer[-1] + 1 if newer else high
@@ -83,8 +105,8 @@ class Books:
         newer = self._listed(range(max(place, low), high), now, 1)
         return Page(
             [self.ledger[index] for index in shown],
-            f"before{shown[-1]}" if more else None,
-            f"after{place - 1}" if newer else None,
+            f"before{shown[-1] + self._forgotten}" if more else None,
+            f"after{place - 1 + self._forgotten}" if newer else None,
         )
 
     def _listed(self, places: range, now: float, most: int) -> list[int]:
@@ -101,5 +123,5 @@ def _cursor(text: str, newest: int) -> tuple[str, int]:
 def _moment(text: str | None, default: float) -> float:
     try:
         return datetime.fromisoformat((text or "").replace(" ", "+")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return default

@@ -8,14 +8,15 @@ Sandbox.from_config('{"faults": [{"kind": "500", "probability": 0.1}]}')    by c
 
 from __future__ import annotations
 
+import hashlib
 import random
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reactor.messages import message_of
+from reactor.sandbox.bounds import DIRECTING, LONGEST, LONGEST_DIRECTIVE, OTHERS, is_within, keep_newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,8 @@ TEXTS = {
     "flagged": "Prediction failed: ContentModerationError: Content flagged for: sexual",
 }
 PLACES = ("create", "get", "cancel", "list", "account", "picture", "other", "any")
-_DIRECTIVE = re.compile(r"\[sandbox:([^\]]*)\]")
+MOST_TIMES = 1_000_000
+_BEGIN, _END = "[sandbox:", "]"
 
 
 class FaultError(ValueError):
@@ -117,6 +119,12 @@ class Fault:
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise FaultError(f"{name} is one of {', '.join(values)}, not {getattr(self, name)}")
+        numbers = {"seconds": LONGEST, "retry_after": LONGEST, "times": MOST_TIMES, "probability": 1}
+        for name, most in numbers.items():
+            if not is_within(getattr(self, name), 0, most):
+                raise FaultError(f"{name} is 0 to {most:.0f}, not {getattr(self, name)}")
+        if not is_within(self.status, 200, 599):
+            raise FaultError(f"status is 200 to 599, not {self.status}")
         if self.kind in FATES and self.on != "create":
             raise FaultError(f"{self.kind} happens on create")
 
@@ -154,11 +162,13 @@ class Faults:
 
     def __init__(self, seed: int = 0) -> None:
         self._made: list[Fault] = []
-        self._directed: dict[str, tuple[list[Fault], list[str]]] = {}  # and what makes no sense
+        self._directed: dict[bytes, tuple[list[Fault], list[str]]] = {}  # and what makes no sense
         self._dice = random.Random(seed)  # noqa: S311  (a plan that can be repeated)
 
     def add(self, fault: Fault) -> Fault:
-        """Put one in force."""
+        """Put one in force. Raises FaultError where there are too many."""
+        if len(self._made) >= OTHERS:
+            raise FaultError(f"there are {OTHERS} faults already; clear them first")
         self._made.append(fault)
         return fault
 
@@ -182,17 +192,28 @@ class Faults:
         return self._of_prompt(prompt)[1]
 
     def _of_prompt(self, prompt: str) -> tuple[list[Fault], list[str]]:
-        found = _DIRECTIVE.search(prompt) if "[sandbox:" in prompt else None
-        if found is None:
+        begin = prompt.find(_BEGIN)
+        end = prompt.find(_END, begin) if begin >= 0 else -1
+        if end < 0:
             return [], []
-        if prompt not in self._directed:
-            faults, nonsense = self._directed[prompt] = [], []
-            for words in filter(None, map(str.split, found[1].split(";"))):
-                try:
-                    faults.append(_directed(words))
-                except FaultError as error:
-                    nonsense.append(f"the sandbox does not understand {' '.join(words)}: {message_of(error)}")
-        return self._directed[prompt]
+        if end - begin > LONGEST_DIRECTIVE:
+            return [], [f"the sandbox does not understand directives of more than {LONGEST_DIRECTIVE} characters"]
+        key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()  # a prompt may be long
+        if key not in self._directed:
+            self._directed[key] = _understood(prompt[begin + len(_BEGIN) : end])
+            keep_newest(self._directed, DIRECTING)
+        return self._directed[key]
+
+
+def _understood(directive: str) -> tuple[list[Fault], list[str]]:
+    """The faults of a directive, and what makes no sense in it."""
+    faults, nonsense = [], []
+    for words in filter(None, map(str.split, directive.split(";"))):
+        try:
+            faults.append(_directed(words))
+        except FaultError as error:
+            nonsense.append(f"the sandbox does not understand {' '.join(words)}: {message_of(error)}")
+    return faults, nonsense
 
 
 def _directed(words: list[str]) -> Fault:

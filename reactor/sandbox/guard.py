@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -12,16 +11,17 @@ from starlette.responses import Response
 
 from reactor.sandbox import answers
 from reactor.sandbox.asking import json_object, prompt_in
-from reactor.sandbox.books import Books, Seen
 from reactor.sandbox.faults import ANSWERS, Faults
+from reactor.sandbox.keys import credentials, is_token
 from reactor.sandbox.limits import Limits, buckets
 from reactor.sandbox.strikes import struck
 
 if TYPE_CHECKING:
+    from reactor.sandbox.books import Books
     from reactor.sandbox.faults import Fault
 
 Handler = Callable[[Request], Awaitable[Response]]
-REFUSED_TOKEN = "invalid"  # noqa: S105  (whatever token is asked for, the SDK's own tests have one that is none)
+REFUSED_TOKEN = b"invalid"  # whatever token is asked for: the SDK's own tests have one that is none
 _UNLIMITED = {"create": 599, "get": 59999}  # ratelimit-remaining, as recorded; 2999 for all the rest
 
 
@@ -33,7 +33,7 @@ class Guard:
         self._faults = faults
         self._low_credit = limits.low_credit
         self._creates, self._others = buckets(limits)
-        self._token = token
+        self.token = token
         self._latency = latency
 
     def around(self, on: str, handler: Handler) -> Handler:
@@ -41,9 +41,7 @@ class Guard:
         bucket = self._creates if on == "create" else self._others
 
         async def guarded(request: Request) -> Response:
-            requests = self._books.requests
-            place, seen = len(requests), Seen(request.method, request.scope["path"], time.time(), time.monotonic(), 0)
-            requests.append(seen)
+            seen = self._books.note(request.method, request.scope["path"])
             if self._latency:
                 await anyio.sleep(self._latency)
             response = self._refused(request, on)
@@ -52,15 +50,15 @@ class Guard:
                 remaining = bucket.remaining()
                 left = _UNLIMITED.get(on, 2999) if remaining is None else remaining
                 response.raw_headers += [(b"ratelimit-remaining", b"%d" % left), (b"ratelimit-reset", b"1")]
-            requests[place] = seen._replace(status=response.status_code)
+            seen.status = response.status_code
             return response
 
         return guarded
 
     def _refused(self, request: Request, on: str) -> Response | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        known = scheme in {"Bearer", "Token"} and token not in {"", REFUSED_TOKEN}
-        if not known or self._token not in {None, token}:
+        scheme, token = credentials(request.headers)
+        known = scheme in {"Bearer", "Token"} and token not in {b"", REFUSED_TOKEN}
+        if not known or (self.token is not None and not is_token(token, self.token)):
             return answers.problem(answers.UNAUTHENTICATED)
         seconds = (self._creates if on == "create" else self._others).take()
         if seconds is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from reactor.sandbox.bounds import LONGEST
+
 LEAST = 5.0  # seconds
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
 
@@ -17,6 +19,6 @@ def seconds_of(cancel_after: str | None) -> float | None:
         raise ValueError("not a duration of hours, minutes and seconds, like 1h30m45s")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     total = 3600.0 * hours + 60.0 * minutes + seconds
-    if total < LEAST:
-        raise ValueError(f"must be at least {LEAST:g} seconds")
+    if not LEAST <= total <= LONGEST:
+        raise ValueError(f"must be at least {LEAST:g} seconds, and at most {LONGEST:.0f}")
     return total

@@ -6,6 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 
+from reactor.sandbox.bounds import is_within
+
+MOST = 1_000_000  # requests a minute
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -14,6 +18,10 @@ class Limits:
     creates: int = 0
     others: int = 0
     low_credit: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(is_within(value, 0, MOST) for value in (self.creates, self.others)):
+            raise ValueError(f"limits are 0 to {MOST} a minute")
 
 
 class Bucket:

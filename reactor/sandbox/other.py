@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from reactor.sandbox import answers, catalog
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _PAGE = 5  # models
+_PLACE = re.compile(r"[0-9]{1,6}")
 
 
 async def account(_request: Request) -> Response:
@@ -21,7 +23,7 @@ async def account(_request: Request) -> Response:
 
 async def _models(request: Request) -> Response:
     here = base_url(request)
-    start = int(cursor) if (cursor := request.query_params.get("cursor", "0")).isdecimal() else 0
+    start = int(cursor) if _PLACE.fullmatch(cursor := request.query_params.get("cursor", "")) else 0
     link, after = f"{here}/v1/models?cursor=", start + _PAGE
     return answers.paged(
         [catalog.described(model, here) for model in catalog.MODELS[start:after]],

@@ -16,6 +16,8 @@ from typing import Any
 
 import anyio
 
+from reactor.sandbox.bounds import LONGEST, is_within
+
 TERMINAL = ("succeeded", "failed", "canceled", "aborted")
 Output = Callable[[list[str]], Any]
 
@@ -27,6 +29,10 @@ class Timing:
     queue: tuple[float, float] = (0.1, 0.7)
     run: tuple[float, float] = (0.5, 1.1)
     latency: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(is_within(value, 0.0, LONGEST) for value in (*self.queue, *self.run, self.latency)):
+            raise ValueError(f"durations are 0 to {LONGEST:.0f} seconds")
 
     @classmethod
     def instant(cls) -> Timing:
@@ -67,6 +73,7 @@ class Prediction:
     source: str = "api"
     deployment: str | None = None
     canceled: anyio.Event = field(default_factory=anyio.Event)
+    size: int = 0  # bytes of the request that made it
     spare_seed: int = field(default_factory=lambda: secrets.randbelow(2**16))
 
     @property
@@ -140,5 +147,5 @@ class Prediction:
     def pictures(self) -> list[str]:
         """The names of its pictures' files."""
         count, kind = self.input.get("num_outputs", 1), self.input.get("output_format", "webp")
-        kind = kind if kind in {"webp", "jpg", "png"} else "webp"
-        return [f"out-{place}.{kind}" for place in range(count if count in range(1, 5) else 1)]
+        kind = kind if kind in ("webp", "jpg", "png") else "webp"
+        return [f"out-{place}.{kind}" for place in range(count if isinstance(count, int) and 1 <= count <= 4 else 1)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from reactor.sandbox import answers, bodies, catalog
 from reactor.sandbox.asking import base_url, json_object
+from reactor.sandbox.bounds import OTHERS, keep_newest
 from reactor.sandbox.predictions import Prediction, Timing
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Trainings:
             _FOREVER,
         )
         self._by_id[training.id] = training
+        keep_newest(self._by_id, OTHERS)
         return answers.answered(self._described(training, request), 201)
 
     async def get(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from reactor.sandbox import answers
 from reactor.sandbox.asking import base_url
 from reactor.sandbox.bodies import stamp
+from reactor.sandbox.bounds import OTHERS, keep_newest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,6 +43,7 @@ class Uploads:
         file |= {"name": part.get_filename() or "file", "content_type": part.get_content_type()}
         file["urls"] = {"get": f"{base_url(request)}/v1/files/{file['id']}"}
         self._files[file["id"]] = file
+        keep_newest(self._files, OTHERS)
         return answers.answered(file, 201)
 
     async def every(self, _request: Request) -> Response:

@@ -29,8 +29,7 @@ PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
-ECHOES = "tests/test_echoes.py"
-PORT = "tests/test_port.py"
+PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
@@ -905,6 +904,41 @@ MUTANTS = (
         'if getattr(request.state, "trusted", False) else',
         "if told else",
         "tests/test_web.py::test_a_paused_intake_is_told_and_why_only_with_the_token",
+    ),
+    Mutant(
+        "a sandbox open to others",
+        "reactor/sandbox/keys.py",
+        '_OPEN = ("/v1/", ',
+        '_OPEN = ("/", ',
+        f"{BOUNDS}::test_where_others_reach_it_nothing_is_shown_or_changed_without_the_token",
+    ),
+    Mutant(
+        "a sandbox for pages of any host",
+        "reactor/sandbox/app.py",
+        "app: ASGIApp = LoopbackOnly(self.app)",
+        "app: ASGIApp = self.app",
+        f"{BOUNDS}::test_a_page_of_another_host_reads_and_changes_nothing",
+    ),
+    Mutant(
+        "a sandbox that takes any body",
+        "reactor/sandbox/bounds.py",
+        "if taken > LARGEST_BODY:",
+        "if taken < 0:",
+        f"{BOUNDS}::test_a_body_without_end_is_refused",
+    ),
+    Mutant(
+        "a sandbox that keeps everything",
+        "reactor/sandbox/books.py",
+        "len(self.ledger) > bounds.PREDICTIONS or",
+        "not self.ledger or",
+        f"{BOUNDS}::test_the_newest_predictions_are_kept_and_listed",
+    ),
+    Mutant(
+        "a prompt that runs for NaN seconds",
+        "reactor/sandbox/faults.py",
+        "            if not is_within(getattr(self, name), 0, most):\n",
+        "            if getattr(self, name) == most + 1:\n",
+        f"{BOUNDS}::test_a_prompt_directs_with_sensible_numbers_only",
     ),
     Mutant(
         "everywhere is IPv6 only",

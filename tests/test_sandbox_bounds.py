@@ -1,0 +1,381 @@
+"""The sandbox among hostile neighbours: whatever is sent to it, it goes on serving, and others see nothing of it."""
+
+import base64
+import json
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from test_sandbox import CREATE, ask, buy, buying, command, http
+
+from reactor.sandbox import Fault, FaultError, Limits, Sandbox, Timing
+from reactor.sandbox.faults import Faults
+from reactor.sandbox.keys import Locked
+
+pytestmark = pytest.mark.anyio
+
+OTHER = "/v1/models/somebody/theirs/predictions"
+INSTANT = Timing.instant()
+TOKEN = "the sandbox's own tökén"
+
+
+async def assert_well(sandbox):
+    """What was sent before breaks no listing, no page and no book."""
+    for path in ("/v1/predictions", "/v1/trainings", "/v1/files", "/", "/sandbox/ledger", "/sandbox/faults"):
+        assert (await ask(sandbox, "GET", path)).status_code == 200, path
+    assert (await buy(sandbox)).status_code == 201
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1", "1e18", "1e999", "9" * 400])
+@pytest.mark.parametrize(
+    "directive",
+    ["run={}", "queue={}", "lag={}", "nsfw; run={}", "429 retry_after={}", "500 times={}", "500 probability={}",
+     "non-object status={}", "latency={}", "slow={}"],
+)  # fmt: skip
+async def test_a_prompt_directs_with_sensible_numbers_only(directive, number):
+    sandbox = Sandbox(INSTANT)
+
+    answer = await buy(sandbox, f"a fox [sandbox: {directive.format(number)}]")
+
+    assert answer.status_code == 422
+    assert sandbox.ledger == []
+    await assert_well(sandbox)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"kind": "run", "seconds": 1e18}, {"kind": "429", "retry_after": -1}, {"kind": "500", "times": -1},
+     {"kind": "500", "probability": 1.5}, {"kind": "non-object", "status": 99}, {"kind": "non-object", "status": 1000}],
+)  # fmt: skip
+async def test_a_fault_has_sensible_numbers_only(fault):
+    sandbox = Sandbox(INSTANT)
+
+    assert (await ask(sandbox, "POST", "/sandbox/faults", json=fault)).status_code == 422
+    with pytest.raises(FaultError):
+        Fault(**fault)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"timing": {"run": [0, 1e999]}}',
+        '{"timing": {"queue": [-1, 0]}}',
+        '{"timing": {"latency": 1e18}}',
+        '{"timing": {"latency": "nan"}}',
+        '{"retention": "inf"}',
+        '{"retention": -1}',
+        '{"limits": {"creates": -1}}',
+        '{"limits": {"others": 1000001}}',
+    ],
+)
+def test_a_configuration_has_sensible_numbers_only(config):
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
+        Sandbox.from_config(config)
+
+
+def test_limits_and_timing_are_sensible_in_process_too():
+    with pytest.raises(ValueError, match="limits are 0 to"):
+        Limits(creates=-1)
+    with pytest.raises(ValueError, match="durations are 0 to"):
+        Timing(run=(0.0, float("nan")))
+
+
+@pytest.mark.parametrize("after", ["9000h", "9" * 90 + "h", "99999999999"])
+async def test_a_lifetime_beyond_a_year_buys_nothing(after):
+    sandbox = Sandbox(INSTANT)
+
+    assert (await buy(sandbox, headers={"cancel-after": after})).status_code == 400
+    await assert_well(sandbox)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/predictions?created_after=0001-01-01&created_before=9999-12-31T23:59:59-23:59",
+        "/v1/predictions?created_before=0001-01-01T00:00:00%2B23:59",
+        "/v1/predictions?cursor=before999999999999",
+        "/v1/predictions?cursor=after999999999999",
+        "/v1/predictions?cursor=before" + "9" * 5000,
+        "/v1/models?cursor=" + "9" * 5000,
+        "/v1/models?cursor=²",
+    ],
+)
+async def test_a_query_may_have_any_number(path):
+    sandbox = Sandbox(INSTANT)
+    await buy(sandbox)
+
+    assert (await ask(sandbox, "GET", path)).status_code == 200
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+INPUTS = st.dictionaries(
+    st.sampled_from(("num_outputs", "output_format", "aspect_ratio", "megapixels", "seed", "prompt")), VALUES
+)
+
+
+@pytest.mark.parametrize(("path", "version"), [(OTHER, None), ("/v1/predictions", "meta/llama-2-70b-chat")])
+@hypothesis_settings(max_examples=40)
+@given(model_input=INPUTS)
+def test_no_input_breaks_what_is_asked_afterwards(path, version, model_input):
+    async def main():
+        sandbox = Sandbox(INSTANT)
+        body = {"input": {"prompt": "a fox", **model_input}} | ({"version": version} if version else {})
+        async with http(sandbox) as client:
+            assert (await client.post(path, content=json.dumps(body))).status_code in {201, 400, 422}
+            for listing in ("/v1/predictions", "/", "/sandbox/ledger"):
+                assert (await client.get(listing)).status_code == 200
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("model_input", [{"num_outputs": 2.0}, {"output_format": []}, {"output_format": {}}])
+async def test_an_input_of_an_odd_type_makes_one_picture(model_input):
+    sandbox = Sandbox(INSTANT)
+
+    answer = await ask(sandbox, "POST", OTHER, json=buying(**model_input))
+
+    assert (answer.status_code, len(answer.json()["output"])) == (201, 1)
+    await assert_well(sandbox)
+
+
+async def test_a_prompt_of_open_directives_is_read_in_one_go():
+    """Looking for the end of each of them anew would take minutes."""
+    sandbox = Sandbox(INSTANT)
+
+    assert (await buy(sandbox, "[sandbox:" * 200_000)).status_code == 201
+
+
+async def test_a_directive_that_goes_on_and_on_is_refused():
+    assert (await buy(Sandbox(INSTANT), f"[sandbox: {'500 times=1;' * 100}]")).status_code == 422
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("POST", "/v1/files"), ("POST", "/sandbox/faults")])
+async def test_a_body_without_end_is_refused(monkeypatch, method, path):
+    monkeypatch.setattr("reactor.sandbox.bounds.LARGEST_BODY", 1000)
+    sandbox, sent = Sandbox(INSTANT), 0
+
+    async def body():
+        nonlocal sent
+        while sent < 1_000_000:
+            sent += 100
+            yield b" " * 100
+
+    answer = await ask(sandbox, method, path, content=body())
+
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    await assert_well(sandbox)
+
+
+async def test_a_token_is_asked_for_before_the_body_is_taken():
+    sandbox = Sandbox(INSTANT, token=TOKEN)
+
+    async def body():
+        raise AssertionError("it was read")
+        yield b""
+
+    assert (await ask(sandbox, "POST", CREATE, "another", content=body())).status_code == 401
+
+
+async def test_the_newest_predictions_are_kept_and_listed(monkeypatch):
+    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS", 150)
+    sandbox = Sandbox(INSTANT)
+    ids = [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(149)]
+    first = (await ask(sandbox, "GET", "/v1/predictions")).json()
+    ids += [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(149, 151)]
+
+    second = (await ask(sandbox, "GET", first["next"])).json()
+    back = (await ask(sandbox, "GET", second["previous"] or "/v1/predictions")).json()
+    statuses = [(await ask(sandbox, "GET", f"/v1/predictions/{each}")).status_code for each in (ids[0], ids[-1])]
+
+    assert [bought.id for bought in sandbox.ledger] == ids[75:]
+    assert statuses == [404, 200]
+    assert [each["id"] for each in first["results"]] == ids[148:48:-1]
+    assert second["results"] == []
+    assert {each["id"] for each in back["results"]} == set(ids[75:])
+    await assert_well(sandbox)
+
+
+async def test_a_page_that_was_begun_goes_on_after_the_oldest_are_forgotten(monkeypatch):
+    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS", 250)
+    sandbox = Sandbox(INSTANT)
+    ids = [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(250)]
+    first = (await ask(sandbox, "GET", "/v1/predictions")).json()
+    ids.append((await buy(sandbox)).json()["id"])
+
+    second = (await ask(sandbox, "GET", first["next"])).json()
+
+    assert [each["id"] for each in second["results"]] == ids[149:124:-1]
+
+
+async def test_predictions_with_much_input_are_fewer(monkeypatch):
+    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS_BYTES", 100_000)
+    sandbox = Sandbox(INSTANT)
+    for _ in range(20):
+        await buy(sandbox, "x" * 30_000)
+    few = len(sandbox.ledger)
+    await buy(sandbox, "x" * 200_000)
+
+    assert few <= 3
+    assert [len(bought.prompt) for bought in sandbox.ledger] == [200_000]
+
+
+async def test_what_was_asked_is_forgotten_in_time_and_its_answer_noted_all_the_same(monkeypatch):
+    monkeypatch.setattr("reactor.sandbox.bounds.REQUESTS", 10)
+    sandbox = Sandbox(INSTANT)
+    for _ in range(40):
+        await ask(sandbox, "GET", f"/v1/predictions/{'x' * 2000}")
+
+    assert len(sandbox.requests) <= 10
+    assert {seen.status for seen in sandbox.requests} == {404}
+    assert max(len(seen.path) for seen in sandbox.requests) <= 500
+
+
+async def test_faults_are_no_more_than_a_thousand():
+    faults = Faults()
+    for _ in range(1000):
+        faults.add(Fault("500"))
+
+    with pytest.raises(FaultError, match="already"):
+        faults.add(Fault("500"))
+
+
+@pytest.mark.parametrize(
+    ("path", "listed", "given"),
+    [
+        ("/v1/models/a/b/versions/c/trainings", "/v1/trainings", {"json": {"destination": "a/b"}}),
+        ("/v1/files", "/v1/files", {"files": {"content": b"x"}}),
+    ],
+)
+async def test_trainings_and_files_are_no_more_than_a_thousand(monkeypatch, path, listed, given):
+    for module in ("trainings", "uploads"):
+        monkeypatch.setattr(f"reactor.sandbox.{module}.OTHERS", 10)
+    sandbox = Sandbox(INSTANT)
+    for _ in range(25):
+        assert (await ask(sandbox, "POST", path, **given)).status_code == 201
+
+    assert 5 <= len((await ask(sandbox, "GET", listed)).json()["results"]) <= 10
+
+
+def test_prompts_that_direct_are_forgotten_in_time(monkeypatch):
+    monkeypatch.setattr("reactor.sandbox.faults.DIRECTING", 10)
+    faults = Faults()
+    for number in range(50):
+        faults.nonsense(f"fox {number} [sandbox: 500]")
+
+    assert len(faults._directed) <= 10
+
+
+PRIVATE = [
+    ("GET", "/"),
+    ("GET", "/sandbox/ledger"),
+    ("GET", "/sandbox/requests"),
+    ("GET", "/sandbox/faults"),
+    ("POST", "/sandbox/faults"),
+    ("DELETE", "/sandbox/faults"),
+    ("GET", "/nothing"),
+    ("GET", "/v1/../sandbox/ledger"),
+    ("GET", "/v1"),
+]
+
+
+def basic(password):
+    return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+
+
+@asynccontextmanager
+async def locked():
+    sandbox = Sandbox(INSTANT, token=TOKEN)
+    sandbox.fail(Fault("500", on="account"))
+    transport = httpx.ASGITransport(app=Locked(sandbox.app, TOKEN))
+    async with httpx.AsyncClient(transport=transport, base_url="http://10.1.2.3:8788") as client:
+        yield sandbox, client
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer another", basic("another"), "Basic é", "Basic %%%"])
+@pytest.mark.parametrize(("method", "path"), PRIVATE)
+async def test_where_others_reach_it_nothing_is_shown_or_changed_without_the_token(method, path, header):
+    async with locked() as (sandbox, client):
+        headers = {} if header is None else {"authorization": header.encode("latin-1")}
+        answer = await client.request(method, path, headers=headers, json={"kind": "429"})
+
+    assert answer.status_code == 401
+    assert [fault.kind for fault in sandbox.faults] == ["500"]
+
+
+@pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"Token {TOKEN}", basic(TOKEN)])
+@pytest.mark.parametrize(("method", "path"), PRIVATE[:6])
+async def test_where_others_reach_it_the_token_opens_all(method, path, header):
+    async with locked() as (_, client):
+        headers = {"authorization": header.encode()}
+        answer = await client.request(method, path, headers=headers, json={"kind": "429"})
+
+    assert answer.status_code == 200
+
+
+async def test_where_others_reach_it_pictures_are_open_as_the_real_ones_are():
+    async with locked() as (_, client):
+        headers = {"authorization": f"Bearer {TOKEN}".encode()}
+        bought = (await client.post(CREATE, json=buying(), headers=headers)).json()
+        answer = await client.get(bought["output"][0])
+
+    assert answer.headers["content-type"] == "image/webp"
+
+
+async def test_a_sandbox_without_a_token_is_not_served_to_others():
+    with pytest.raises(ValueError, match="needs a token"):
+        async with Sandbox().serve("10.1.2.3"):
+            pass
+
+
+async def test_a_page_of_another_host_reads_and_changes_nothing():
+    sandbox = Sandbox(INSTANT)
+    async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url) as client:
+        answers = [
+            await client.request(method, path, headers={"host": "evil.example"}, json={"kind": "500"})
+            for method, path in [*PRIVATE[:6], ("GET", "/v1/predictions")]
+        ]
+
+    assert {answer.status_code for answer in answers} == {421}
+    assert list(sandbox.faults) == []
+
+
+async def test_no_request_is_redirected_to_the_host_that_it_names():
+    answer = await ask(Sandbox(), "GET", "/v1/account/", headers={"host": "evil.example"})
+
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (with a token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [((), {}), (("--config", '{"token": "another"}'), {"SANDBOX_TOKEN": "mine"})],
+)
+async def test_the_command_serves_others_with_a_token_that_is_given_or_told(arguments, environment):
+    with anyio.fail_after(20):
+        async with command("sandbox", "--host", EVERYWHERE, "--port", "0", *arguments, **environment) as process:
+            lines = (await process.stdout.receive()).decode().splitlines()
+            token = lines[1].removeprefix("REPLICATE_API_TOKEN=") if len(lines) > 1 else "mine"
+            base_url = lines[0].replace(EVERYWHERE, "127.0.0.1")
+            async with httpx.AsyncClient(base_url=base_url) as client:
+                paths = ("/v1/account", "/sandbox/ledger")
+                without = [
+                    (await client.get(path, headers={"authorization": "Bearer x"})).status_code for path in paths
+                ]
+                headers = {"authorization": f"Bearer {token}"}
+                statuses = [(await client.get(path, headers=headers)).status_code for path in paths]
+
+    assert lines[0].startswith("http://0.0.0.0:")
+    assert len(lines) == 1 + (not arguments and not environment)
+    assert len(token) >= 40 or token == "mine"
+    assert (without, statuses) == ([401, 401], [200, 200])
