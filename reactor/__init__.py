@@ -4,7 +4,7 @@
 
     listener.py   hears the NOTIFY of a mint and rings the wake
     bell.py       has mints ring only where somebody waits, and one worker of a fleet answer
-    dispatcher.py claims tokens for the free slots (claimer.py: which), and starts them
+    dispatcher.py claims tokens for the free slots (claimer.py: which; detour.py: past refused ones)
     attempt.py    resumes, looks for or buys a prediction, and waits for its image
     settler.py    writes what came of it, fenced by the claim's epoch
     intake.py     closes and opens the gate for what attempts learn; inspector.py looks and announcer.py says how it is

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from reactor.failpoints import reached
 from reactor.gate import Gate
-from reactor.providers import PREDICTION_ID
+from reactor.rows import KINDS, claim_of, fences, further, outcome_row
 from reactor.table import TokensTable, described, only, plain_query, refuse_an_older
-from reactor.tokens import Claim, Failed, Released, Retry, Succeeded, known_as
+from reactor.tokens import FRONT, Waiting, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from reactor.redaction import Redactor
     from reactor.session import Session
-    from reactor.tokens import Bought, Outcome
+    from reactor.tokens import Bought, Claim, Outcome, Place
 
 Answer = Literal["won", "already", "lost", "locked"]
 
@@ -92,33 +92,36 @@ class Store:
         self.gate = Gate(rest, table.wake_channel, redact)
         self._lease = lease
         self._create_interval = create_interval
-        self._claim, self._next_due = map(table.query, ("claim", "next_due"))
-        self._claim_onward = table.query("claim", onward=True)
+        self._next_due = table.query("next_due")
+        self._claim = {kinds: table.query("claim", after=kinds) for kinds in KINDS}
+        self._look = {kinds: table.query("look", after=kinds) for kinds in KINDS}
+        self._claim_among = table.query("claim", among=True)
         self._abandoned, self._rescue = map(table.query, ("abandoned", "rescue"))
         self._renew, self._record, self._censor, self._settle = map(
             table.query, ("renew", "record", "censor", "settle")
         )
 
-    async def claim(
-        self, slots: int, worker: int, passed_over: Collection[UUID] = (), after: UUID | None = None
-    ) -> list[Claim]:
-        """Claim up to `slots` tokens under the key `worker`, in mint order, but none of those passed over.
+    async def claim(self, slots: int, worker: int, after: Place = FRONT) -> list[Claim]:
+        """Claim up to `slots` tokens behind a place under the key `worker`, in mint order."""
+        kinds, keys = further(after)
+        return await self._claimed(self._claim[kinds], slots, worker, keys)
 
-        With `after`, of the fresh ones only those after that token's place.
-        """
-        query, place = (self._claim, ()) if after is None else (self._claim_onward, (after,))
+    async def claim_among(self, tokens: Sequence[UUID], worker: int) -> list[Claim]:
+        """Claim those of the tokens that can be claimed now, as `claim` does."""
+        return await self._claimed(self._claim_among, len(tokens), worker, [tokens])
+
+    async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> list[Claim]:
         asked_at = time.monotonic()
-        rows = await self._claims.fetch(
-            query, slots, worker, self._lease, self._create_interval, list(passed_over), *place
-        )
+        rows = await self._claims.fetch(query, slots, worker, self._lease, self._create_interval, *further)
         await reached("claimed")
         told = ("age", "probe", "limited", "last_fresh")
-        return [_claim(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]
+        return [claim_of(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]
 
-    async def first(self, passed_over: Collection[UUID]) -> tuple[UUID, int | str] | None:
-        """Return id and number of what a claim would take first."""
-        rows = await self._claims.fetch(self.table.query("first"), list(passed_over))
-        return (rows[0]["id"], known_as(rows[0]["token_id"], rows[0]["id"])) if rows else None
+    async def look(self, tokens: int, after: Place) -> list[Waiting]:
+        """Name up to `tokens` tokens behind a place that a claim would take, in its order."""
+        kinds, keys = further(after)
+        rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
+        return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
 
     async def abandoned(
         self, slots: int, worker: int, *, renewed_every: float, known: Collection[UUID], uptime: float
@@ -139,7 +142,7 @@ class Store:
         return [
             Rescued(
                 # Our own may be a rescue whose answer was lost: then a dead worker's request may still be in flight.
-                _claim(row, worker, asked_at, rescued=row["owner"] != "own" or row["rescues"] > 0),
+                claim_of(row, worker, asked_at, rescued=row["owner"] != "own" or row["rescues"] > 0),
                 row["owner"],
                 row["error"] if row["failed"] else None,
             )
@@ -154,7 +157,7 @@ class Store:
     async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
         """Renew the leases; return which tokens are still held, and whether each was renewed or is locked for now."""
         await reached("before_renew")
-        rows = await self._renewals.fetch(self._renew, *_fences(claims), self._lease)
+        rows = await self._renewals.fetch(self._renew, *fences(claims), self._lease)
         await reached("renewed")
         return {row["id"]: row["renewed"] for row in rows}
 
@@ -163,7 +166,7 @@ class Store:
         claims = [each.claim for each in bought]
         await reached("before_record")
         rows = await self._writes.fetch(
-            self._record, *_fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
+            self._record, *fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
         )
         await reached("recorded")
         answers: dict[UUID, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
@@ -183,9 +186,9 @@ class Store:
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Let tokens go, in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
-        rows = [_row(outcome, self._redact) for outcome in outcomes]
+        rows = [outcome_row(outcome, self._redact) for outcome in outcomes]
         await reached("before_settle")
-        answers = await self._writes.fetch(self._settle, *_fences(claims), *map(list, zip(*rows, strict=True)))
+        answers = await self._writes.fetch(self._settle, *fences(claims), *map(list, zip(*rows, strict=True)))
         await reached("settled")
         by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
         return [by_fence[claim.fence] for claim in claims]
@@ -202,62 +205,3 @@ class Store:
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""
         await self._rest.fetch(plain_query("ring"), channel)
-
-
-def _claim(  # noqa: PLR0913  (the ways in which a claim and a rescue differ)
-    row: asyncpg.Record,
-    worker: int,
-    asked_at: float,
-    *,
-    age: float | None = None,
-    probe: str | None = None,
-    limited: bool = False,
-    last_fresh: UUID | None = None,
-    rescued: bool = False,
-) -> Claim:
-    names = ("id", "epoch", "prompt", "attempts", "censored", "seed", "seeded_at", "seed_was_set")
-    recorded = row["prediction_id"] or ""
-    return Claim(
-        **{name: row[name] for name in names},
-        token_id=known_as(row["token_id"], row["id"]),
-        prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # set by hand, it may be anything
-        worker=worker,
-        asked_at=asked_at,
-        age=age,
-        probe=probe,
-        limited=limited,
-        last_fresh=last_fresh,
-        rescued=rescued,
-    )
-
-
-def _fences(claims: Sequence[Claim]) -> tuple[list[UUID], list[int], list[int]]:
-    return [claim.id for claim in claims], [claim.epoch for claim in claims], [claim.worker for claim in claims]
-
-
-def _row(outcome: Outcome, redact: Redactor) -> tuple[Any, ...]:
-    """status, image_url, error, prediction_id, attempts, due_in, purchase_over, seed: as settle.sql takes them."""
-    claim = outcome.claim
-    match outcome:
-        case Succeeded():
-            return "uploading", outcome.image_url, None, outcome.prediction_id, claim.attempts, None, False, claim.seed
-        case Retry():
-            wait = (outcome.attempts, outcome.due_in, outcome.purchase_over)
-            return "detected", None, redact(outcome.error), outcome.prediction_id, *wait, claim.seed
-        case Failed():
-            return (
-                "failed",
-                None,
-                redact(outcome.error),
-                outcome.prediction_id,
-                outcome.attempts,
-                None,
-                False,
-                claim.seed,
-            )
-        case Released():
-            reason = redact(outcome.reason) if outcome.reason is not None else None
-            wait = (claim.attempts, outcome.due_in, outcome.purchase_over)
-            return "detected", None, reason, outcome.prediction_id, *wait, claim.seed
-        case _:
-            assert_never(outcome)

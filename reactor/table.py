@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 STATUSES = ("detected", "generating", "uploading", "failed")
 HEAD = "0008"  # the newest revision in alembic/versions: our statements need what it makes
 
+FURTHER = {"claim": 5, "look": 2}  # the number of the first parameter behind those of the header
+
 
 class TableError(Exception):
     """The table cannot serve as the queue; the message says what to do."""
@@ -63,22 +65,34 @@ class TokensTable:
         """Tells the next stage what ended."""
         return channel(self.schema, self.name, "status")
 
-    def query(self, name: str, *, onward: bool = False) -> str:
-        """The statement in `queries/<name>.sql`, with this table's names; of a claim also the one that goes on."""
-        key, order = quoted(self.key), quoted(self.order)
-        place = f"((SELECT {order} FROM {self.relation} WHERE {key} = $6::uuid), $6::uuid)"  # noqa: S608  (quoted)
+    def query(self, name: str, *, after: Sequence[str] = (), among: bool = False) -> str:
+        """The statement in `queries/<name>.sql`, with this table's names.
+
+        A claim or a look can be restricted by parameters behind the header's. `after` names "fresh", "retries" or both,
+        in this order: of these it takes only tokens behind the place of the one that a uuid names. `among`: it takes
+        only tokens of a uuid[].
+        """
         return _statement(name).format(
             table=self.relation,
             relation=literal(self.relation),
             authors=self.authors,
-            key=key,
-            order=order,
+            key=quoted(self.key),
+            order=quoted(self.order),
             number_type=self.number_type,
-            onward=f"AND ({order}, {key}) > {place}" if onward else "",
             # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
             prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
+            **self._restrictions(FURTHER.get(name, 0), after, among=among),
             **self.labels,
         )
+
+    def _restrictions(self, parameter: int, after: Sequence[str], *, among: bool) -> dict[str, str]:
+        key, chosen = quoted(self.key), {}
+        for number, kind in enumerate(after, parameter):
+            by = quoted(self.order) if kind == "fresh" else "generation_due_at"
+            place = f"(SELECT {by} FROM {self.relation} WHERE {key} = ${number}::uuid)"  # noqa: S608  (quoted)
+            chosen[kind] = f"AND ({by}, {key}) > ({place}, ${number}::uuid)"
+        either = f"AND {key} = ANY (${parameter}::uuid[])" if among else ""
+        return {f"of_{kind}": chosen.get(kind, either) for kind in ("fresh", "retries")}
 
 
 def plain_query(name: str) -> str:

@@ -30,6 +30,26 @@ def known_as(token_id: Any, key: UUID) -> int | str:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a claim goes on: behind a fresh token in mint order, and behind a retry by due time. None: at the front."""
+
+    fresh: UUID | None = None
+    retry: UUID | None = None
+
+
+FRONT = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A token that a claim would take."""
+
+    id: UUID
+    token_id: int | str  # see known_as
+    fresh: bool  # no retry
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A token in `generating`, ours as long as nobody raised its epoch."""
 

@@ -1,10 +1,9 @@
 import pytest
+from stores import store_of
 
 from reactor import claimer
 from reactor.claimer import Claimer
-from reactor.redaction import Redactor
-from reactor.session import Session
-from reactor.store import Store, discover
+from reactor.store import Store
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -14,11 +13,8 @@ WORKER = 7
 
 @pytest.fixture
 async def store(database):
-    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "rest")}
-    table = await discover(sessions["rest"], "tokens_s0")
-    yield Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
-    for session in sessions.values():
-        await session.aclose()
+    async with store_of(database) as store:
+        yield store
 
 
 @pytest.fixture
@@ -53,9 +49,9 @@ class Clock:
         self._now = 0.0
         claim = Store.claim
 
-        async def taking(store, slots, worker, passed_over, after):
-            self._now += onward if after else from_the_front
-            return await claim(store, slots, worker, passed_over, after)
+        async def taking(store, slots, worker, after):
+            self._now += onward if after.fresh else from_the_front
+            return await claim(store, slots, worker, after)
 
         monkeypatch.setattr(claimer, "time", self)
         monkeypatch.setattr(Store, "claim", taking)

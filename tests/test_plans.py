@@ -119,10 +119,10 @@ class Statement:
         self._prepared = prepared  # kept: the server forgets it some time after it is gone here
 
     @classmethod
-    async def of(cls, connection, name, *, onward=False):
+    async def of(cls, connection, name, **restriction):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
         # As if the server had been running for long: before, a rescue finds nothing.
-        text = table.query(name, onward=onward).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
+        text = table.query(name, **restriction).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
         return cls(connection, await connection.prepare(text, name=f"explained_{uuid4().hex}"))
 
     async def explained(self, *arguments):
@@ -136,8 +136,8 @@ class Statement:
         return Cost(json.loads(plan)[0]["Plan"])
 
 
-async def explained(connection, name, *arguments):
-    return await (await Statement.of(connection, name)).explained(*arguments)
+async def explained(connection, name, *arguments, **restriction):
+    return await (await Statement.of(connection, name, **restriction)).explained(*arguments)
 
 
 class Cost:
@@ -184,7 +184,7 @@ def rows(node):
 
 
 def claim_of(slots):
-    return slots, 7, 60.0, 0.001, []
+    return slots, 7, 60.0, 0.001
 
 
 @pytest.mark.parametrize("onward", [False, True], ids=["from the front", "onward"])
@@ -192,7 +192,7 @@ def claim_of(slots):
 @with_or_without_statistics
 async def test_a_claim_reads_what_it_takes_however_many_wait(full, shape, statistics, onward):
     connection = await full(shape, statistics=statistics)
-    claim = await Statement.of(connection, "claim", onward=onward)
+    claim = await Statement.of(connection, "claim", after=("fresh",) * onward)
     after = [await connection.fetchval("SELECT id FROM tokens_s0 ORDER BY mint_timestamp LIMIT 1")] * onward
 
     for slots in BATCHES:
@@ -226,11 +226,37 @@ async def test_a_claim_reads_no_token_where_the_gate_lets_none_through(full, gat
 
 @every_shape
 @with_or_without_statistics
-async def test_what_a_claim_would_take_first_costs_one_row_of_each_kind(full, shape, statistics):
-    cost = await explained(await full(shape, statistics=statistics), "first", [])
+@pytest.mark.parametrize("after", [(), ("fresh",), ("retries",), ("fresh", "retries")], ids=" and ".join)
+async def test_a_look_reads_what_it_tells_and_goes_on_where_it_is_told_to(full, shape, statistics, after):
+    connection = await full(shape, statistics=statistics)
+    if shape == "retries":
+        await connection.execute("UPDATE tokens_s0 SET generation_due_at = '2000-01-01' WHERE token_id <= 20000")
+    orders = {"fresh": "generation_due_at IS NULL, mint_timestamp", "retries": "generation_due_at"}
+    places = [
+        await connection.fetchval(f"SELECT id FROM tokens_s0 ORDER BY {orders[kind]}, id OFFSET 10 LIMIT 1")
+        for kind in after
+    ]
+    look = await Statement.of(connection, "look", after=after)
 
-    assert not cost.whole_tables
-    assert cost.touched <= 2
+    for tokens in BATCHES:
+        cost = await look.explained(tokens, *places)
+        assert not cost.whole_tables
+        assert cost.touched <= tokens + len(after)
+        assert cost.worked <= 5 * tokens + 10
+
+
+@every_shape
+@with_or_without_statistics
+async def test_a_claim_of_chosen_tokens_reads_those(full, shape, statistics):
+    connection = await full(shape, statistics=statistics)
+    some = "SELECT id FROM tokens_s0 WHERE status = 'detected' ORDER BY mint_timestamp DESC LIMIT 100"
+    ids = [row["id"] for row in await connection.fetch(some)]
+
+    for count in (1, 10, 100):
+        cost = await explained(connection, "claim", *claim_of(count), ids[:count], among=True)
+        assert not cost.whole_tables
+        assert cost.touched <= 4 * count
+        assert cost.worked <= 25 * count + 30
 
 
 async def test_a_claim_steps_over_what_is_settled_only_once(connection, ask):
@@ -256,7 +282,7 @@ async def test_a_claim_that_goes_on_reads_nothing_of_what_is_behind_it(full, at_
     last = "SELECT id FROM tokens_s0 WHERE status = 'ready' ORDER BY mint_timestamp DESC, id DESC"
 
     from_the_front = await explained(connection, "claim", *claim_of(10))
-    claim = await Statement.of(connection, "claim", onward=True)
+    claim = await Statement.of(connection, "claim", after=("fresh",))
     onward = await claim.explained(*claim_of(10), await connection.fetchval(last))
 
     assert 2 * 10 <= onward.touched <= 3 * 10 + 1
@@ -383,7 +409,7 @@ async def test_renewals_are_hot_updates(connection, ask):
         "INSERT INTO tokens_s0 (status) SELECT 'ready' FROM generate_series(1, 2000);"
         "INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 50)"
     )
-    claims = await ask("claim", 50, 7, 60.0, 0.0, [])
+    claims = await ask("claim", 50, 7, 60.0, 0.0)
     fences = [row["id"] for row in claims], [row["epoch"] for row in claims], [7] * 50
 
     async def updates():

@@ -11,8 +11,8 @@ UNLIMITED = 0.0
 
 @pytest.fixture
 def claim(ask):
-    async def claim(slots=100, *, worker=WORKER, lease=60.0, create_interval=UNLIMITED, passed_over=(), **on):
-        return await ask("claim", slots, worker, lease, create_interval, list(passed_over), **on)
+    async def claim(slots=100, *, worker=WORKER, lease=60.0, create_interval=UNLIMITED, **on):
+        return await ask("claim", slots, worker, lease, create_interval, **on)
 
     return claim
 
@@ -508,32 +508,68 @@ async def test_after_a_claim_that_spent_the_rate_limit_the_next_is_due_an_interv
     assert await next_due(create_interval) == pytest.approx(create_interval, abs=0.3)
 
 
-@pytest.mark.parametrize("due", [False, True])
-async def test_tokens_that_are_passed_over_are_not_claimed(connection, ask, claim, make_token, token_row, due):
-    async def when(place):
-        at = await connection.fetchval("SELECT now() - make_interval(secs => $1)", 9.0 - place)
-        return {"generation_due_at": at} if due else {}
-
-    tokens = [await token_row(await make_token(**await when(place))) for place in range(3)]
-    refused = [tokens[0]["id"]]
-
-    first = await ask("first", []), await ask("first", refused)
-    rows = await claim(passed_over=refused)
-
-    assert [row["token_id"] for (row,) in first] == [1, 2]
-    assert sorted(row["token_id"] for row in rows) == [2, 3]
+# Restricted claims, and looks at what a claim would take.
 
 
-async def test_what_a_claim_would_take_first_is_a_due_retry(connection, ask, make_token):
-    now = await connection.fetchval("SELECT now()")
-    await make_token()
-    await make_token(generation_due_at=now.replace(year=now.year + 1))
-    due = await make_token(generation_due_at=now)
+@pytest.fixture
+def restricted(connection, table):
+    """Run a claim or a look that is restricted; return the tokens' numbers."""
 
-    (row,) = await ask("first", [])
+    async def restricted(name, *arguments, **restriction):
+        given = (100, WORKER, 60.0, UNLIMITED) if name == "claim" else (100,)
+        return ids(await connection.fetch(table.query(name, **restriction), *given, *arguments))
 
-    assert row["token_id"] == due
+    return restricted
 
 
-async def test_where_nothing_is_due_nothing_comes_first(ask):
-    assert await ask("first", []) == []
+@pytest.fixture
+async def queue(make_token, seconds, token_row):
+    """Three fresh tokens minted at one moment and three retries due at one moment, by their places."""
+    minted, due = await seconds(-20), await seconds(-10)
+    rows = [
+        await token_row(await make_token(mint_timestamp=minted, generation_due_at=when))
+        for when in (None, None, None, due, due, due)
+    ]
+    return [sorted(some, key=lambda row: row["id"]) for some in (rows[:3], rows[3:])]
+
+
+@pytest.mark.parametrize("name", ["claim", "look"])
+async def test_fresh_tokens_and_retries_go_on_each_behind_a_place_of_their_own(restricted, queue, name):
+    fresh, retries = queue
+
+    found = await restricted(name, fresh[1]["id"], retries[0]["id"], after=("fresh", "retries"))
+
+    assert sorted(found) == sorted([fresh[2]["token_id"], *ids(retries[1:])])
+
+
+@pytest.mark.parametrize("name", ["claim", "look"])
+@pytest.mark.parametrize("kind", [0, 1], ids=["fresh", "retries"])
+async def test_where_one_kind_goes_on_the_other_is_taken_from_its_front(restricted, queue, name, kind):
+    going_on, other = queue[kind], queue[1 - kind]
+
+    found = await restricted(name, going_on[0]["id"], after=("fresh", "retries")[kind : kind + 1])
+
+    assert sorted(found) == sorted([*ids(going_on[1:]), *ids(other)])
+
+
+async def test_of_chosen_tokens_a_claim_takes_those_that_it_could_take_anyway(restricted, queue, make_token, seconds):
+    fresh, retries = queue
+    later = await make_token(generation_due_at=await seconds(60))
+    chosen = [fresh[1]["id"], retries[2]["id"]]
+
+    assert sorted(await restricted("claim", chosen, among=True)) == sorted(ids([fresh[1], retries[2]]))
+    assert await restricted("claim", chosen, among=True) == []
+    assert later not in await restricted("look")
+
+
+async def test_a_look_tells_the_order_of_a_claim_and_which_are_fresh(ask, queue):
+    fresh, retries = queue
+
+    rows = await ask("look", 4)
+
+    assert ids(rows) == [*ids(retries), fresh[0]["token_id"]]
+    assert [row["fresh"] for row in rows] == [False, False, False, True]
+
+
+async def test_where_nothing_is_due_a_look_finds_nothing(ask):
+    assert await ask("look", 10) == []

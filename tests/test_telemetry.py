@@ -1,6 +1,8 @@
 import anyio.lowlevel
 import pytest
+from doubles import Log
 
+from reactor import telemetry as module
 from reactor.telemetry import Telemetry
 
 
@@ -27,3 +29,66 @@ def test_without_a_loop_everything_is_told_at_once():
     Telemetry(lambda event, _fields: told.append(event)).emit("token.generation.started")
 
     assert told == ["token.generation.started"]
+
+
+def refused(telemetry, *numbers, kind="RaiseError", **more):
+    for number in numbers:
+        told = {"error_type": kind, "error_message": f"not {number}", "token_id": number}
+        telemetry.emit("worker.error", role="claimer", **told, **more)
+
+
+@pytest.fixture
+def minutes(monkeypatch):
+    """Let a minute pass, as far as telemetry knows."""
+    waiting = []
+    monkeypatch.setattr(module, "_later", lambda _seconds, call: waiting.append(call) or True)
+
+    def pass_():
+        due, waiting[:] = list(waiting), []
+        for call in due:
+            call()
+
+    return pass_
+
+
+def test_an_error_that_repeats_is_told_once_a_minute_with_the_number_of_its_repeats(minutes):
+    log = Log()
+    telemetry = Telemetry(log)
+
+    told = []
+    for numbers in ([1, 2, 3], [4], [], [5]):
+        refused(telemetry, *numbers)
+        told.append([(each["token_id"], each.get("count")) for each in log.events])
+        minutes()
+
+    assert told[0] == [(1, None)]
+    assert told[1] == [(1, None), (3, 2)]
+    assert told[2] == [(1, None), (3, 2), (4, 1)]
+    assert told[3] == [(1, None), (3, 2), (4, 1), (5, None)]  # after a minute without one it is news again
+
+
+@pytest.mark.anyio
+async def test_what_was_counted_is_told_before_the_worker_has_stopped():
+    log = Log()
+    telemetry = Telemetry(log)
+
+    refused(telemetry, 1, 2)
+    telemetry.emit("worker.stopped")
+
+    assert [(told["event"], told.get("count")) for told in log.events] == [
+        ("worker.error", None),
+        ("worker.error", 1),
+        ("worker.stopped", None),
+    ]
+
+
+@pytest.mark.anyio
+async def test_errors_of_other_kinds_or_about_something_bought_are_always_told():
+    log = Log()
+    telemetry = Telemetry(log)
+
+    refused(telemetry, 1)
+    refused(telemetry, 2, kind="CheckViolationError")
+    refused(telemetry, 3, 4, prediction_id="paid")
+
+    assert [told["token_id"] for told in log.events] == [1, 2, 3, 4]

@@ -3,14 +3,16 @@
 -- $2 worker           bigint            the claimer's key
 -- $3 lease            double precision  seconds
 -- $4 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
--- $5 passed_over      uuid[]            tokens that the table refuses to let us claim
--- $6 after            uuid              only in the statement that goes on: of the fresh ones, those after this token's place
+-- One or two more are in the statements that go on or choose: see TokensTable.query.
 -- Returns one row per claimed token, in mint order: what an attempt needs.
 -- Leans on the two partial indexes WHERE status = 'detected', and on the primary key. Retries are compared with now(): by the
 -- volatile clock_timestamp() no index can be searched, and all retries would be read, however far from due.
 --
 -- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
 -- the provider keeps what it could be found by, and more.
+--
+-- No value in our columns makes a token impossible to claim. Whoever may insert a row may have written them: an epoch at
+-- its end goes on from the beginning, and attempts are counted from 0 to 1000, which is more than MAX_ATTEMPTS can be.
 --
 -- An arrival_at more than five minutes ahead is a clock error or was set by hand: it counts as now. So does any pause_seconds
 -- outside of 1 to 60, NaN included, as the nearer of the two.
@@ -45,7 +47,7 @@ retries AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
-    AND {key} <> ALL ($5::uuid[])
+    {of_retries}
   ORDER BY generation_due_at, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0)
   FOR NO KEY UPDATE SKIP LOCKED
@@ -54,8 +56,7 @@ fresh AS (
   SELECT {key} AS key, {order} AS position
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
-    AND {key} <> ALL ($5::uuid[])
-    {onward}
+    {of_fresh}
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - CASE WHEN (SELECT half_open FROM gate) THEN 0 ELSE (SELECT count(*) FROM retries) END
   FOR NO KEY UPDATE SKIP LOCKED
@@ -108,12 +109,12 @@ claimed AS (
   UPDATE {table} AS token
   SET
     status = {generating},
-    generation_epoch = generation_epoch + 1,
+    generation_epoch = coalesce(nullif(generation_epoch, 9223372036854775807), -9223372036854775807) + 1,
     generation_worker = $2::bigint,
     generation_lease_ends_at = clock_timestamp() + make_interval(secs => $3::double precision),
     generation_due_at = NULL,
-    generation_attempts = CASE WHEN generation_due_at IS NULL THEN 0 ELSE greatest(0, generation_attempts) END,
-    generation_rescues = CASE WHEN generation_due_at IS NULL THEN 0 ELSE generation_rescues END,
+    generation_attempts = CASE WHEN generation_due_at IS NULL THEN 0 ELSE least(1000, greatest(0, generation_attempts)) END,
+    generation_rescues = CASE WHEN generation_due_at IS NULL THEN 0 ELSE greatest(0, generation_rescues) END,
     generation_censored = generation_due_at IS NOT NULL AND generation_censored,
     generation_error = CASE WHEN generation_due_at IS NOT NULL THEN generation_error END,
     generation_prediction_id = CASE WHEN generation_due_at IS NOT NULL THEN generation_prediction_id END,

@@ -7,13 +7,13 @@
 -- $6 lease           double precision  seconds
 -- $7 most_rescues    integer           after so many the token fails: it may be what kills them
 -- Returns one row per token taken, as claim.sql does, how often rescued, whether it failed, and whose it was.
--- Leans on the primary key. The status is compared within an expression, as in record.sql.
+-- Leans on the primary key. Odd values in our columns count as in claim.sql. The status is compared within an expression, as in record.sql.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
   FROM unnest($1::uuid[], $2::bigint[], $3::double precision[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)
 ),
 abandoned AS (
-  SELECT token.{key} AS key, seen.owner, seen.owner = 'dead' AND token.generation_rescues >= $7::integer AS hopeless
+  SELECT token.{key} AS key, seen.owner, seen.owner = 'dead' AND greatest(0, token.generation_rescues) >= $7::integer AS hopeless
   FROM {table} AS token
   JOIN seen ON seen.id = token.{key}
     AND seen.epoch = CASE WHEN token.status = {generating} THEN token.generation_epoch END
@@ -26,14 +26,14 @@ taken AS (
   SET
     status = CASE WHEN hopeless THEN {failed} ELSE {generating} END,
     generation_error = CASE WHEN hopeless THEN format('worker died %s times', $7::integer) ELSE generation_error END,
-    generation_epoch = generation_epoch + 1,
+    generation_epoch = coalesce(nullif(generation_epoch, 9223372036854775807), -9223372036854775807) + 1,
     generation_worker = CASE WHEN NOT hopeless THEN $5::bigint END,
     generation_lease_ends_at = CASE
       WHEN NOT hopeless THEN clock_timestamp() + make_interval(secs => $6::double precision)
     END,
     generation_due_at = NULL,
-    generation_attempts = greatest(0, generation_attempts),
-    generation_rescues = generation_rescues + CASE WHEN owner = 'dead' AND NOT hopeless THEN 1 ELSE 0 END,
+    generation_attempts = least(1000, greatest(0, generation_attempts)),
+    generation_rescues = greatest(0, generation_rescues) + CASE WHEN owner = 'dead' AND NOT hopeless THEN 1 ELSE 0 END,
     generation_seed = coalesce(generation_seed, floor(random() * 2147483648)::integer),
     generation_seeded_at = CASE
       WHEN generation_seed IS NULL THEN now()

@@ -27,6 +27,7 @@ SEARCH_PATH = "tests/test_search_path.py"
 INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
+DETOUR = "tests/test_detour.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
@@ -347,7 +348,7 @@ MUTANTS = (
     ),
     Mutant(
         "unsanitised error",
-        "reactor/store.py",
+        "reactor/rows.py",
         "redact(outcome.error)",
         "outcome.error",
         "tests/test_worker.py::test_secrets_are_stored_nowhere",
@@ -502,8 +503,8 @@ MUTANTS = (
     Mutant(
         "attempts as they were written",
         "reactor/queries/claim.sql",
-        "ELSE greatest(0, generation_attempts)",
-        "ELSE generation_attempts",
+        "least(1000, greatest(0, generation_attempts))",
+        "generation_attempts",
         ODD_ROWS,
     ),
     Mutant(
@@ -515,17 +516,73 @@ MUTANTS = (
     ),
     Mutant(
         "a prediction id as it was written",
-        "reactor/store.py",
+        "reactor/rows.py",
         "recorded if PREDICTION_ID.fullmatch(recorded) else None",
         "recorded or None",
         ODD_ROWS,
     ),
     Mutant(
-        "a refused row that rests the claims",
-        "reactor/claimer.py",
-        "if not await self._pass_over(error) and not claims:",
-        "if await self._pass_over(error) or not claims:",
-        f"{BAD}::test_rows_that_cannot_be_claimed_delay_no_mint",
+        "an epoch at its end",
+        "reactor/queries/claim.sql",
+        "coalesce(nullif(generation_epoch, 9223372036854775807), -9223372036854775807) + 1",
+        "generation_epoch + 1",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "an epoch at its end in a rescue",
+        "reactor/queries/rescue.sql",
+        "coalesce(nullif(generation_epoch, 9223372036854775807), -9223372036854775807) + 1",
+        "generation_epoch + 1",
+        ODD_ROWS,
+    ),
+    Mutant(
+        "refused retries that are not passed by their place",
+        "reactor/detour.py",
+        "retries[-1] if retries else place.retry",
+        "place.retry",
+        f"{DETOUR}::test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_meets_none",
+    ),
+    Mutant(
+        "all refused tokens tried again in each round",
+        "reactor/detour.py",
+        "if until > now or self._again <= 0:",
+        "if until > now:",
+        f"{DETOUR}::test_a_round_tries_few_refused_tokens_again",
+    ),
+    Mutant(
+        "refused tokens remembered without end",
+        "reactor/detour.py",
+        "            del self._refused[oldest]\n",
+        "            pass\n",
+        f"{DETOUR}::test_what_is_remembered_of_refused_tokens_is_bounded",
+    ),
+    Mutant(
+        "tokens refused for a reason that is gone",
+        "reactor/detour.py",
+        "                    self._refused.clear()  # the",
+        "                    pass  # the",
+        f"{DETOUR}::test_once_one_is_refused_no_longer_the_others_are_tried_at_once",
+    ),
+    Mutant(
+        "claims forgotten when the database goes away on the way around",
+        "reactor/detour.py",
+        "                if not claims:\n                    raise\n",
+        "                raise\n",
+        f"{DETOUR}::test_what_was_claimed_before_the_database_went_away_is_not_forgotten",
+    ),
+    Mutant(
+        "an error about something bought that is only counted",
+        "reactor/telemetry.py",
+        'if fields.get("prediction_id") is not None:',
+        "if False:",
+        "tests/test_telemetry.py::test_errors_of_other_kinds_or_about_something_bought_are_always_told",
+    ),
+    Mutant(
+        "each error told",
+        "reactor/telemetry.py",
+        'if event == "worker.error" and self._repeats.counts(fields):',
+        "if False:",
+        f"{DETOUR}::test_behind_a_flood_of_refused_tokens_others_are_served_and_it_is_told_in_two_lines",
     ),
     Mutant(
         "no rest after an empty claim",
@@ -1119,8 +1176,8 @@ MUTANTS = (
     Mutant(
         "a claim that goes on passes all that were minted at once",
         "reactor/table.py",
-        "AND ({order}, {key}) > {place}",
-        "AND ({order}, $6::uuid) >= {place}",
+        "AND ({by}, {key}) > ({place}, ${number}::uuid)",
+        "AND ({by}, ${number}::uuid) >= ({place}, ${number}::uuid)",
         f"{PLANS}::test_a_claim_that_goes_on_reads_nothing_of_what_is_behind_it",
     ),
     Mutant(

@@ -1,0 +1,24 @@
+-- Names the tokens that a claim would take, in its order; locks none, and passes none that is locked.
+-- $1 tokens  integer  so many at most
+-- One or two more are in the statements that go on: see TokensTable.query.
+-- Returns id, token_id, and fresh: whether it is no retry.
+-- Leans on the two partial indexes WHERE status = 'detected', as claim.sql does.
+WITH retries AS (
+  SELECT {key} AS id, token_id
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
+    {of_retries}
+  ORDER BY generation_due_at, {key}
+  LIMIT (SELECT $1::integer)
+),
+fresh AS (
+  SELECT {key} AS id, token_id
+  FROM {table}
+  WHERE status = {detected} AND generation_due_at IS NULL
+    {of_fresh}
+  ORDER BY {order}, {key}
+  LIMIT (SELECT $1::integer - count(*) FROM retries)
+)
+SELECT id, token_id, false AS fresh FROM retries
+UNION ALL
+SELECT id, token_id, true AS fresh FROM fresh;

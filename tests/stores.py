@@ -1,0 +1,16 @@
+"""The statements of a worker, without one."""
+
+from contextlib import asynccontextmanager
+
+from reactor.redaction import Redactor
+from reactor.session import Session
+from reactor.store import Store, discover
+
+
+@asynccontextmanager
+async def store_of(database):
+    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "rest")}
+    table = await discover(sessions["rest"], "tokens_s0")
+    yield Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
+    for session in sessions.values():
+        await session.aclose()

@@ -1,0 +1,200 @@
+import pytest
+from doubles import DirectedProvider, Log, refuse, running
+from stores import store_of
+
+from reactor import detour
+from reactor.claimer import Claimer
+from reactor.database import ConnectionLostError
+from reactor.store import Store
+from reactor.telemetry import Telemetry
+from reactor.tokens import FRONT
+
+pytestmark = pytest.mark.anyio
+
+WORKER = 7
+HOSTILE = 3000
+MINT = "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors"
+
+
+@pytest.fixture
+async def store(database):
+    async with store_of(database) as store:
+        yield store
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture
+def claimer(store, log):
+    return Claimer(store, Telemetry(log))
+
+
+@pytest.fixture
+def claimed(claimer):
+    """Claim until there is no more, as a worker does; return the tokens."""
+
+    async def claimed(slots=10):
+        claims = await claimer.claim(slots, WORKER)
+        while claimer.more:
+            claims += await claimer.claim(slots, WORKER)
+        return {claim.token_id for claim in claims}
+
+    return claimed
+
+
+@pytest.fixture
+def seldom(monkeypatch):
+    """No round from the front begins after the first."""
+    monkeypatch.setattr(detour, "ROUND_FOR", 1e9)
+    monkeypatch.setattr(detour, "LONGEST_BETWEEN", 1e9)
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Each claim that passed all refused tokens is followed by a round from the front."""
+    monkeypatch.setattr(detour.Detour, "due", True)
+
+
+@pytest.fixture
+async def flood(connection):
+    """So many tokens that a host's trigger refuses to have claimed, and five behind them that it does not refuse."""
+
+    async def flood(count, due="NULL"):
+        await connection.execute(
+            "ALTER TABLE tokens_s0 DISABLE TRIGGER USER;"
+            "INSERT INTO authors (prompt_text) VALUES ('a fox');"
+            "INSERT INTO tokens_s0 (author_id, mint_timestamp, generation_due_at)"
+            f" SELECT id, '-infinity', {due} FROM authors, generate_series(1, {count});"
+            f"{MINT}, generate_series(1, 5);"
+            "ALTER TABLE tokens_s0 ENABLE TRIGGER USER"
+        )
+        await refuse(connection, f"NEW.token_id <= {count} AND NEW.status = 'generating'")
+
+    return flood
+
+
+@pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
+async def test_behind_a_flood_of_refused_tokens_others_are_served_and_it_is_told_in_two_lines(
+    database, connection, flood, due
+):
+    await flood(HOSTILE, due)
+
+    async with running(database, DirectedProvider(), idle=False) as (_, log):
+        await log.wait("token.generation.succeeded", times=5)
+        await connection.execute(MINT)
+        await log.wait("token.generation.succeeded", times=6)
+    first, others = log.of("worker.error")
+
+    assert (first["role"], first["error_type"], others["count"]) == ("claimer", "RaiseError", HOSTILE - 1)
+
+
+@pytest.mark.usefixtures("seldom")
+@pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
+async def test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_meets_none(
+    connection, claimed, flood, monkeypatch, due
+):
+    await flood(250, due)
+    assert await claimed() == set(range(251, 256))
+    asked, fetch = [], Store._claimed
+
+    async def noted(store, *arguments):
+        asked.append(arguments)
+        return await fetch(store, *arguments)
+
+    monkeypatch.setattr(Store, "_claimed", noted)
+    monkeypatch.setattr(Store, "look", None)
+    await connection.execute(MINT)
+
+    assert await claimed() == {256}
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
+async def test_what_came_in_behind_refused_tokens_is_served_by_the_next_round(connection, claimed, flood, due):
+    await flood(50, "NULL")
+    assert await claimed() == set(range(51, 56))
+    await connection.execute(
+        "INSERT INTO tokens_s0 (author_id, mint_timestamp, generation_due_at)"
+        f" SELECT id, '4000-01-01 BC', {due} FROM authors"
+    )
+
+    assert await claimed() == {56}
+
+
+@pytest.mark.usefixtures("always")
+async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, monkeypatch):
+    await flood(HOSTILE // 10)
+    await claimed()
+    tried, claim = [], Store.claim_among
+
+    async def noted(store, tokens, worker):
+        tried.extend(tokens)
+        return await claim(store, tokens, worker)
+
+    monkeypatch.setattr(Store, "claim_among", noted)
+    assert (await claimed(), tried) == (set(), [])
+    monkeypatch.setattr(detour, "MOST_AGAIN", 7)
+    kept = claimer._detour._refused
+    kept.update(dict.fromkeys(kept, (1e-9, 5.0)))  # the time of each is over
+
+    assert await claimed() == set()
+    assert len(tried) == 7
+
+
+@pytest.mark.usefixtures("always")
+async def test_once_one_is_refused_no_longer_the_others_are_tried_at_once(connection, claimed, flood, monkeypatch):
+    monkeypatch.setattr(detour, "AGAIN_AFTER", 0.0)
+    await flood(60)
+    await claimed()
+    monkeypatch.setattr(detour, "MOST_AGAIN", 1)
+    await connection.execute("DROP TRIGGER refuse ON tokens_s0")
+
+    assert await claimed() | await claimed() == set(range(1, 61))
+
+
+@pytest.mark.usefixtures("always")
+async def test_once_nothing_is_refused_any_more_there_is_nothing_to_go_around(connection, claimer, claimed, flood):
+    await flood(3)
+    await claimed()
+    await connection.execute("DELETE FROM tokens_s0 WHERE status = 'detected'")
+
+    await claimed()
+
+    assert (claimer._detour.place, claimer._detour._refused) == (FRONT, {})
+
+
+async def test_what_is_remembered_of_refused_tokens_is_bounded(claimer, claimed, flood, monkeypatch):
+    monkeypatch.setattr(detour, "MOST_REMEMBERED", 10)
+    await flood(150)
+
+    assert await claimed() == set(range(151, 156))
+    assert len(claimer._detour._refused) == 10
+
+
+async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(claimer, flood, monkeypatch):
+    await flood(1)
+    claim, answers = Store.claim_among, []
+
+    async def once(store, tokens, worker):
+        if answers:
+            raise ConnectionLostError("gone")
+        claims = await claim(store, tokens, worker)
+        answers.append(claims)
+        return claims
+
+    monkeypatch.setattr(Store, "claim_among", once)
+
+    assert len(await claimer.claim(10, WORKER)) == 1
+
+
+async def test_on_the_way_around_the_gate_counts_too(connection, claimed, flood):
+    await flood(2)
+    await connection.execute(
+        "UPDATE reactor.intake SET paused_until = clock_timestamp() - interval '1 s', pause_seconds = 60"
+    )
+
+    assert len(await claimed()) == 1
