@@ -61,9 +61,10 @@ check: $(READY) ## Lint, types, import layers
 	@$(PY) -m mypy
 	@$(PY) -c "from importlinter.cli import lint_imports_command as c; c()" --cache-dir "$(CACHE)/import-linter"
 
+PIN := -m uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --upgrade
 lock: $(READY) ## Pin the dependencies anew, with hashes
-	@$(PY) -m uv pip compile pyproject.toml --extra demo --group dev --universal --generate-hashes \
-		--no-emit-index-url --no-header --upgrade -o requirements.lock
+	@$(PY) $(PIN) pyproject.toml --extra demo --group dev -o requirements.lock
+	@$(PY) $(PIN) --group bench --constraint requirements.lock --no-annotate -o tests/bench/requirements.lock
 
 clean: ## Remove the virtual environment, and what the tools keep
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -87,7 +88,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # What is measured beside us is nobody else's burden: only `make bench` installs it.
-$(VENV)/.bench: $(READY)
+$(VENV)/.bench: $(READY) tests/bench/requirements.lock
 	@echo "Adding the peers to $(VENV) …"
-	@$(UV) --compile-bytecode -c requirements.lock --group bench
+	@$(UV) --compile-bytecode --require-hashes -r tests/bench/requirements.lock
 	@touch $@

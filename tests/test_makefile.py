@@ -1,8 +1,10 @@
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,9 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(checkout, *arguments):
+def make(checkout, *arguments, **given):
     # A make around the tests would hand its own flags on.
-    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | given
     return subprocess.run(
         ["make", *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )
@@ -105,3 +107,86 @@ def test_uv_is_pinned_with_its_hashes(checkout):
 
     assert re.match(r"uv==[0-9.]+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", pinned)
     assert "==" not in pinned.partition("==")[2]
+
+
+# Makes "environments" whose python is the tests' own, with a folder of its own before all else.
+OWN_FOLDER = f"""#!/bin/sh
+test "$1" = -c && exit 0
+mkdir -p "$3/bin" "$3/site"
+cat > "$3/bin/python" <<END
+#!/bin/sh
+PYTHONPATH="$3/site" exec "{sys.executable}" -P "\\$@"
+END
+chmod +x "$3/bin/python"
+"""
+UV = "import pathlib, sys; pathlib.Path('uv was run').open('a').write(' '.join(sys.argv[1:]) + chr(10))"
+
+
+def wheel_of_uv(folder):
+    """Make a wheel, uv's as far as pip can tell, that notes how it is run; return its SHA-256."""
+    folder.mkdir()
+    path = folder / "uv-1.0-py3-none-any.whl"
+    info = {
+        "METADATA": "Metadata-Version: 2.1\nName: uv\nVersion: 1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("uv/__init__.py", "")
+        wheel.writestr("uv/__main__.py", UV)
+        for name, text in info.items():
+            wheel.writestr(f"uv-1.0.dist-info/{name}", text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def making(checkout, tmp_path):
+    """Make an environment elsewhere whose uv is pinned with a hash; return make's result and how uv was run."""
+
+    def making(hash_of):
+        true_hash = wheel_of_uv(tmp_path / "wheels")
+        (checkout / "requirements.lock").write_text(f"uv==1.0 \\\n    --hash=sha256:{hash_of(true_hash)}\n")
+        (checkout / "own folder").write_text(OWN_FOLDER)
+        (checkout / "own folder").chmod(0o755)
+        venv = tmp_path / "elsewhere"
+        (tmp_path / "pip.conf").write_text(
+            f"[global]\nno-index = true\nfind-links = {tmp_path}/wheels\n[install]\ntarget = {venv}/site\n"
+        )
+        pip = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_NO_CACHE_DIR": "1"}
+        result = make(checkout, f"{venv}/.ready", f"VENV={venv}", "PYTHON=./own folder", **pip)
+        log = checkout / "uv was run"
+        return result, log.read_text().splitlines() if log.exists() else [], venv
+
+    return making
+
+
+def test_an_environment_is_made_by_a_uv_of_the_right_hash(making):
+    result, runs, venv = making(lambda true: true)
+
+    assert result.returncode == 0, result.stderr
+    assert [run.split()[:2] for run in runs] == [["cache", "dir"], ["pip", "install"]] * 2
+    assert "--require-hashes -r requirements.lock" in runs[1]
+    assert runs[3].endswith("--no-deps --no-build-isolation -e .")
+    assert (venv / ".ready").exists()
+
+
+def test_a_uv_of_another_hash_is_not_installed_and_not_run(making):
+    result, runs, venv = making(lambda true: "0" * len(true))
+
+    assert result.returncode == 2
+    assert "hash" in result.stderr.lower()
+    assert runs == []
+    assert not (venv / "site" / "uv").exists()
+    assert not (venv / ".ready").exists()
+
+
+def test_whatever_the_makefile_installs_has_a_hash():
+    """But the checkout itself, which brings nothing along."""
+    installing = re.findall(r"^\t.*(?:\$\(UV\)|-m pip install) (.*)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+
+    assert len(installing) == 4
+    for arguments in installing:
+        assert "--require-hashes" in arguments or "--no-deps --no-build-isolation -e ." in arguments, arguments
+    for name in ("requirements.lock", "tests/bench/requirements.lock"):
+        pins = re.split(r"\n(?=\S)", (CHECKOUT / name).read_text().strip())
+        assert all("--hash=sha256:" in pin for pin in pins if not pin.startswith("#"))

@@ -963,6 +963,13 @@ MUTANTS = (
         "tests/test_web.py::test_a_paused_intake_is_told_and_why_only_with_the_token",
     ),
     Mutant(
+        "uv of any hash",
+        "Makefile",
+        "--require-hashes -r $(VENV)/uv.txt",
+        "uv",
+        "tests/test_makefile.py::test_a_uv_of_another_hash_is_not_installed_and_not_run",
+    ),
+    Mutant(
         "a sandbox open to others",
         "reactor/sandbox/keys.py",
         '_OPEN = ("/v1/", ',
