@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from reactor.environment import Unreadable, given, is_given, reason
+from reactor.environment import Unreadable, given, is_folder, is_given, reason
 from reactor.hosts import is_loopback
 from reactor.urls import base_url, database_url, passwords
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
+_DOTENV = "dotenv"  # where the source finds the path of `.env`, among what the caller gives
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
 _PATH = re.compile(r"([\w.~-]+(/[\w.~-]+)*)?", re.ASCII)
 _TABLE = re.compile(r"([^\W\d][\w$]*\.)?[^\W\d][\w$]*")
@@ -92,7 +93,7 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 class DatabaseSettings(BaseSettings):
     """What every command that talks to the database needs."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: DatabaseUrl
     listen_database_url: DatabaseUrl | None = None
@@ -102,17 +103,22 @@ class DatabaseSettings(BaseSettings):
     ] = "INFO"
     log_format: Literal["json", "console"] | None = None  # None: console on a terminal, else json
 
+    def __init__(self, _env_file: Path | str | None = ".env", **given: Any) -> None:
+        """Leave `.env` to a source of ours: pydantic's would wait for a FIFO, and read what has no end."""
+        given[_DOTENV] = _env_file
+        super().__init__(_env_file=None, **given)
+
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic's)
-        dotenv_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read all by one source of ours: see environment.py."""
-        return (_Given(settings_cls, init_settings, getattr(dotenv_settings, "env_file", None)),)
+        return (_Given(settings_cls, init_settings),)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -120,8 +126,11 @@ class DatabaseSettings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise SettingsError([_line(problem) for problem in error.errors()]) from None
-        except (OSError, UnicodeDecodeError) as error:
+            problems = [_line(problem) for problem in error.errors()]
+            if is_folder(overrides.get("_env_file", ".env")):
+                problems.append(".env: is a folder, so nothing is read from it")
+            raise SettingsError(problems) from None
+        except (OSError, ValueError) as error:
             raise SettingsError([f".env: cannot read it: {reason(error)}"]) from None
 
     def secrets(self) -> list[str]:
@@ -169,17 +178,19 @@ class Settings(DatabaseSettings):
 class _Given(PydanticBaseSettingsSource):
     """What the caller gives, then the environment and `.env`. A blank value is none."""
 
-    def __init__(self, settings_cls: type[BaseSettings], by_caller: PydanticBaseSettingsSource, dotenv: Any) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], by_caller: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
         self._by_caller = by_caller
-        self._dotenv = Path(dotenv) if dotenv is not None else None
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        by_caller = {name: value for name, value in self._by_caller().items() if is_given(name, _told(value))}
-        return given(self.settings_cls.model_fields, secrets=SECRETS, dotenv=self._dotenv) | by_caller
+        by_caller = self._by_caller()
+        dotenv = by_caller.get(_DOTENV)
+        told = {name: value for name, value in by_caller.items() if name != _DOTENV and is_given(name, _told(value))}
+        path = Path(dotenv) if dotenv is not None else None
+        return given(self.settings_cls.model_fields, secrets=SECRETS, dotenv=path) | told
 
 
 def _told(value: Any) -> Any:

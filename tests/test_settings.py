@@ -1,5 +1,8 @@
+import os
+
 import pytest
 
+from reactor.environment import LARGEST_FILE
 from reactor.settings import DatabaseSettings, Settings, SettingsError
 
 GOOD = {
@@ -180,6 +183,96 @@ def test_an_unreadable_secret_file_is_one_line(load, tmp_path, content):
 
     with pytest.raises(SettingsError, match=f"^REPLICATE_API_TOKEN_FILE: cannot read {path}: "):
         load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(path))
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+def folder(path):
+    path.mkdir()
+
+
+def large(path):
+    path.write_bytes(b"x" * (LARGEST_FILE + 1))
+
+
+def endless(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+UNFIT = {
+    fifo: "not a regular file",
+    device: "not a regular file",
+    large: "more than 64 kB",
+    endless: "more than 64 kB",
+}
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REPLICATE_API_TOKEN", "HTTP_TOKEN"])
+@pytest.mark.parametrize(("make", "said"), [*UNFIT.items(), (folder, "not a regular file")])
+def test_a_secret_is_read_from_a_regular_file_and_from_nothing_else(load, tmp_path, name, make, said):
+    path = tmp_path / "secret"
+    make(path)
+
+    with pytest.raises(SettingsError) as refused:
+        load(**{name: None, f"{name}_FILE": str(path)})
+
+    assert refused.value.problems == [f"{name}_FILE: cannot read {path}: {said}"]
+
+
+def test_a_secret_of_the_largest_size_behind_a_link_is_read(load, tmp_path):
+    (tmp_path / "data").write_text("x" * LARGEST_FILE)
+    (tmp_path / "secret").symlink_to("data")
+
+    settings = load(REPLICATE_API_TOKEN=None, REPLICATE_API_TOKEN_FILE=str(tmp_path / "secret"))
+
+    assert len(settings.replicate_api_token.get_secret_value()) == LARGEST_FILE
+
+
+@pytest.mark.parametrize(("make", "said"), UNFIT.items())
+def test_a_dotenv_is_a_regular_file_too(load, tmp_path, make, said):
+    make(tmp_path / ".env")
+
+    with pytest.raises(SettingsError) as refused:
+        load()
+
+    assert refused.value.problems == [f".env: cannot read it: {said}"]
+
+
+def test_a_folder_of_that_name_is_no_dotenv_and_told_where_something_is_missing(load, tmp_path):
+    (tmp_path / ".env").mkdir()
+
+    assert load().max_attempts == 3
+    with pytest.raises(SettingsError) as refused:
+        load(MAX_ATTEMPTS="0")
+
+    assert refused.value.problems[-1] == ".env: is a folder, so nothing is read from it"
+
+
+def test_a_file_name_that_is_none_is_one_line(load, tmp_path):
+    (tmp_path / ".env").write_bytes(b"HTTP_TOKEN_FILE=a\x00b\n")
+
+    with pytest.raises(SettingsError, match=r"^HTTP_TOKEN_FILE: cannot read a\x00b: not the name of a file$"):
+        load()
+
+
+def test_no_command_waits_for_a_secret_that_never_comes(reactor, monkeypatch, tmp_path):
+    fifo(tmp_path / "secret")
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "secret"))
+
+    told = {reactor(*words.split()) for words in ("run", "status", "migrate", "show 1", "pause", "mint")}
+
+    assert {(code, out) for code, out, _ in told} == {(2, "")}
+    assert {err.splitlines()[0] for *_, err in told} == {
+        f"DATABASE_URL_FILE: cannot read {tmp_path / 'secret'}: not a regular file"
+    }
 
 
 def test_an_unreadable_dotenv_is_one_line(load, tmp_path):

@@ -42,7 +42,37 @@ KILLED = f"{ACCOUNTS}::test_a_killed_owner_takes_its_server_along_and_the_next_o
 URLS = "tests/test_urls.py"
 TERMINAL = "tests/test_terminal.py"
 
+SECRET_FILE = "tests/test_settings.py::test_a_secret_is_read_from_a_regular_file_and_from_nothing_else"
+
 MUTANTS = (
+    Mutant(
+        "a secret out of a FIFO, waited for",
+        "reactor/environment.py",
+        'os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)',
+        "os.O_RDONLY",
+        SECRET_FILE,
+    ),
+    Mutant(
+        "a secret out of a device",
+        "reactor/environment.py",
+        "if not stat.S_ISREG(os.fstat(number).st_mode):",
+        "if False:",
+        SECRET_FILE,
+    ),
+    Mutant(
+        "a secret of any size",
+        "reactor/environment.py",
+        "if len(content) > LARGEST_FILE:",
+        "if False:",
+        SECRET_FILE,
+    ),
+    Mutant(
+        "a .env that is no file",
+        "reactor/environment.py",
+        "io.StringIO(_text_of(path))",
+        'io.StringIO(path.read_text(encoding="utf-8-sig"))',
+        "tests/test_settings.py::test_a_dotenv_is_a_regular_file_too",
+    ),
     Mutant(
         "a URL whose password has begun the options",
         "reactor/urls.py",
