@@ -269,6 +269,21 @@ async def test_a_new_client_takes_the_place_of_the_one_that_waited_longest(servi
     assert port.log.events == [{"event": "http.refused", "count": 1, "crowded": 1}]
 
 
+async def test_a_client_keeps_its_place_before_the_crowd_of_another_address(serving):
+    async with serving(most=3) as port, contextlib.AsyncExitStack() as clients:
+        await port.lives()
+        alone = await anyio.connect_tcp("127.0.0.1", port.number, local_host="127.0.0.2")
+        await clients.enter_async_context(alone)
+        await alone.send(HALF)
+        crowd = [await clients.enter_async_context(await port.connect()) for _ in range(6)]
+        closed = [await everything(client) for client in crowd[:4]]
+        await alone.send(LIVEZ.removeprefix(HALF))
+        answer = await answer_of(alone)
+
+    assert closed == [b""] * 4
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_probe_is_answered_where_all_places_are_taken_by_answers_under_way(serving):
     async with serving(most=2) as port, contextlib.AsyncExitStack() as clients:
         for _ in range(2):

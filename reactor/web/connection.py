@@ -38,6 +38,11 @@ class Connection(H11Protocol):
         self._pressing: asyncio.TimerHandle | None = None
 
     @property
+    def address(self) -> str | None:
+        """Where the client is."""
+        return self.client[0] if self.client else None
+
+    @property
     def answering(self) -> bool:
         """Whether a whole request is here, and its answer is not finished: the client has nothing to do."""
         asked = self.conn.their_state in {h11.DONE, h11.MUST_CLOSE}

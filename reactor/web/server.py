@@ -1,7 +1,8 @@
 """The HTTP port as one task of the worker: it takes no signals, leaves logging alone, and ends when it is cancelled.
 
 Anybody may connect, and every connection is a descriptor that the engine then lacks. So only a few are open at once. A
-new one takes the place of the one that has waited longest, so that a probe is answered however many hold on.
+new one takes the place of the one that has waited longest, at the address that has most of them, so that a probe is
+answered however many hold on elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import errno
 import resource
 import socket
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -95,10 +97,14 @@ class Door:
             await anyio.lowlevel.checkpoint()
 
     def _make_room(self, most: int) -> None:
-        """Close the one that has waited longest where `most` are open; those that are being answered come last."""
+        """Close one where `most` are open: of the address with the most, the one that has waited longest.
+
+        Those that are being answered come last.
+        """
         open_now = [each for each in self._state.connections if isinstance(each, Connection)]
         if open_now and len(open_now) >= most:
-            min(open_now, key=lambda each: (each.answering, each.changed_at)).make_room()
+            crowd = Counter(each.address for each in open_now)
+            min(open_now, key=lambda each: (-crowd[each.address], each.answering, each.changed_at)).make_room()
 
 
 async def _end(state: ServerState) -> None:

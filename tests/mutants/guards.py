@@ -937,6 +937,13 @@ MUTANTS = (
         f"{PORT}::test_a_new_client_takes_the_place_of_the_one_that_waited_longest",
     ),
     Mutant(
+        "a crowd that drives others out",
+        "reactor/web/server.py",
+        "(-crowd[each.address], each.answering",
+        "(each.answering",
+        f"{PORT}::test_a_client_keeps_its_place_before_the_crowd_of_another_address",
+    ),
+    Mutant(
         "a port that takes the engine's descriptors",
         "reactor/web/server.py",
         "allowed - _OWN - _OF_A_SLOT * slots",
