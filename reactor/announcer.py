@@ -29,8 +29,18 @@ class Announcer:
         """Whether the gate was closed, as far as this worker knows."""
         return self._said is not None
 
-    def closed(self, seconds: float | None, reason: str, opens_on: str, *, was_open: bool = False) -> None:
+    def closed(
+        self,
+        seconds: float | None,
+        reason: str,
+        opens_on: str,
+        *,
+        check_wait: float | None = None,
+        was_open: bool = False,
+    ) -> None:
         """The gate is closed for `seconds`, None: without end. `was_open`: this worker closed it just now.
+
+        `check_wait`: seconds until a refused API token is checked.
 
         A pause without end, or an operator's, is another one once its reason changes. All that pass by themselves and
         open on the same are one.
@@ -42,7 +52,7 @@ class Announcer:
         self._say(kind, reason)
         if news:
             if opens_on == "check":
-                self.checks.closed()
+                self.checks.closed(check_wait or 0.0)
             self._telemetry.emit("intake.paused", reason=reason, seconds=seconds)
 
     def opened(self) -> None:

@@ -1,8 +1,14 @@
-"""When a refused API token is checked again."""
+"""When a refused API token is checked again, by the whole fleet.
+
+A token may be good for the account and not for the model: its check passes, and creates are refused all the same. With
+a check every CHECK_EVERY, each of them would fail one token. So whoever closes the gate for a refused create, after a
+check had opened it, has the fleet wait twice as long. How long stands in the gate's row: see `pause_intake.sql`.
+"""
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
+from time import monotonic, time
 
 CHECK_EVERY = 10.0  # seconds between checks of a refused API token
 LONGEST = 3600.0  # seconds
@@ -10,19 +16,18 @@ REFUSED = "Invalid API token"
 
 
 class Checks:
-    """Waits twice as long each time that a check passes and creates are refused all the same.
-
-    A token may be good for the account and not for the model: without this, one token a check would fail.
-    """
+    """What one worker knows of the checks. It begins with one at once, because its token may be a new one."""
 
     def __init__(self) -> None:
-        self._wait = 0.0  # seconds after the gate was closed until the first check; then one follows every CHECK_EVERY
-        self._closed_at = 0.0  # monotonic seconds
+        self._wait = 0.0  # seconds from the closing until the first check; then one follows every CHECK_EVERY
+        self._due_at = 0.0  # monotonic seconds
+        self._began = True  # it saw no closed gate before
         self._reopened = False  # a check passed, and no create was accepted since
 
-    def closed(self) -> None:
-        """The gate was closed for a refused API token."""
-        self._wait, self._reopened, self._closed_at = self._next(), False, time.monotonic()
+    def closed(self, wait: float) -> None:
+        """The gate was closed for a refused API token, and the fleet waits so many seconds."""
+        self._due_at = monotonic() + (0.0 if self._began else wait)
+        self._wait, self._began, self._reopened = wait, False, False
 
     def reopened(self) -> None:
         """The gate was opened again, before any create showed that it may be."""
@@ -35,14 +40,17 @@ class Checks:
     @property
     def due(self) -> bool:
         """Whether to check now."""
-        return time.monotonic() >= self._closed_at + self._wait
+        return monotonic() >= self._due_at
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next check, if the gate is closed now."""
+        return min(max(2 * CHECK_EVERY, 2 * self._wait), LONGEST) if self._reopened else 0.0
 
     @property
     def reason(self) -> str:
-        """Why the gate is about to be closed."""
+        """Why the gate is closed, if it is closed now. The time makes it another pause than the one before."""
         if not self._reopened:
             return REFUSED
-        return f"{REFUSED}: creates are refused although its check passes; the next check is in {self._next():g} s"
-
-    def _next(self) -> float:
-        return min(max(2 * CHECK_EVERY, 2 * self._wait), LONGEST) if self._reopened else self._wait
+        next_at = datetime.fromtimestamp(time() + self.wait, tz=UTC)
+        return f"{REFUSED}: creates are refused although its check passes; the next check is at {next_at:%H:%M:%S} UTC"

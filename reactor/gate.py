@@ -57,6 +57,8 @@ class Gate:
     ) -> Paused | None:
         """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
 
+        If a check opens it, the gate is closed without end, and `seconds` are until that check.
+
         Return how it was and is; None where it was closed for longer, or by an operator.
         """
         query = plain_query("pause_intake")

@@ -59,7 +59,8 @@ class Intake:
             self._reached(self._breaker.answered())
         match error:
             case UnauthorizedError():
-                return 0.0 if await self._pause(None, self._announcer.checks.reason, opens_on="check") is None else None
+                checks = self._announcer.checks
+                return 0.0 if await self._pause(checks.wait, checks.reason, opens_on="check") is None else None
             case AccountError():
                 return await self._account_failed(claim, ACCOUNT_PAUSE, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
@@ -151,7 +152,8 @@ class Intake:
             # Nobody can claim either; whoever meets the error next closes it.
             return Paused(was_open=False, seconds=seconds)
         if paused is not None and paused.was_open:
-            self._announcer.closed(seconds, reason, opens_on, was_open=True)
+            wait = seconds if opens_on == "check" else None
+            self._announcer.closed(paused.seconds, reason, opens_on, check_wait=wait, was_open=True)
         return paused
 
     async def _shut_for(self) -> str | None:

@@ -12,8 +12,8 @@ from test_intake import two_looks  # noqa: F401  (a fixture)
 from test_verdict import claim
 
 from reactor.announcer import Announcer
-from reactor.checks import CHECK_EVERY, REFUSED, Checks
-from reactor.errors import RateLimitedError, UnauthorizedError
+from reactor.checks import REFUSED, Checks
+from reactor.errors import RateLimitedError
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -136,62 +136,4 @@ async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provi
 
     assert [len(each.of("intake.resumed")) for each in (log, other)] == [
         len(each.of("intake.paused")) for each in (log, other)
-    ]
-
-
-# A refused API token.
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = 1000.0
-
-    monkeypatch.setattr("reactor.checks.time.monotonic", lambda: Clock.now)
-    return Clock
-
-
-def test_a_token_that_passes_its_check_and_is_refused_is_checked_half_as_often_each_time_down_to_an_hour(clock):
-    checks, waits = Checks(), []
-    for _ in range(11):
-        checks.closed()
-        waits.append(0.0)
-        while not checks.due:
-            clock.now += CHECK_EVERY
-            waits[-1] += CHECK_EVERY
-        checks.reopened()
-
-    assert waits == [0, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
-
-
-def test_an_accepted_create_forgets_that_checks_passed_in_vain(clock):
-    checks = Checks()
-    for _ in range(3):
-        checks.closed()
-        checks.reopened()
-
-    checks.accepted()
-
-    checks.closed()
-    assert checks.due
-    assert checks.reason == REFUSED
-
-
-async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one_token_a_check(
-    database, provider, make_token, connection, ask, monkeypatch
-):
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.02)
-    provider.script["create"] = [UnauthorizedError("Invalid API token (403)")] * 2
-    async with running(database, provider) as (_, log):
-        for _ in range(3):
-            await make_token()
-            await log.wait("intake.resumed") if log.of("intake.paused") else await log.wait("intake.paused")
-        await log.wait("intake.paused", times=2)
-        await log.wait("token.generation.succeeded")
-        await log.wait("intake.resumed", times=2)
-
-    reasons = [event["reason"] for event in log.of("intake.paused")]
-    assert reasons == [
-        REFUSED,
-        f"{REFUSED}: creates are refused although its check passes; the next check is in 0.04 s",
     ]

@@ -112,7 +112,7 @@ ATTACKS = {
     "a bomb in a bomb in a bomb": lambda: http(bomb(50 * MEGABYTE, 3), 201, content_encoding="gzip, gzip, gzip"),
     "a body without an end": lambda: b"HTTP/1.1 201 Created\r\n\r\n" + b" " * 3 * MEGABYTE,
     "chunks without an end": lambda: ENDLESS_CHUNKS,
-    "headers without an end": lambda: b"HTTP/1.1 201 Created\r\n" + b"a:b\r\n" * 500_000,
+    "headers without an end": lambda: b"HTTP/1.1 201 Created\r\n" + b"ab:cd\r\n" * 500_000,
     "a header without an end": lambda: b"HTTP/1.1 201 Created\r\na: " + b"b" * 3 * MEGABYTE,
     "answers before the answer": lambda: b"HTTP/1.1 103 Early\r\na: b\r\n\r\n" * 200_000,
     "lists": lambda: http(b'{"r": [%b0]}' % (b"[]," * 700_000), 201),

@@ -354,7 +354,7 @@ async def test_an_operators_pause_for_a_while_is_nobody_elses(connection, ask):
     opened = [await ask("open_intake", learnt, "by hand", "wake") for learnt in ("create", "image", "check")]
     await ask("half_open_intake", "wake")
 
-    ((paused, reason, resumes_in, opens_on, _),) = await ask("intake")
+    ((paused, reason, resumes_in, opens_on, *_),) = await ask("intake")
     assert (longer, opened) == ([[], []], [[], [], []])
     assert (paused, reason, 0 < resumes_in <= 60, opens_on) == (True, "by hand", True, "time")
 
@@ -389,7 +389,7 @@ async def test_resume_lifts_a_lower_limit_too(ask):
 
     await ask("resume", "wake")
 
-    assert tuple((await ask("intake"))[0]) == (False, None, None, None, None)
+    assert tuple((await ask("intake"))[0]) == (False, None, None, None, None, None)
 
 
 GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused")

@@ -1,6 +1,7 @@
 -- Tells how the gate stands.
 -- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open, null: until somebody acts),
--- opens_on (create, image, check or time), and limit_per_minute (creates that a lower limit of the account allows for now).
+-- opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows for now), and
+-- check_wait (seconds from the closing until the fleet checks a refused API token; null: it is closed for something else).
 SELECT
   paused,
   CASE WHEN paused THEN reason END AS reason,
@@ -11,7 +12,8 @@ SELECT
   CASE WHEN paused THEN coalesce(opens_on, 'create') END AS opens_on,
   CASE
     WHEN limited_until > clock_timestamp() AND limit_interval > 0 THEN 60 / least(60, limit_interval)
-  END AS limit_per_minute
+  END AS limit_per_minute,
+  CASE WHEN paused AND opens_on = 'check' THEN least(3600, greatest(0, pause_seconds)) END AS check_wait
 FROM reactor.intake
 CROSS JOIN LATERAL (
   SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time') AS paused

@@ -31,6 +31,7 @@ DETOUR = "tests/test_detour.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
+CHECKS = "tests/test_checks.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
@@ -1381,9 +1382,9 @@ MUTANTS = (
     Mutant(
         "a token lost at every check",
         "reactor/checks.py",
-        "LONGEST) if self._reopened else self._wait",
-        "LONGEST) if False else self._wait",
-        "tests/test_announcer.py::"
+        "LONGEST) if self._reopened else 0.0",
+        "LONGEST) if False else 0.0",
+        f"{CHECKS}::"
         "test_a_token_that_passes_its_check_and_is_refused_is_checked_half_as_often_each_time_down_to_an_hour",
     ),
     Mutant(
@@ -1490,6 +1491,27 @@ MUTANTS = (
         "            await checkpoint()\n",
         "            pass\n",
         f"{BODIES}::test_after_a_large_answer_was_read_others_have_a_turn",
+    ),
+    Mutant(
+        "a worker that checks a refused token by its own clock alone",
+        "reactor/inspector.py",
+        'check_wait=state["check_wait"]',
+        "check_wait=0.0",
+        f"{CHECKS}::test_workers_wait_as_long_as_the_gates_row_says",
+    ),
+    Mutant(
+        "how long the fleet waits until a check is not written down",
+        "reactor/queries/pause_intake.sql",
+        "WHEN $4::text = 'check' THEN least(3600, greatest(0, $1::double precision))",
+        "WHEN $4::text = 'check' THEN 0",
+        f"{CHECKS}::test_a_fleet_checks_as_rarely_as_one_worker_whoever_closes_and_opens",
+    ),
+    Mutant(
+        "a new token that waits an hour for its check",
+        "reactor/checks.py",
+        "(0.0 if self._began else wait)",
+        "wait",
+        f"{CHECKS}::test_a_worker_that_finds_the_gate_closed_as_it_begins_checks_its_token_at_once",
     ),
     Mutant(
         "a coding within a coding",
