@@ -294,6 +294,7 @@ async def test_a_probe_is_answered_where_all_places_are_taken_by_answers_under_w
                 await anyio.lowlevel.checkpoint()
 
         assert await port.lives()
+        port.answer.set()
 
 
 async def test_a_port_without_a_descriptor_says_so_and_goes_on(serving):
