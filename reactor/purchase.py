@@ -92,7 +92,14 @@ class Purchase:
         """Return what an earlier claim bought with this seed, None where it bought nothing."""
         if self.prediction is None and self._claim.seed_was_set and self._provider.seedable:
             self._own(await self._look())
+            self._tell_what_is_out_of_reach()
         return self.prediction
+
+    def _tell_what_is_out_of_reach(self) -> None:
+        """Say that a prediction may have been bought which nobody can find: it is counted like an ambiguous create."""
+        if self.prediction is None and self._claim.seeded_at < self._provider.finds_since:
+            told = f"its seed is from {self._claim.seeded_at:%Y-%m-%d %H:%M} UTC, longer ago than the provider keeps"
+            self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=told)
 
     async def make(self, prompt: str) -> Prediction:
         """Buy. Raises LeaseOverError, and TransientError, due at once, where an unanswered create bought nothing."""

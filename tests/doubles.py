@@ -3,6 +3,7 @@
 import itertools
 import json
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import anyio
 
@@ -68,6 +69,7 @@ class DirectedProvider:
     """Does what the test scripts, one answer a call: an exception is raised, a callable called, None is the default."""
 
     seedable = True
+    finds_since = datetime.min.replace(tzinfo=UTC)
 
     def __init__(self):
         self.script = {"create": [], "wait": [], "find": [], "cancel": [], "check": []}

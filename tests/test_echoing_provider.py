@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from doubles import DirectedProvider, running
-from test_transport import asked
+from test_transport import EPOCH, asked
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AmbiguousCreateError, ContentPolicyError, GenerationError, TransientError
@@ -19,7 +19,7 @@ FORMS = [str, str.upper, json.dumps, ascii, html.escape, quote, lambda text: tex
 CALLS = {
     "create": lambda provider: provider.create(PROMPT, 1),
     "look": lambda provider: provider._look("p1", 0.0),
-    "find": lambda provider: provider.find(1, None),
+    "find": lambda provider: provider.find(1, EPOCH),
     "cancel": lambda provider: provider.cancel(Prediction("p1")),
 }
 

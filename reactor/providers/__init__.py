@@ -43,6 +43,10 @@ class Provider(Protocol):
     def seedable(self) -> bool:
         """Whether the seed is sent with a create, so that `find` can tell our prediction from others."""
 
+    @property
+    def finds_since(self) -> datetime:
+        """What was created before this is not found by `find`: the provider does not keep it."""
+
     def hiding(self, *prompts: str | None) -> Self:
         """The same provider, whose errors repeat none of these prompts."""
 
@@ -62,6 +66,8 @@ class Provider(Protocol):
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
         """Return our prediction with this seed created at `since` or later; None where a complete listing lacks it.
+
+        Looks no further back than `finds_since`.
 
         Raises TransientError where the listing could not be read to its end.
         """

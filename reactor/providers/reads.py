@@ -2,7 +2,7 @@
 
 Replicate answers 3,000 reads a minute for an account. It allows 600 creates a minute, which need up to two aimed looks
 each (`looks.py`): 1,200. PER_SECOND leaves room for them, and is what the looks of 10 predictions in flight need to
-keep their bound. More than 10 share the reads, first come, first served.
+keep their bound. More than 10 share the reads, first come, first served. So do the pages of the listing.
 
 A 429 says that others read too: other workers, or the rest of the account. Then no look of this worker is made for as
 long as the 429 names, but for LONGEST_SHUT at most: a single answer should not stop the worker for minutes, and if it
@@ -44,6 +44,11 @@ class Reads:
         """A moment for a look that has to wait for `shut_until`: one after the other."""
         self._resumed_until = max(self._resumed_until, self.shut_until) + 1.0 / PER_SECOND
         return self._resumed_until
+
+    def moment(self, now: float) -> float:
+        """Book a read that can wait; the moment to make it."""
+        at = self.book(now, now)
+        return at if at > self.shut_until else self.turn()
 
     def refused(self, now: float, wait: float) -> None:
         """A read was answered 429. Several that were under way at once count as one."""

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
+import anyio
 from replicate.client import Client
 
 from reactor.echoes import Echoes
-from reactor.errors import AccountError, AmbiguousCreateError, TransientError
-from reactor.messages import message_of
+from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import refusal
-from reactor.providers.connection import TIMEOUTS
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
 from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
+from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, said
 from reactor.providers.waiting import until_ended
 from reactor.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from datetime import datetime
+
+    import httpx
 
 DEFAULT_BASE_URL = "https://api.replicate.com"
-MOST_PAGES = 1000  # of 100 predictions: more than an account makes in two hours
+KEPT = timedelta(hours=2)  # the API removes inputs, and the seed with them, after one
+MOST_PAGES = 1000  # of 100 predictions: more than an account makes in KEPT
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
-_NEVER_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.LocalProtocolError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
-_UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
-_CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # as the system and OpenSSL put around their words
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
 
 
@@ -83,6 +75,11 @@ class ReplicateProvider:
         self._describing = describing(self._client, model)
         self._plain_http = is_loopback(self._base_url)
         self._looks = Looks()
+
+    @property
+    def finds_since(self) -> datetime:
+        """See Provider. By this machine's clock, which may be an hour ahead without harm."""
+        return datetime.now(tz=UTC) - KEPT
 
     def hiding(self, *prompts: str | None) -> Self:
         """See Provider."""
@@ -121,10 +118,10 @@ class ReplicateProvider:
         of them would miss what was bought, and buy it again. That one of 100,000 strangers has our 31 random bits
         happens once in 20,000 searches of an account that busy, and costs a picture of something else.
         """
-        read = [FIRST_PAGE]
+        since, read = max(since, self.finds_since), [FIRST_PAGE]
         while len(read) <= MOST_PAGES:
+            page = await self._page(read[-1])
             with self._asking():
-                page = await self._page(read[-1])
                 entries = listed(page)
                 match = next((entry for entry in entries if self._is_ours(entry, seed)), None)
                 if match is not None:
@@ -159,7 +156,7 @@ class ReplicateProvider:
     async def _described(self) -> dict[str, Any]:
         """The model as the API describes it; empty where it does not, as for a version id alone."""
         if self._describing is not None:
-            with suppress(AnsweredError, UnreadableError, *_UNANSWERED):  # creates will tell
+            with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # creates will tell
                 return await self._body(self._describing)
         return {}
 
@@ -192,8 +189,15 @@ class ReplicateProvider:
                 return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 
     async def _page(self, page: str) -> dict[str, Any]:
-        """One page of the listing."""
-        return await self._body(lambda: self._client.predictions.async_list(page))
+        """One page of the listing, once a read is to spare: a look back may take hundreds of them."""
+        reads = self._looks.reads
+        await anyio.sleep(reads.moment(now := time.monotonic()) - now)
+        try:
+            with self._asking():
+                return await self._body(lambda: self._client.predictions.async_list(page))
+        except RateLimitedError as error:
+            reads.refused(time.monotonic(), error.retry_after or 0.0)
+            raise
 
     async def _body(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
         """The JSON that a call of the SDK got. Its own model of it is stricter than the API, and not asked."""
@@ -226,37 +230,16 @@ class ReplicateProvider:
                 raise AccountError(advice(self._seed_input)) from error
             echoes = self._echoes.also(buying)
             raise refusal(error.answer, echoes, creating=creating, redact=self._redact) from error
-        except _NEVER_SENT as error:
-            said = self._redact(f"Cannot reach Replicate: {_said(error)}")
-            raise TransientError(said, purchase_over=creating, answered=False) from error
-        except (UnreadableError, *_UNANSWERED) as error:
-            said, answered = self._redact(_said(error)), isinstance(error, UnreadableError)
+        except NEVER_SENT as error:
+            told = self._redact(f"Cannot reach Replicate: {said(error)}")
+            raise TransientError(told, purchase_over=creating, answered=False) from error
+        except (UnreadableError, *UNANSWERED) as error:
+            why, answered = self._redact(said(error)), isinstance(error, UnreadableError)
             if creating:
-                told = f"Replicate gave no usable answer to the create: {said}"
+                told = f"Replicate gave no usable answer to the create: {why}"
                 raise AmbiguousCreateError(told, answered=answered) from error
-            said = f"Replicate gave no usable answer: {said}"
-            raise TransientError(said, purchase_over=False, answered=answered) from error
+            told = f"Replicate gave no usable answer: {why}"
+            raise TransientError(told, purchase_over=False, answered=answered) from error
 
     def _is_ours(self, entry: dict[str, Any], seed: int) -> bool:
         return isinstance(entry.get("input"), dict) and entry["input"].get(self._seed_input) == seed
-
-
-def _said(error: Exception) -> str:
-    """What a failed request came to, in words: the exceptions have names, and often no message."""
-    match error:
-        case httpx.ConnectTimeout():
-            return "no connection in time"
-        case TimeoutError() | httpx.TimeoutException():
-            return f"nothing complete within {TIMEOUTS['answer']:g} s"
-        case httpx.RemoteProtocolError():
-            return "it broke off, or is no HTTP"
-        case (
-            httpx.ConnectError()
-            | httpx.LocalProtocolError()
-            | httpx.UnsupportedProtocol()
-            | httpx.InvalidURL()
-            | UnreadableError()
-        ):
-            return _CODES.sub("", message_of(error)).strip()
-        case _:
-            return "the connection was lost"

@@ -31,7 +31,7 @@ DETOUR = "tests/test_detour.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
-CHECKS = "tests/test_checks.py"
+CHECKS, LOOK_BACK = "tests/test_checks.py", "tests/test_look_back.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
@@ -1512,6 +1512,34 @@ MUTANTS = (
         "(0.0 if self._began else wait)",
         "wait",
         f"{CHECKS}::test_a_worker_that_finds_the_gate_closed_as_it_begins_checks_its_token_at_once",
+    ),
+    Mutant(
+        "a look back to wherever a row says",
+        "reactor/providers/replicate.py",
+        "since, read = max(since, self.finds_since), [FIRST_PAGE]",
+        "read = [FIRST_PAGE]",
+        f"{LOOK_BACK}::test_a_look_back_ends_where_the_provider_keeps_no_seeds",
+    ),
+    Mutant(
+        "pages as fast as they come",
+        "reactor/providers/replicate.py",
+        "await anyio.sleep(reads.moment(now := time.monotonic()) - now)",
+        "await anyio.sleep(0)",
+        f"{LOOK_BACK}::test_pages_are_read_no_faster_than_reads_are_to_spare",
+    ),
+    Mutant(
+        "a page's 429 that slows nothing else down",
+        "reactor/providers/replicate.py",
+        "            reads.refused(time.monotonic(), error.retry_after or 0.0)\n",
+        "",
+        f"{LOOK_BACK}::test_a_page_that_is_refused_for_its_rate_stops_all_reads_for_a_while",
+    ),
+    Mutant(
+        "a purchase out of reach that nobody is told of",
+        "reactor/purchase.py",
+        "            self._tell_what_is_out_of_reach()\n",
+        "",
+        f"{LOOK_BACK}::test_a_seed_older_than_the_provider_keeps_is_looked_for_once_told_and_counted",
     ),
     Mutant(
         "a coding within a coding",
