@@ -7,8 +7,8 @@ import random
 from unicodedata import category
 
 from reactor.errors import PermanentError
+from reactor.tokens import LONGEST_PROMPT
 
-LONGEST = 1000  # characters
 _INVISIBLE = {"Cc", "Cf"}  # control and format characters, zero-width spaces among them
 
 _SUBJECTS = (
@@ -31,8 +31,8 @@ def validate_prompt(prompt: str | None) -> str:
     """Return the prompt as it is. Raises PermanentError where no provider should be asked."""
     if prompt is None or all(character.isspace() or category(character) in _INVISIBLE for character in prompt):
         raise PermanentError("Prompt validation failed: the prompt is empty")
-    if len(prompt) > LONGEST:
-        raise PermanentError(f"Prompt validation failed: {len(prompt)} characters, more than {LONGEST}")
+    if len(prompt) > LONGEST_PROMPT:
+        raise PermanentError(f"Prompt validation failed: the prompt has more than {LONGEST_PROMPT} characters")
     if "\x00" in prompt or any("\ud800" <= character <= "\udfff" for character in prompt):
         raise PermanentError("Prompt validation failed: it has characters that are no text")
     return prompt

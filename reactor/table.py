@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from reactor.channels import channel
+from reactor.tokens import LONGEST_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,11 +80,31 @@ class TokensTable:
             key=quoted(self.key),
             order=quoted(self.order),
             number_type=self.number_type,
-            # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
-            prompt=f"(SELECT author.prompt_text FROM {self.authors} AS author WHERE author.id = token.author_id)",  # noqa: S608  (quoted)
+            number=self._number,
+            prompt=self._prompt(self._cut("author.prompt_text")),
+            whole_prompt=self._prompt("author.prompt_text"),
             **self._restrictions(FURTHER.get(name, 0), after, among=among),
             **self.labels,
         )
+
+    @property
+    def _number(self) -> str:
+        """The number that people know a token by; of another type than an integer only where it is no absurd one."""
+        if self.number_type in {"smallint", "integer", "bigint"}:
+            return "token_id"
+        return "CASE WHEN octet_length(token_id::text) <= 100 THEN token_id END"
+
+    def _prompt(self, what: str) -> str:
+        # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
+        return f"(SELECT {what} FROM {self.authors} AS author WHERE author.id = token.author_id)"  # noqa: S608  (quoted)
+
+    def _cut(self, prompt: str) -> str:
+        """A prompt, or as much of it as shows that it is too long; whoever may write one may write a gigabyte."""
+        if self.encoding != "SQL_ASCII":
+            return f"left({prompt}, {LONGEST_PROMPT + 1})"
+        # A cut by bytes could split a character, and the client would be sent what is no text.
+        too_long = literal("?" * (LONGEST_PROMPT + 1))
+        return f"CASE WHEN octet_length({prompt}) <= {4 * LONGEST_PROMPT} THEN {prompt} ELSE {too_long} END"
 
     def _restrictions(self, parameter: int, after: Sequence[str], *, among: bool) -> dict[str, str]:
         key, chosen = quoted(self.key), {}

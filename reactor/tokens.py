@@ -16,6 +16,8 @@ from uuid import UUID  # noqa: TC003  (a dataclass field: readers resolve it at 
 if TYPE_CHECKING:
     from datetime import datetime
 
+LONGEST_PROMPT = 1000  # characters; a claim returns at most one more
+
 
 def known_as(token_id: Any, key: UUID) -> int | str:
     """The number that people know a token by, as events carry it: a text where JSON has no such number.

@@ -476,8 +476,8 @@ PROMPTS = (
     "\U0001f98a" * 1000,
 )
 REFUSED = {
-    "y" * 1001: "Prompt validation failed: 1001 characters, more than 1000",
-    "z" * 1_000_000: "Prompt validation failed: 1000000 characters, more than 1000",
+    "y" * 1001: "Prompt validation failed: the prompt has more than 1000 characters",
+    "z" * 1_000_000: "Prompt validation failed: the prompt has more than 1000 characters",
     "": "Prompt validation failed: the prompt is empty",
     " \n\u200b\x01": "Prompt validation failed: the prompt is empty",
     None: "Prompt validation failed: the prompt is empty",

@@ -61,6 +61,20 @@ def test_an_unknown_command_is_a_usage_error(reactor):
     assert "No such command 'explode'" in err
 
 
+@pytest.mark.parametrize("when", ["infinity", "-infinity", "20000-01-01", "4000-01-01 BC"])
+def test_a_token_with_times_that_no_clock_tells_is_shown(reactor, database, when):
+    command(
+        database,
+        f"INSERT INTO tokens_s0 (status, mint_timestamp, generation_due_at, generation_lease_ends_at)"
+        f" VALUES ('ready', '{when}', '{when}', '{when}')",
+    )
+
+    code, out, err = reactor("show", "1")
+
+    assert (code, err) == (0, "")
+    assert {"minted_at", "due_at", "lease_ends_at"} <= {line.split()[0] for line in out.splitlines()}
+
+
 def test_minted_tokens_are_counted_and_shown(reactor):
     code, out, _ = reactor("mint", "3", "--prompt", "a private wish")
     assert code == 0

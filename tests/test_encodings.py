@@ -86,6 +86,21 @@ async def test_a_failure_is_retried_with_its_reason_whatever_the_encoding(in_enc
     assert tuple(stored) == ("detected", STORED[encoding])
 
 
+@pytest.mark.parametrize(
+    ("characters", "event"),
+    [(1000, "token.generation.succeeded"), (1001, "token.generation.failed"), (500_001, "token.generation.failed")],
+)
+async def test_no_character_of_a_prompt_is_split_where_the_database_counts_bytes(in_encoding, characters, event):
+    url = await in_encoding("SQL_ASCII")
+    connection = await asyncpg.connect(url)
+    await connection.execute("INSERT INTO authors (prompt_text) VALUES ($1)", "ж" * characters)
+    await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT id FROM authors")
+    await connection.close()
+
+    async with running(url, DirectedProvider(), idle=False) as (_, log):
+        await log.wait(event)
+
+
 async def test_a_reason_to_pause_is_stored_whatever_the_encoding(in_encoding, reactor, monkeypatch):
     url = await in_encoding("LATIN1")
     monkeypatch.setenv("DATABASE_URL", url)

@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor.errors import PermanentError
-from reactor.prompts import LONGEST, sample_prompts, validate_prompt
+from reactor.prompts import sample_prompts, validate_prompt
+from reactor.tokens import LONGEST_PROMPT
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a fox", "  a fox\n", "x", "🦊", "x" * LONGEST, "🦊" * LONGEST, "日本\u200b語", "a\u0301", "\ue000"]
+    "prompt",
+    ["a fox", "  a fox\n", "x", "🦊", "x" * LONGEST_PROMPT, "🦊" * LONGEST_PROMPT, "日本\u200b語", "a\u0301", "\ue000"],
 )
 def test_a_prompt_is_sent_as_it_is(prompt):
     assert validate_prompt(prompt) == prompt
@@ -26,8 +28,8 @@ def test_a_prompt_with_nothing_to_see_is_refused(prompt):
 
 @pytest.mark.parametrize("character", ["x", "🦊"])
 def test_a_prompt_of_more_than_a_thousand_characters_is_refused(character):
-    with pytest.raises(PermanentError, match="1001 characters, more than 1000"):
-        validate_prompt(character * (LONGEST + 1))
+    with pytest.raises(PermanentError, match="the prompt has more than 1000 characters"):
+        validate_prompt(character * (LONGEST_PROMPT + 1))
 
 
 @pytest.mark.parametrize("prompt", ["a\x00b", "a\ud800", "\udfff", "a \ud83d\udc00 b"])
@@ -36,7 +38,7 @@ def test_a_prompt_that_is_no_text_is_refused(prompt):
         validate_prompt(prompt)
 
 
-@given(st.text(st.characters(), max_size=LONGEST))
+@given(st.text(st.characters(), max_size=LONGEST_PROMPT))
 def test_whatever_passes_can_be_sent(prompt):
     with contextlib.suppress(PermanentError):
         assert validate_prompt(prompt).encode()

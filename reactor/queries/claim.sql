@@ -134,7 +134,7 @@ claimed AS (
   ))
   RETURNING
     {key} AS id,
-    token_id,
+    {number} AS token_id,
     generation_epoch AS epoch,
     {prompt} AS prompt,
     generation_attempts AS attempts,
@@ -142,7 +142,7 @@ claimed AS (
     generation_seed AS seed,
     generation_seeded_at AS seeded_at,
     generation_seeded_at < now() AS seed_was_set,
-    generation_prediction_id AS prediction_id,
+    CASE WHEN octet_length(generation_prediction_id) <= 200 THEN generation_prediction_id END AS prediction_id,
     CASE
       WHEN generation_epoch = 1 AND isfinite(created_at)
         THEN greatest(0, extract(epoch FROM clock_timestamp() - created_at))::double precision

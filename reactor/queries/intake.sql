@@ -4,7 +4,7 @@
 -- check_wait (seconds from the closing until the fleet checks a refused API token; null: it is closed for something else).
 SELECT
   paused,
-  CASE WHEN paused THEN reason END AS reason,
+  CASE WHEN paused THEN left(reason, 4000) END AS reason,
   CASE
     WHEN paused AND paused_until < 'infinity'
       THEN greatest(0, extract(epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()))

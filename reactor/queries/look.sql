@@ -4,7 +4,7 @@
 -- Returns id, token_id, and fresh: whether it is no retry.
 -- Leans on the two partial indexes WHERE status = 'detected', as claim.sql does.
 WITH retries AS (
-  SELECT {key} AS id, token_id
+  SELECT {key} AS id, {number} AS token_id
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
     {of_retries}
@@ -12,7 +12,7 @@ WITH retries AS (
   LIMIT (SELECT $1::integer)
 ),
 fresh AS (
-  SELECT {key} AS id, token_id
+  SELECT {key} AS id, {number} AS token_id
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
     {of_fresh}

@@ -9,4 +9,4 @@ SET paused_until = NULL, pause_seconds = 0, opens_on = NULL
 WHERE paused_until IS NOT NULL
   AND coalesce(opens_on, 'create') = $1::text
   AND CASE WHEN $1::text = 'check' THEN reason = $2::text ELSE paused_until < 'infinity' END
-RETURNING reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($3::text, '') END AS told;
+RETURNING left(reason, 4000) AS reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($3::text, '') END AS told;

@@ -10,4 +10,4 @@ SET
   pause_seconds = 0,
   opens_on = 'time',
   reason = $1::text
-RETURNING reason;
+RETURNING left(reason, 4000) AS reason;

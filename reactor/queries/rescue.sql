@@ -44,7 +44,7 @@ taken AS (
   WHERE token.{key} = abandoned.key
   RETURNING
     token.{key} AS id,
-    token_id,
+    {number} AS token_id,
     generation_epoch AS epoch,
     {prompt} AS prompt,
     generation_attempts AS attempts,
@@ -52,10 +52,10 @@ taken AS (
     generation_seed AS seed,
     generation_seeded_at AS seeded_at,
     generation_seeded_at < now() AS seed_was_set,
-    generation_prediction_id AS prediction_id,
+    CASE WHEN octet_length(generation_prediction_id) <= 200 THEN generation_prediction_id END AS prediction_id,
     generation_rescues AS rescues,
     hopeless AS failed,
-    generation_error AS error,
+    CASE WHEN hopeless THEN generation_error END AS error,
     owner
 )
 SELECT

@@ -6,4 +6,4 @@ UPDATE reactor.intake
 SET paused_until = NULL, pause_seconds = 0, opens_on = NULL, limited_until = NULL
 WHERE paused_until IS NOT NULL
   AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time')
-RETURNING reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($1::text, '') END AS told;
+RETURNING left(reason, 4000) AS reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($1::text, '') END AS told;

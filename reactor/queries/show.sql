@@ -1,23 +1,24 @@
 -- Shows one token.
 -- $1 token_id  text  read as the column's type, whatever it is
--- Returns one row; none where there is no such token.
+-- Returns one row; none where there is no such token. Texts are cut to what is shown, and times to what a client's dates
+-- hold: -infinity or infinity beyond that.
 -- Leans on the unique index of token_id.
 SELECT
-  token.token_id::text AS token_id,
+  left(token.token_id::text, 100) AS token_id,
   token.{key} AS id,
-  lower(token.status::text) AS status,
-  token.{order} AS minted_at,
-  token.image_url,
+  lower(left(token.status::text, 63)) AS status,
+  CASE WHEN token.{order} > '9999-12-30' THEN 'infinity' WHEN token.{order} < '0001-01-02' THEN '-infinity' ELSE token.{order} END AS minted_at,
+  left(token.image_url, 2048) AS image_url,
   token.generation_attempts AS attempts,
-  token.generation_error AS error,
-  token.generation_due_at AS due_at,
-  token.generation_lease_ends_at AS lease_ends_at,
+  left(token.generation_error, 4000) AS error,
+  CASE WHEN token.generation_due_at > '9999-12-30' THEN 'infinity' WHEN token.generation_due_at < '0001-01-02' THEN '-infinity' ELSE token.generation_due_at END AS due_at,
+  CASE WHEN token.generation_lease_ends_at > '9999-12-30' THEN 'infinity' WHEN token.generation_lease_ends_at < '0001-01-02' THEN '-infinity' ELSE token.generation_lease_ends_at END AS lease_ends_at,
   token.generation_epoch AS epoch,
   token.generation_worker AS worker,
   token.generation_seed AS seed,
-  token.generation_prediction_id AS prediction_id,
+  left(token.generation_prediction_id, 200) AS prediction_id,
   token.generation_censored AS censored,
   token.generation_rescues AS rescues,
-  char_length({prompt}) AS prompt_characters
+  char_length({whole_prompt}) AS prompt_characters
 FROM {table} AS token
 WHERE token.token_id = $1::text::{number_type};

@@ -28,6 +28,7 @@ INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 DETOUR = "tests/test_detour.py"
+BOUNDED = "tests/test_bounded_answers.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
 PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
@@ -551,6 +552,48 @@ MUTANTS = (
         "recorded if PREDICTION_ID.fullmatch(recorded) else None",
         "recorded or None",
         ODD_ROWS,
+    ),
+    Mutant(
+        "a prompt read whole",
+        "reactor/table.py",
+        'return f"left({prompt}, {LONGEST_PROMPT + 1})"',
+        "return prompt",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
+    ),
+    Mutant(
+        "a prediction id of any length",
+        "reactor/queries/claim.sql",
+        "CASE WHEN octet_length(generation_prediction_id) <= 200 THEN generation_prediction_id END AS prediction_id",
+        "generation_prediction_id AS prediction_id",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
+    ),
+    Mutant(
+        "a rescued token's last error, whatever wrote it",
+        "reactor/queries/rescue.sql",
+        "CASE WHEN hopeless THEN generation_error END AS error",
+        "generation_error AS error",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
+    ),
+    Mutant(
+        "a reason of any length",
+        "reactor/queries/intake.sql",
+        "left(reason, 4000)",
+        "reason",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
+    ),
+    Mutant(
+        "as many statuses as somebody wrote",
+        "reactor/queries/count_statuses.sql",
+        "\nLIMIT 100",
+        "",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
+    ),
+    Mutant(
+        "an error of any length in show",
+        "reactor/queries/show.sql",
+        "left(token.generation_error, 4000)",
+        "token.generation_error",
+        f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
     ),
     Mutant(
         "an epoch at its end",

@@ -1,0 +1,87 @@
+"""No statement answers with more of a text than can be used, however much of it somebody wrote."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from test_queries import NAMES, split
+
+from reactor.tokens import LONGEST_PROMPT
+
+pytestmark = pytest.mark.anyio
+
+HUGE = 3_000_000  # characters
+# The host of such a table has checks of its own, or none.
+FILL = f"""
+ALTER TABLE tokens_s0 DISABLE TRIGGER USER;
+ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_status_check, DROP CONSTRAINT tokens_s0_generation_error_check;
+INSERT INTO authors (prompt_text) VALUES (repeat('p', {HUGE}));
+INSERT INTO tokens_s0 (
+  author_id, status, generation_due_at, generation_worker, generation_lease_ends_at, generation_seed,
+  generation_rescues, image_url, generation_error, generation_prediction_id
+)
+SELECT
+  id, status, CASE WHEN number = 2 THEN now() END, CASE WHEN status = 'generating' THEN 7 END,
+  CASE WHEN status = 'generating' THEN to_timestamp(0) END, 1, number, repeat('u', {HUGE}), repeat('e', {HUGE}),
+  repeat('i', {HUGE})
+FROM authors, unnest(
+  ARRAY['detected', 'detected', 'generating', 'generating', 'uploading', 'failed', repeat('s', {HUGE})]
+) WITH ORDINALITY AS given (status, number);
+INSERT INTO tokens_s0 (status) SELECT 'status ' || number FROM generate_series(1, 300) AS number;
+UPDATE reactor.intake SET reason = repeat('r', {HUGE}), paused_until = {{paused_until}}, opens_on = {{opens_on}};
+"""
+OPEN = {"paused_until": "NULL", "opens_on": "NULL"}
+PAUSED = {"paused_until": "'infinity'", "opens_on": "'time'"}
+HALF_OPEN = {"paused_until": "now()", "opens_on": "NULL"}
+GATE = {"claim": OPEN, "open_intake": HALF_OPEN}
+# What a statement is asked, by the name of its parameter, else by the type.
+ASKED = {
+    "slots": 100, "rows": 100, "most_rescues": 4, "epoch": 0, "worker": 7, "own_keys": [8], "known": [],
+    "learnt": "create", "interval": 60.0, "uptime": 1e6, "token_id": "1", "reason": "by hand", "lock_timeout": "2s",
+}  # fmt: skip
+EACH = {"epochs": 0, "keys": 7, "statuses": "failed", "owners": "dead", "attempts": 1, "due_in": None, "seeds": 1}
+EACH |= {"image_urls": None, "errors": "no", "prediction_ids": None, "purchases_over": False, "leases_end_at": 0.0}
+OF_A_TYPE = {"text": "1", "integer": 1, "bigint": 1, "double precision": 60.0, "boolean": False}
+
+
+def asked(name, type_, ids):
+    if name in ASKED:
+        return ASKED[name]
+    if type_ in {"uuid", "uuid[]"}:
+        return ids if type_ == "uuid[]" else ids[0]
+    if type_.endswith("[]"):
+        return [EACH[name] if name in EACH else OF_A_TYPE[type_.removesuffix("[]")]] * len(ids)
+    return "public.tokens_s0" if (name, type_) == ("tokens", "text") else OF_A_TYPE[type_]
+
+
+def parameters(name):
+    """Each parameter's name and type, as the header tells them."""
+    found = [re.match(r"\$\d+ +(\w+) +(double precision|[a-z]+)(\[\])?", line) for line in split(name)[0]]
+    return [(each[1], f"{each[2]}{each[3] or ''}") for each in found if each]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_answer_is_larger_than_what_can_be_used(connection, ask, name):
+    await connection.execute(FILL.format(**GATE.get(name, PAUSED)))
+    status = "generating" if name in {"rescue", "settle", "record", "renew", "censor"} else "detected"
+    rows = await connection.fetch("SELECT id FROM tokens_s0 WHERE status = $1 ORDER BY token_id", status)
+    ids = [row["id"] for row in rows]
+
+    answer = await ask(name, *(asked(*parameter, ids) for parameter in parameters(name)))
+
+    assert max((len(str(value)) for row in answer for value in row.values()), default=0) <= 4000
+    assert len(answer) <= 100
+    if name in {"claim", "rescue"}:
+        assert {(len(row["prompt"]), row["prediction_id"]) for row in answer} == {(LONGEST_PROMPT + 1, None)}
+    if name in {"claim", "rescue", "look", "show", "intake", "pause", "resume", "open_intake", "count_statuses"}:
+        assert answer
+
+
+async def test_a_number_that_nobody_could_read_is_none(connection, table):
+    await connection.execute(
+        "ALTER TABLE tokens_s0 ALTER token_id DROP IDENTITY; ALTER TABLE tokens_s0 ALTER token_id TYPE numeric"
+    )
+    await connection.execute("INSERT INTO tokens_s0 (token_id) VALUES (10::numeric ^ 10000), (12)")
+    rows = await connection.fetch(replace(table, number_type="numeric").query("claim"), 10, 7, 60.0, 0.0)
+
+    assert {row["token_id"] for row in rows} == {None, 12}
