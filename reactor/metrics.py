@@ -26,6 +26,7 @@ GAUGES = {
     "reactor_slots_in_use": "Tokens that this worker holds.",
     "reactor_notify_queue_usage": "How full the server's notification queue is, 0 to 1.",
 }
+ATTEMPTS = range(1, 11)  # that have a label of their own: whoever inserts a row may have written any number of them
 
 
 class Metrics:
@@ -87,7 +88,8 @@ class Metrics:
         if outcome in OUTCOMES:
             self._total.labels(outcome).inc()
         if outcome == "retry":
-            self._retries.labels(str(fields.get("attempt"))).inc()
+            attempt = fields.get("attempt")
+            self._retries.labels(str(attempt) if attempt in ATTEMPTS else "more").inc()
         if outcome == "succeeded":
             self._duration.observe(fields.get("duration_seconds", 0.0))
 

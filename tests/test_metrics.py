@@ -113,6 +113,20 @@ def test_other_events_count_nothing(metrics, event):
     assert lines(metrics) == before
 
 
+HOSTILE = [-(2**31), -1, 0, *range(1, 2000), 2**31, None, 1.5, "x" * 1000, "2\n", {}]
+
+
+@pytest.mark.parametrize("event", sorted({event for event, *_ in EVENTS} | {"token.generation.junk", "junk"}))
+def test_no_value_of_a_row_or_of_others_makes_series_without_end(metrics, event):
+    names = ("attempt", "outcome", "reason", "error_type", "error_message", "prediction_id", "token_id", "status")
+
+    for value in HOSTILE:
+        metrics(event, dict.fromkeys(names, value))
+
+    attempts = {f'image_generation_retries_total{{attempt_number="{label}"}}' for label in (*range(1, 11), "more")}
+    assert lines(metrics).keys() <= lines(Metrics()).keys() | attempts
+
+
 def test_a_gauge_without_a_value_is_left_out(metrics):
     told = lines(metrics, reactor_listener_up=1.0, image_generation_queue_depth=None)
 

@@ -554,6 +554,13 @@ MUTANTS = (
         ODD_ROWS,
     ),
     Mutant(
+        "an attempt number as it was written in a label",
+        "reactor/metrics.py",
+        'str(attempt) if attempt in ATTEMPTS else "more"',
+        "str(attempt)",
+        "tests/test_metrics.py::test_no_value_of_a_row_or_of_others_makes_series_without_end",
+    ),
+    Mutant(
         "a prompt read whole",
         "reactor/table.py",
         'return f"left({prompt}, {LONGEST_PROMPT + 1})"',
