@@ -23,7 +23,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test steady torture mutants bare bench migrate run check lock clean
+.PHONY: help demo test fuzz steady torture mutants bare bench migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
 	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 5 --no-loadscope-reorder)
+
+fuzz: $(READY) ## Try thousands of answers that a hostile provider could give (minutes)
+	@REACTOR_FUZZ=100 $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" --timeout 0 --hypothesis-seed=random tests/test_provider_fuzz.py $(ARGS)
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
 	@PYTHONPATH=tests $(PY) -m torture $(ARGS)

@@ -58,6 +58,18 @@ async def test_a_refusal_of_any_call_repeats_none_of_the_prompts(name, prompt, s
     assert words(error) == []
 
 
+async def test_a_check_repeats_no_prompt_that_was_sent_lately():
+    async def check(provider):
+        for number in range(3):
+            await provider.hiding("another").create(f"{PROMPT} {number}", 1)
+        await provider.check()
+
+    bought = http({"id": "p1", "status": "starting"}, 201)
+    error = await asked(Wire(bought, bought, bought, http({"detail": f"pay for {quote(PROMPT)}!"}, 402)), check)
+
+    assert str(error) == "Replicate answered 402: pay for [prompt]!"
+
+
 async def test_a_prompt_that_changed_since_its_purchase_is_known_by_the_answers_input():
     failed = {"id": "p1", "status": "failed", "error": f"no: {PROMPT}", "input": {"prompt": PROMPT}}
 

@@ -1592,6 +1592,13 @@ MUTANTS = (
         f"{LOOK_BACK}::test_a_seed_older_than_the_provider_keeps_is_looked_for_once_told_and_counted",
     ),
     Mutant(
+        "a check whose answer repeats a prompt",
+        "reactor/providers/replicate.py",
+        "self._asking(echoes=Echoes(*self._sent))",
+        "self._asking()",
+        "tests/test_echoing_provider.py::test_a_check_repeats_no_prompt_that_was_sent_lately",
+    ),
+    Mutant(
         "a coding within a coding",
         "reactor/providers/bodies.py",
         "if len(codings) > 1 or codings[0] not in _CODINGS:",
