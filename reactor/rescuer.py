@@ -56,6 +56,7 @@ class Rescuer:
         self._claiming = claiming
         self._renewed_every = renewal_interval(lease)
         self._started_at = time.monotonic()
+        self._refused = 0  # tokens
 
     async def run(self) -> None:
         """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
@@ -73,7 +74,7 @@ class Rescuer:
 
     async def _pass(self, slots: int) -> bool:
         """Take over what fits into the slots; return whether there may be more."""
-        worker = self._worker()
+        worker, refused = self._worker(), self._refused
         try:
             with anyio.fail_after(RESCUE_WITHIN, shield=True):
                 abandoned = await self._store.abandoned(
@@ -96,7 +97,7 @@ class Rescuer:
             self._begin(token)
         if recovered := sum(token.owner != "own" for token in rescued):
             self._telemetry.emit("worker.recovery", count=recovered)
-        return bool(rescued)
+        return bool(rescued) or self._refused > refused  # those are left alone now, and others may stand behind them
 
     async def _taken(self, abandoned: Sequence[Abandoned], worker: int) -> list[Rescued]:
         """Take them over together, or one by one where the table refuses one of them."""
@@ -108,6 +109,7 @@ class Rescuer:
             told = {"error_type": error.kind, "error_message": message_of(error)}
             self._telemetry.emit("worker.error", role="rescuer", **told)
             self._keeper.leave(abandoned[0].id)
+            self._refused += 1
             return []
 
     def _begin(self, token: Rescued) -> None:

@@ -335,6 +335,25 @@ async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_
     assert len(log.of("worker.error", role="rescuer", error_type="RaiseError")) == 1
 
 
+async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(
+    database, provider, connection, monkeypatch
+):
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
+    await connection.execute(
+        """
+        INSERT INTO authors (prompt_text) VALUES ('a fox');
+        INSERT INTO tokens_s0 (author_id, status, generation_worker, generation_epoch, generation_lease_ends_at)
+        SELECT id, 'generating', 7, 1, now() - interval '1 minute' FROM authors, generate_series(1, 60)
+        """
+    )
+    await refuse(connection, "NEW.token_id > 3")
+    async with running(database, provider, worker_batch_size=2) as (_, log):
+        await log.wait("token.generation.succeeded", times=3)
+        told = log.of("worker.error", role="rescuer")
+
+    assert len(told) == 1
+
+
 async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
     database, provider, connection, make_token, monkeypatch
 ):

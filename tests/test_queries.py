@@ -420,6 +420,23 @@ async def test_gauges_tell_what_waits_and_how_long(ask, connection, make_token):
     assert row["uploading_oldest_seconds"] == pytest.approx(3000, abs=30)
 
 
+@pytest.mark.parametrize("never", ["-infinity", "infinity"])
+async def test_a_time_without_an_end_is_no_age(ask, connection, never):
+    await connection.execute(
+        f"""
+        INSERT INTO tokens_s0 (status, mint_timestamp, generation_due_at, generation_seeded_at, image_url) VALUES
+          ('detected', '{never}', NULL, NULL, NULL), ('detected', now() - interval '90 s', NULL, NULL, NULL),
+          ('detected', now(), '{never}', NULL, NULL),
+          ('uploading', now(), NULL, '{never}', 'x'), ('uploading', now(), NULL, now() - interval '90 s', 'x')
+        """
+    )
+
+    (row,) = await ask("gauges", "public.tokens_s0")
+
+    assert row["oldest_seconds"] == pytest.approx(90, abs=30)
+    assert row["uploading_oldest_seconds"] == pytest.approx(90, abs=30)
+
+
 async def test_a_fresh_token_is_as_old_as_its_mint_and_a_retry_that_is_not_due_is_not_old(ask, connection, make_token):
     at = await connection.fetchrow("SELECT now() - interval '90 s' AS mint, now() + interval '1 h' AS due")
     await make_token(generation_due_at=at["due"])

@@ -9,7 +9,7 @@
 -- client's dates do), and owner: 'own' (a claim whose answer we never got), 'foreign' (left by another program without a
 -- lease, or with one that is longer than any worker's), 'dead'. In any order: workers that look at once do not all go for
 -- the same.
--- Leans on the partial index WHERE status = 'generating'. Lease times are read from the heap, to keep renewals HOT.
+-- Leans on the partial index WHERE status = 'generating'. $4 is hashed: it may hold thousands. Lease times are read from the heap, to keep renewals HOT.
 --
 -- The lease decides, the liveness lock only accelerates: a lock is lost with its connection while its holder lives, so
 -- it counts only where the renewal is overdue too, and not within 10 s of a restart, when nobody has a lock.
@@ -38,7 +38,7 @@ SELECT
   END AS owner
 FROM {table}
 WHERE status = {generating}
-  AND {key} <> ALL ($4::uuid[])
+  AND {key} NOT IN (SELECT id FROM unnest($4::uuid[]) AS known (id))
   AND (
     generation_worker = ANY ($5::bigint[])
     OR (

@@ -6,6 +6,7 @@
 -- The depth is counted up to 10,000 of each kind; beyond that it is at least what was counted, and otherwise what the
 -- last autovacuum of the index counted. A fresh token is as old as its mint, a retry as old as its due time. An upload
 -- counts from the intent to buy its image, a little before there was one: it errs on the side of the earlier alarm.
+-- Whoever inserts a row may write -infinity, which is no age, and which older servers cannot subtract.
 -- The limit is one that the planner cannot see: statistics that know of no backlog (right after one came) would let it
 -- read and sort all of it, as too few rows to fill the limit: 450 ms with 1,000,000, where it is 3 ms in index order.
 WITH fresh AS (
@@ -25,14 +26,14 @@ retries AS (
 uploads AS (
   SELECT generation_seeded_at AS since
   FROM {table}
-  WHERE status = {uploading} AND generation_seeded_at IS NOT NULL
+  WHERE status = {uploading} AND generation_seeded_at > '-infinity'
   ORDER BY generation_seeded_at
   LIMIT 1
 ),
 counted AS (
   SELECT fresh.tokens + retries.tokens AS tokens, 10000 IN (fresh.tokens, retries.tokens) AS more, oldest_at
   FROM
-    (SELECT count(*) AS tokens, min(since) AS oldest_at FROM fresh) AS fresh,
+    (SELECT count(*) AS tokens, min(since) FILTER (WHERE isfinite(since)) AS oldest_at FROM fresh) AS fresh,
     (SELECT count(*) AS tokens FROM retries) AS retries
 ),
 estimated AS (
@@ -46,7 +47,7 @@ SELECT
   greatest(
     0,
     extract(epoch FROM clock_timestamp() - counted.oldest_at),
-    extract(epoch FROM clock_timestamp() - (SELECT min(since) FROM retries))
+    extract(epoch FROM clock_timestamp() - (SELECT min(since) FILTER (WHERE isfinite(since)) FROM retries))
   )::double precision AS oldest_seconds,
   greatest(0, extract(epoch FROM clock_timestamp() - (SELECT since FROM uploads)))::double precision
     AS uploading_oldest_seconds,

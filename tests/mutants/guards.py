@@ -554,6 +554,20 @@ MUTANTS = (
         ODD_ROWS,
     ),
     Mutant(
+        "refused tokens that hold up a rescue until the next look",
+        "reactor/rescuer.py",
+        "return bool(rescued) or self._refused > refused",
+        "return bool(rescued)",
+        "tests/test_keeper.py::test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look",
+    ),
+    Mutant(
+        "an age without an end",
+        "reactor/queries/gauges.sql",
+        " FILTER (WHERE isfinite(since))",
+        "",
+        "tests/test_queries.py::test_a_time_without_an_end_is_no_age",
+    ),
+    Mutant(
         "an attempt number as it was written in a label",
         "reactor/metrics.py",
         'str(attempt) if attempt in ATTEMPTS else "more"',
