@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reactor.database import RowRefusedError
+from reactor.database import REFUSED
 from reactor.detour import Detour
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Claimer:
         place = replace(self._detour.place, fresh=after) if after else self._detour.place
         try:
             claims = await self._store.claim(slots, worker, place)
-        except RowRefusedError:
+        except REFUSED:
             self._detour.begin(place)
             return await self._around(slots, worker)
         self._took(began, onward=after is not None)

@@ -69,6 +69,17 @@ class RolledBackError(DatabaseError):
     """The server refused it or rolled it back: deadlock, timeout, disk full, a missing privilege."""
 
 
+class HostRefusedError(RolledBackError):
+    """A function of the host's, called by a trigger, raised a code that is no row's, as `insufficient_privilege`.
+
+    It may mean this row, or whatever is written until somebody repairs it. `kind` is the name of the driver's error.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class RowRefusedError(DatabaseError):
     """A row's data, a constraint or a trigger of the host's is at fault: nothing was written, nor would be next time.
 
@@ -78,6 +89,9 @@ class RowRefusedError(DatabaseError):
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+REFUSED = (RowRefusedError, HostRefusedError)  # a statement about several rows may succeed for the others
 
 
 def session_name(role: str) -> str:

@@ -18,7 +18,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from reactor.database import DatabaseError, RowRefusedError
+from reactor.database import REFUSED, DatabaseError
 from reactor.messages import message_of
 from reactor.tokens import FRONT, Place
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from reactor.database import HostRefusedError, RowRefusedError
     from reactor.store import Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Waiting
@@ -107,7 +108,7 @@ class Detour:
             some = candidates[tried : tried + min(together, slots - len(claims))]
             try:
                 new = await self._store.claim_among([token.id for token in some], worker)
-            except RowRefusedError as error:
+            except REFUSED as error:
                 together = max(1, len(some) // 2)
                 if len(some) == 1:
                     self._refuse(some[0], error)
@@ -136,7 +137,7 @@ class Detour:
         self._again -= 1
         return False
 
-    def _refuse(self, token: Waiting, error: RowRefusedError) -> None:
+    def _refuse(self, token: Waiting, error: RowRefusedError | HostRefusedError) -> None:
         told = {"error_type": error.kind, "error_message": message_of(error)}
         _, before = self._refused.pop(token.id, (0.0, 0.0))
         if not before:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import reconnect_delay
-from reactor.database import DatabaseError, RowRefusedError
+from reactor.database import REFUSED, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ class Keeper:
         sent_at = time.monotonic()
         try:
             held = await self._store.renew([holding.claim for holding in holdings])
-        except RowRefusedError:
+        except REFUSED:
             if len(holdings) == 1:
                 raise
             await self._renew_apart(holdings)
@@ -175,7 +175,7 @@ class Keeper:
         for half in (holdings[:middle], holdings[middle:]):
             try:
                 await self._renew(half)
-            except RowRefusedError as error:
+            except REFUSED as error:
                 refused = error
         if refused is not None:
             raise refused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import jittered
-from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
+from reactor.database import REFUSED, ConnectionLostError, DatabaseError
 from reactor.keeper import renewal_interval
 from reactor.messages import message_of
 from reactor.telemetry import Trouble
@@ -103,7 +103,7 @@ class Rescuer:
         """Take them over together, or one by one where the table refuses one of them."""
         try:
             return await self._store.rescue(abandoned, worker, most_rescues=MOST_RESCUES)
-        except RowRefusedError as error:
+        except REFUSED as error:
             if len(abandoned) > 1:
                 return [rescued for token in abandoned for rescued in await self._taken([token], worker)]
             told = {"error_type": error.kind, "error_message": message_of(error)}

@@ -29,6 +29,7 @@ from reactor.database import (
     LOST,
     ConnectionLostError,
     DatabaseError,
+    HostRefusedError,
     ReadOnlyError,
     RolledBackError,
     RowRefusedError,
@@ -48,6 +49,8 @@ _READ_ONLY = "25006"  # what became a standby stays one: a new connection finds 
 # Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
 # else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
 _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
+# Of these, what a host's trigger may raise for a row: not supported, cardinality, privileges and names, prerequisites.
+_RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006")
 RESTS_AFTER = 60.0  # seconds without a statement
 CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
@@ -162,6 +165,9 @@ class Session:
             self._lose()
             return ConnectionLostError(said)
         if state.startswith(_NOT_A_ROW):
+            # What the server itself refuses has no function of a procedural language around it.
+            if state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or ""):
+                return HostRefusedError(said, kind=type(error).__name__)
             return RolledBackError(said)
         return RowRefusedError(said, kind=type(error).__name__)
 

@@ -131,14 +131,15 @@ async def test_a_token_that_goes_back_is_claimed_when_it_is_due_though_slots_are
             await log.wait("token.generation.succeeded")
 
 
+@pytest.mark.parametrize("state", ["P0001", "42501", "0A000", "55000"])
 @pytest.mark.parametrize("how", ["fresh", "due"])
 async def test_a_token_that_may_not_be_claimed_does_not_block_the_queue(
-    database, provider, connection, make_token, how
+    database, provider, connection, make_token, how, state
 ):
     due = {"generation_due_at": await connection.fetchval("SELECT now()")} if how == "due" else {}
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     tokens = [await make_token(**due) for _ in range(8)]
-    await refuse(connection, "NEW.token_id IN (1, 4) AND NEW.status = 'generating'")
+    await refuse(connection, "NEW.token_id IN (1, 4) AND NEW.status = 'generating'", state=state)
     async with running(database, provider, worker_batch_size=3) as (_, log):
         await log.wait("token.generation.succeeded", times=6)
 

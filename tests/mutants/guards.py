@@ -561,6 +561,13 @@ MUTANTS = (
         "tests/test_keeper.py::test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look",
     ),
     Mutant(
+        "a code that a host's trigger raised taken for the server's",
+        "reactor/session.py",
+        'if state.startswith(_RAISED_BY_HOSTS) and "PL/" in',
+        'if False and "PL/" in',
+        "tests/test_dispatcher.py::test_a_token_that_may_not_be_claimed_does_not_block_the_queue",
+    ),
+    Mutant(
         "an age without an end",
         "reactor/queries/gauges.sql",
         " FILTER (WHERE isfinite(since))",
