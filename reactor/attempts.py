@@ -7,10 +7,12 @@ import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
+from urllib.parse import unquote
 
 import anyio
 
 from reactor.database import RowRefusedError
+from reactor.echoes import Echoes
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.purchase import LeaseOverError
@@ -174,7 +176,7 @@ class Attempts:
         told: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
         match outcome:
             case Succeeded():
-                told |= {"image_url": outcome.image_url, "prediction_id": outcome.prediction_id}
+                told |= {"image_url": _told_url(outcome), "prediction_id": outcome.prediction_id}
                 self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)
             case Retry():
                 event, told["retry_in_seconds"] = "token.generation.retry", round(outcome.due_in, 3)
@@ -196,3 +198,9 @@ class Attempts:
             "prediction_id": outcome.prediction_id,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+def _told_url(outcome: Succeeded) -> str:
+    """The image's URL as the log may have it: a provider can name a file after its prompt. The row has it as it is."""
+    echoes = Echoes(outcome.claim.prompt)
+    return echoes.hide(outcome.image_url) if echoes.in_word(unquote(outcome.image_url)) else outcome.image_url

@@ -106,3 +106,22 @@ async def test_an_attempt_hides_its_own_prompt_and_the_operators(database, make_
         await log.wait("token.generation.succeeded")
 
     assert hidden == [(PROMPT, FALLBACK, DEFAULT)]
+
+
+@pytest.mark.parametrize("name", [PROMPT.replace(" ", "-"), quote(PROMPT), PROMPT.upper().replace(" ", "")])
+async def test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so(
+    database, make_token, token_row, name
+):
+    url = f"https://replicate.delivery/xezq/{name}.webp"
+    provider = DirectedProvider()
+
+    async def named(_argument):
+        return url
+
+    provider.script["wait"] = [named]
+    async with running(database, provider) as (_, log):
+        token_id = await make_token(prompt=PROMPT)
+        told = await log.wait("token.generation.succeeded")
+
+    assert told["image_url"] == "https://replicate.delivery/xezq/[prompt].webp"
+    assert (await token_row(token_id))["image_url"] == url

@@ -1620,6 +1620,13 @@ MUTANTS = (
         "tests/test_echoing_provider.py::test_a_check_repeats_no_prompt_that_was_sent_lately",
     ),
     Mutant(
+        "a prompt in the log's image URL",
+        "reactor/attempts.py",
+        '"image_url": _told_url(outcome)',
+        '"image_url": outcome.image_url',
+        "tests/test_echoing_provider.py::test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so",
+    ),
+    Mutant(
         "a coding within a coding",
         "reactor/providers/bodies.py",
         "if len(codings) > 1 or codings[0] not in _CODINGS:",
