@@ -76,8 +76,7 @@ def minted(text):
 
 
 READERS = {
-    "a reason": lambda text: failure(text, ECHOES, redact=REDACT),
-    "a reason with the answer's own prompt": lambda text: failure(text, ECHOES.also(text[:1000]), redact=REDACT),
+    "a reason": lambda text: failure(text, ECHOES.also(text[:1000]), redact=REDACT),
     "a title and a detail": lambda text: refused({"title": text, "detail": text}),
     "invalid fields": lambda text: refused(
         {"invalid_fields": [{"field": part, "description": part} for part in parts(text)]}
@@ -100,7 +99,7 @@ def repeated(unit, size):
     return (unit * (size // len(unit) + 1))[:size]
 
 
-MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(10)]  # noqa: S311
+MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(4)]  # noqa: S311
 
 
 @pytest.mark.parametrize("name", READERS)
