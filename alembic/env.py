@@ -5,7 +5,7 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 
-from reactor import schema
+from reactor import migrations, schema
 from reactor.foreign import fit_line
 from reactor.messages import message_of
 from reactor.redaction import Redactor
@@ -17,16 +17,18 @@ config = context.config
 
 def run(connection):
     """Run the command on a connection."""
-    home, _, name = config.attributes["table"].rpartition(".")
+    schema_name, name = migrations.place(connection, config.attributes["table"])
+    connection.commit()  # Alembic begins its own
+    home = schema_name if schema_name != connection.dialect.default_schema_name else None  # as reflection tells it
 
     def ours(item, _name, kind, _reflected, _compare_to):
         """Look at our tables only: the rest of the database is the host application's."""
-        tables = {(home or None, name), (home or None, "authors"), ("reactor", "intake")}
+        tables = {(home, name), (home, "authors"), ("reactor", "intake")}
         return kind != "table" or (item.schema, item.name) in tables
 
     context.configure(
         connection=connection,
-        target_metadata=schema.everything(name, home or None),
+        target_metadata=schema.everything(name, home),
         version_table_schema="reactor",
         include_schemas=True,
         include_object=ours,

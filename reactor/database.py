@@ -34,6 +34,8 @@ SERVER_SETTINGS = {
 }
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
+_UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
+
 # How asyncpg tells that a connection is of no use any more: of one that the server ends just as a statement begins, by
 # "cannot switch to state …", an InternalClientError.
 LOST = (
@@ -99,11 +101,6 @@ def session_name(role: str) -> str:
     return f"reactor {role}"
 
 
-async def connect(dsn: str, *, name: str, pooled: bool = False) -> asyncpg.Connection[Any]:
-    """Open one connection, with our settings where the other end takes them: see `dial`."""
-    return (await dial(dsn, name=name, pooled=pooled))[0]
-
-
 async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Connection[Any], bool]:
     """Open one connection; return it, and whether it is pooled.
 
@@ -161,4 +158,12 @@ def told(error: Exception) -> str:
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
     if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
         said = "a value that PostgreSQL cannot take"
-    return f"{type(error).__name__}: {said}"
+    return f"{type(error).__name__}: {said}{_in_a_function(error)}"
+
+
+def _in_a_function(error: Exception) -> str:
+    """Where a host's function names something without its schema, and our search path does not have that."""
+    context = str(getattr(error, "context", None) or "").partition("\n")[0]
+    if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
+        return ""
+    return f", in {context}: our search path has no schema in which others may create"

@@ -10,7 +10,7 @@ no pooler's. What is proven is the bell's too: see bell.py.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,9 +18,10 @@ import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import LOST, DatabaseError, connect, session_name
+from reactor.database import LOST, DatabaseError, session_name
 from reactor.failpoints import reached
 from reactor.messages import message_of
+from reactor.search_path import Inherited, connect, within
 from reactor.table import plain_query
 from reactor.wake import Wake
 
@@ -79,9 +80,9 @@ class Listener:
         self._starting = task_status
         while True:
             try:
-                connection = await connect(self._dsn, name=session_name("listener"))
+                connection, inherited = await connect(self._dsn, name=session_name("listener"))
                 try:
-                    await self._listen(connection)
+                    await self._listen(connection, inherited)
                 finally:
                     self.proven = False
                     self._bell.detach()
@@ -95,8 +96,8 @@ class Listener:
             else:
                 await self._store.reach.sleep(reconnect_delay(self._failures))
 
-    async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
-        lost, heard, ask = anyio.Event(), Wake(), self._asking(connection)
+    async def _listen(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> None:
+        lost, heard, ask = anyio.Event(), Wake(), self._asking(connection, inherited)
         self._unanswered = False
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
@@ -131,7 +132,7 @@ class Listener:
         self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
         self._told_lost = False
 
-    def _asking(self, connection: asyncpg.Connection[Any]) -> Ask:
+    def _asking(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> Ask:
         """How the connection is asked for one row, one question at a time.
 
         One that was not answered costs the connection: a lock of a session outlives the error of its statement.
@@ -140,7 +141,8 @@ class Listener:
         async def ask(query: str, *arguments: Any) -> asyncpg.Record:
             async with self._turn:
                 try:
-                    rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                    async with within(connection, inherited) if inherited else nullcontext():
+                        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
                 except BaseException as error:
                     self._unanswered = isinstance(error, TimeoutError)
                     connection.terminate()

@@ -71,8 +71,7 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
     schema, _, name = table.rpartition(".")
     if any(len(part.encode()) > 63 for part in (schema, name)):
         raise MigrationError(f"{table}: a name in PostgreSQL has at most 63 bytes")
-    schema = schema or connection.scalar(text("SELECT current_schema()"))
-    if schema is None:
+    if not schema and not (schema := connection.exec_driver_sql(plain_query("home")).scalar() or ""):
         raise MigrationError(
             f"the search path names no schema that exists; say where the tables go, as in TOKENS_TABLE=public.{name}"
         )

@@ -11,14 +11,14 @@ A connection is closed when it has rested, and the last connections of a server 
 another one to stand in for it opens none while few are left, and its statements go through the other.
 
 Through a transaction pooler the session is not ours alone, so nothing is set on it. If something must be, each
-statement runs in a transaction that says it.
+statement runs in a transaction that says it. The search path must be (see search_path.py), unless the role has it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -38,7 +38,8 @@ from reactor.database import (
     told,
 )
 from reactor.reach import Reach
-from reactor.table import plain_query
+from reactor.search_path import Inherited, pin, within
+from reactor.table import PINNED, plain_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Session:
     """One connection and what is known of it.
 
     `writes`: a read-only database counts as away. `stand_in` serves while the server has few connections left.
+    `path`: the search path of its statements, pinned until the table is known.
     """
 
     def __init__(
@@ -71,7 +73,10 @@ class Session:
         self._pooled = pooled
         self._writes = writes
         self._connection: asyncpg.Connection[Any] | None = None
-        self._in_transactions = False
+        self.path = PINNED
+        self._path = PINNED  # as it is set on the connection
+        self._inherited: Inherited | None = None  # where the connection is a pooler's
+        self._durable = self._read_committed = True
         self._crowded_until = 0.0  # monotonic seconds
         self._used_at = 0.0  # monotonic seconds
         self._lost = False
@@ -110,10 +115,15 @@ class Session:
     async def _fetched(
         self, connection: asyncpg.Connection[Any], query: str, arguments: Sequence[Any]
     ) -> list[asyncpg.Record]:
-        if not self._in_transactions:
+        if self._inherited is None:
+            if self._path != self.path:
+                await connection.fetch(plain_query("set_path"), self.path)
+                self._path = self.path
             return await connection.fetch(query, *arguments)
-        async with connection.transaction(isolation="read_committed"):
-            await connection.execute("SET LOCAL synchronous_commit = on")
+        if self._durable and self._read_committed and self._inherited.path == self.path:
+            return await connection.fetch(query, *arguments)
+        besides = "" if self._durable else "SET LOCAL synchronous_commit = on"
+        async with within(connection, self._inherited, path=self.path, besides=besides, isolation="read_committed"):
             return await connection.fetch(query, *arguments)
 
     async def _connected(self) -> asyncpg.Connection[Any]:
@@ -143,11 +153,14 @@ class Session:
         return connection
 
     async def _settle_inherited(self, connection: asyncpg.Connection[Any], *, pooled: bool) -> None:
-        (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+        self._path, self._inherited = PINNED, await pin(connection, pooled=pooled)
+        async with within(connection, self._inherited) if self._inherited else nullcontext():
+            (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+            crowded = self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]
         if self._writes and inherited["read_only"]:
             raise ReadOnlyError
-        self._in_transactions = not (inherited["durable"] and inherited["read_committed"])
-        if self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]:
+        self._durable, self._read_committed = inherited["durable"], inherited["read_committed"]
+        if crowded:
             await connection.close(timeout=1.0)
             raise TooManyConnectionsError
 

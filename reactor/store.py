@@ -61,6 +61,8 @@ async def discover(session: Session, tokens_table: str) -> TokensTable:
     if found and found["revision_readable"]:
         (state,) = await session.fetch(plain_query("revision"))
         refuse_an_older(state["revision"], tokens_table)
+    (safe,) = await session.fetch(plain_query("path"), table.relation)
+    session.path = safe["path"]
     return table
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from reactor.messages import unreachable
+from reactor.search_path import pin
 from reactor.table import TableError, plain_query
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
     try:
         if not direct:
             await _refuse_a_pooler(connection)
+        await pin(connection, pooled=False)
+        (safe,) = await connection.fetch(plain_query("path"), None)
+        await connection.fetch(plain_query("set_path"), safe["path"])
         # Not as parameters of the start, which PgBouncer refuses.
         await connection.fetch(plain_query("unlimited"), LOCK_TIMEOUT)
     except BaseException:
@@ -97,7 +101,7 @@ async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:
 async def _refuse_a_pooler(connection: asyncpg.Connection[Any]) -> None:
     """Raise MigrationError where another process serves us than tells its id: that is a pooler's."""
     async with connection.transaction():
-        if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+        if await connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != connection.get_server_pid():
             raise MigrationError(POOLED)
 
 

@@ -173,6 +173,8 @@ class Worker:
                 await anyio.sleep(reconnect_delay(failures))
                 failures += 1
             else:
+                for session in sessions.values():
+                    session.path = sessions["rest"].path
                 limit = self._settings.rate_limit_per_minute
                 return Store(
                     table,

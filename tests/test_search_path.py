@@ -1,11 +1,21 @@
-"""Which table is served, whatever the search_path of role and database is."""
+"""Which table is served, whatever the search_path of role and database is, and whose code runs."""
 
+import asyncio
+
+import asyncpg
 import pytest
+from alembic import command as alembic
 from conftest import command
 from doubles import DirectedProvider, running
 from hosts import inherited, make_host
+from planted import CALLED, plant
+from pooler import pooler
+from strangers import stranger
 
-from reactor import migrations
+from reactor import migrations, turns
+from reactor.errors import ContentPolicyError, TransientError
+from reactor.listener import Listener
+from reactor.search_path import pin
 from reactor.store import discover
 from reactor.table import TableError
 from reactor.turns import MigrationError
@@ -128,3 +138,181 @@ async def test_a_table_that_lost_the_migrations_mark_is_found_by_its_triggers(da
     await connection.execute(inherited(database, "search_path", "''"))
 
     assert (await discover(open_session(database), "tokens_s0")).triggers == "enabled"
+
+
+# Roles that may create in a schema of the search path, and plant what PostgreSQL takes for what we call.
+
+MAY_CREATE = "GRANT CREATE ON SCHEMA public TO {role}"
+# As outside of tests: otherwise each statement runs in a transaction for that.
+DURABLE = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$"
+
+
+@pytest.fixture
+async def planted(database):
+    """The test's database, in which somebody has planted all that we could call."""
+    async with stranger(database, MAY_CREATE, DURABLE) as url:
+        await plant(url)
+        yield database
+
+
+async def _called(url):
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(CALLED)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_planted_would_be_called(planted, connection):
+    with pytest.raises(asyncpg.RaiseError, match="planted"):
+        await connection.execute("SELECT hashtextextended('x'::text, 1)")
+
+    assert await _called(planted)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_worker_calls_nothing_that_is_planted(planted, make_token, token_row, pooled):
+    provider = DirectedProvider()
+    provider.script["create"] = [ContentPolicyError("no"), TransientError("later")]
+    async with pooler(planted) as through:
+        where = {"listen_database_url": planted} if pooled else {}
+        async with running(through if pooled else planted, provider, worker_batch_size=1, **where) as (_, log):
+            tokens = [await make_token() for _ in range(3)]
+            await log.wait("token.generation.succeeded", times=3)
+
+    assert not log.errors()
+    assert not await _called(planted)
+    assert [(await token_row(token))["status"] for token in tokens] == ["uploading"] * 3
+
+
+@pytest.mark.anyio
+async def test_a_listener_behind_a_pooler_calls_nothing_that_is_planted(planted, make_token):
+    async with pooler(planted) as through, running(through, DirectedProvider()) as (_, log):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+    assert not log.errors()
+    assert not await _called(planted)
+
+
+@pytest.mark.anyio
+async def test_a_listener_asks_under_a_pinned_path_behind_a_pooler_too(database, connection):
+    await connection.execute("SET search_path = nonsense, public")
+    listener = Listener(database, None, None, None, None, worker=1)
+    ask = listener._asking(connection, await pin(connection, pooled=True))
+
+    ((told,), (after,)) = await ask("SHOW search_path"), await connection.fetchrow("SHOW search_path")
+
+    assert (told, after) == ("pg_catalog, pg_temp", "nonsense, public")
+
+
+def test_commands_call_nothing_that_is_planted(planted_for_commands, reactor):
+    commands = ("migrate", "mint 2", "show 1", "status", "retry --failed", "pause", "resume", "migrate --down --yes")
+
+    said = [reactor(*words.split()) for words in commands]
+
+    assert [(code, err) for code, _, err in said] == [(0, "")] * len(said)
+    assert not asyncio.run(_called(planted_for_commands))
+
+
+@pytest.fixture
+def planted_for_commands(database):
+    """As `planted`, for a test without a loop of its own."""
+    with asyncio.Runner() as runner:
+        held = stranger(database, MAY_CREATE)
+        runner.run(plant(runner.run(held.__aenter__())))
+        yield database
+        runner.run(held.__aexit__(None, None, None))
+
+
+@pytest.mark.anyio
+async def test_a_migration_calls_nothing_that_is_planted(empty_database):
+    async with stranger(empty_database, MAY_CREATE) as url:
+        await plant(url)
+
+        await migrations.upgrade(empty_database, table="public.tokens_s0")
+        await turns.patiently(
+            empty_database, lambda connection: alembic.check(migrations._config(connection, "public.tokens_s0"))
+        )
+
+        assert not await _called(empty_database)
+        async with running(empty_database, DirectedProvider()) as (_, log):
+            await log.wait("watch.taken")
+        await migrations.downgrade(empty_database, table="public.tokens_s0")
+        assert not await _called(empty_database)
+
+
+# The triggers of hosts name their tables without a schema.
+
+AUDIT = """
+    CREATE TABLE audit (status text);
+    CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN INSERT INTO audit VALUES (NEW.status); RETURN NEW; END $$;
+    CREATE TRIGGER audit BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION audit()
+"""
+AS_ROLE = "SET SESSION AUTHORIZATION {role}"
+PLANT = "CREATE FUNCTION public.left_behind() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+OPERATOR = "CREATE OPERATOR public.=== (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)"
+LEFT = (
+    MAY_CREATE,
+    f"{AS_ROLE}; {PLANT}; RESET SESSION AUTHORIZATION",
+    "REVOKE CREATE ON SCHEMA public FROM {role}",
+)
+TRUSTED = {
+    "nobody else creates": ([], "public, pg_temp"),
+    "one may create": ([MAY_CREATE], "pg_catalog, pg_temp"),
+    "all may create": (["GRANT CREATE ON SCHEMA public TO PUBLIC"], "pg_catalog, pg_temp"),
+    "one has created a function": (LEFT, "pg_catalog, pg_temp"),
+    "one has created an operator": (
+        [LEFT[0], LEFT[1].replace(PLANT, OPERATOR), LEFT[2]],
+        "pg_catalog, pg_temp",
+    ),
+    "the owner of the table creates": (
+        [MAY_CREATE, "ALTER TABLE tokens_s0 OWNER TO {role}"],
+        "public, pg_temp",
+    ),
+    "a schema of another's": (["CREATE SCHEMA theirs AUTHORIZATION {role}"], "public, pg_temp"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("grants", "path"), TRUSTED.values(), ids=TRUSTED.keys())
+async def test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_trust(
+    database, connection, open_session, grants, path
+):
+    await connection.execute(inherited(database, "search_path", "theirs, public, nowhere"))
+    async with stranger(database, *grants):
+        session = open_session(database)
+        await discover(session, "tokens_s0")
+        ((found,),) = await session.fetch("SHOW search_path")
+
+    assert (session.path, found) == (path, path)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_hosts_trigger_that_names_no_schema_works_where_nobody_plants(database, connection, make_token, pooled):
+    await connection.execute(AUDIT)
+    async with pooler(database) as through:
+        where = {"listen_database_url": database} if pooled else {}
+        async with running(through if pooled else database, DirectedProvider(), **where) as (_, log):
+            await make_token()
+            await log.wait("token.generation.succeeded")
+
+    assert not log.errors()
+    assert await connection.fetchval("SELECT count(*) FROM audit WHERE status = 'uploading'") == 1
+
+
+@pytest.mark.anyio
+async def test_a_hosts_trigger_that_names_no_schema_is_told_where_somebody_may_plant(database, connection, make_token):
+    await connection.execute(AUDIT)
+    async with stranger(database, MAY_CREATE), running(database, DirectedProvider()) as (_, log):
+        await make_token()
+        error = await log.wait("worker.error")
+
+    assert error["error_message"].startswith(
+        'UndefinedTableError: relation "audit" does not exist, in PL/pgSQL function'
+    )
+    assert error["error_message"].endswith("our search path has no schema in which others may create")

@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from reactor import migrations
-from reactor.database import ConnectionLostError, DatabaseError, connect
+from reactor.database import ConnectionLostError, DatabaseError
 from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
@@ -19,6 +19,7 @@ from reactor.messages import message_of, unreachable
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.sandbox import Sandbox, Timing
+from reactor.search_path import connect
 from reactor.session import Session
 from reactor.settings import Settings
 from reactor.store import discover
@@ -153,7 +154,7 @@ class Stage:
 
     async def _mint(self, table: TokensTable) -> None:
         """Be the backend: a transaction for each mint of the script."""
-        connection = await connect(self._dsn, name="reactor demo mint")
+        connection, _ = await connect(self._dsn, name="reactor demo mint")
         self._stories.began_at = time.monotonic()
         try:
             for mint in script(self._tokens):

@@ -6,7 +6,12 @@
 -- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
 -- A copy of the rows (CREATE TABLE AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
-WITH named AS (
+WITH path AS (
+  SELECT schema, place
+  FROM unnest(coalesce(nullif(current_setting('reactor.path', true), '')::text[], current_schemas(false)::text[]))
+    WITH ORDINALITY AS inherited (schema, place)
+),
+named AS (
   SELECT class.oid
   FROM pg_catalog.pg_class AS class
   JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = class.oid AND ours.attname = 'generation_epoch'
@@ -28,12 +33,20 @@ WITH named AS (
 meant AS (
   SELECT oid FROM named
   UNION ALL
-  SELECT to_regclass((
+  SELECT CASE
     -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
-    SELECT string_agg(quote_ident(part), '.' ORDER BY position)
-    FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
-  ))
-  WHERE NOT EXISTS (SELECT FROM named)
+    WHEN count(*) > 1 THEN to_regclass(string_agg(quote_ident(part), '.' ORDER BY position))
+    ELSE (
+      SELECT class.oid
+      FROM path
+      JOIN pg_catalog.pg_namespace AS home ON home.nspname = path.schema
+      JOIN pg_catalog.pg_class AS class ON class.relnamespace = home.oid AND class.relname = $1::text
+      ORDER BY place
+      LIMIT 1
+    )
+  END
+  FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
+  HAVING NOT EXISTS (SELECT FROM named)
 )
 SELECT
   namespace.nspname AS schema,
