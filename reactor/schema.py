@@ -43,6 +43,7 @@ NAMES: dict[str, Any] = {
     "ck": "%(front)s_%(constraint_name)s_check",
 }
 MARK = "made by reactor"  # the comment on tables that a downgrade may remove
+RAISABLE = "generation_epoch < 9223372036854775807"  # an epoch that a claim can raise
 STORAGE = {
     "fillfactor": 75,
     "autovacuum_vacuum_scale_factor": 0.01,
@@ -87,8 +88,11 @@ def generation_columns() -> list[Column[object]]:
 def claim_indexes(table: str) -> list[Index]:
     """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
     indexes = {
-        "fresh": (["mint_timestamp", "id"], "status = 'detected' AND generation_due_at IS NULL"),
-        "retries": (["generation_due_at", "id"], "status = 'detected' AND generation_due_at IS NOT NULL"),
+        "fresh": (["mint_timestamp", "id"], f"status = 'detected' AND generation_due_at IS NULL AND {RAISABLE}"),
+        "retries": (
+            ["generation_due_at", "id"],
+            f"status = 'detected' AND generation_due_at IS NOT NULL AND {RAISABLE}",
+        ),
         "held": (["id"], "status = 'generating'"),
     }
     return [

@@ -91,6 +91,26 @@ async def test_behind_a_flood_of_refused_tokens_others_are_served_and_it_is_told
     assert (first["role"], first["error_type"], others["count"]) == ("claimer", "RaiseError", HOSTILE - 1)
 
 
+@pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
+async def test_tokens_whose_epoch_is_at_its_end_are_in_nobodys_way(database, connection, due):
+    await connection.execute(
+        "INSERT INTO authors (prompt_text) VALUES ('a fox');"
+        "INSERT INTO tokens_s0 (author_id, generation_epoch, mint_timestamp, generation_due_at)"
+        f" SELECT id, 9223372036854775807, '-infinity', {due} FROM authors, generate_series(1, {HOSTILE});"
+        f"{MINT}, generate_series(1, 5)"
+    )
+    provider = DirectedProvider()
+
+    async with running(database, provider, idle=False) as (_, log):
+        await log.wait("token.generation.succeeded", times=5)
+        await connection.execute(MINT)
+        await log.wait("token.generation.succeeded", times=6)
+
+    assert log.errors() == []
+    assert len(provider.asked("create")) == 6
+    assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'detected'") == HOSTILE
+
+
 @pytest.mark.usefixtures("seldom")
 @pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
 async def test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_meets_none(

@@ -278,36 +278,38 @@ async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_l
 
 
 # Where building the index of retries beside the one in use can have stopped.
+NEW_RETRIES = """
+    ON tokens_s0 (generation_due_at, id)
+    WHERE status = 'detected' AND generation_due_at IS NOT NULL AND generation_epoch < 9223372036854775807
+"""
 PLACES = {
     "half built": """
         CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id) WHERE false;
         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tokens_s0_generation_retries2'::regclass
     """,
-    "built": """
-        CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id)
-        WHERE status = 'detected' AND generation_due_at IS NOT NULL
-    """,
-    "not yet renamed": """
-        CREATE INDEX tokens_s0_generation_retries2 ON tokens_s0 (generation_due_at, id)
-        WHERE status = 'detected' AND generation_due_at IS NOT NULL;
+    "built": f"CREATE INDEX tokens_s0_generation_retries2 {NEW_RETRIES}",
+    "not yet renamed": f"""
+        CREATE INDEX tokens_s0_generation_retries2 {NEW_RETRIES};
         DROP INDEX tokens_s0_generation_retries
     """,
-    "renamed": """
+    "renamed": f"""
         DROP INDEX tokens_s0_generation_retries;
-        CREATE INDEX tokens_s0_generation_retries ON tokens_s0 (generation_due_at, id)
-        WHERE status = 'detected' AND generation_due_at IS NOT NULL
+        CREATE INDEX tokens_s0_generation_retries {NEW_RETRIES}
     """,
 }
 AS_BEFORE = """
     DROP INDEX tokens_s0_generation_retries;
     CREATE INDEX tokens_s0_generation_retries ON tokens_s0 (generation_due_at)
     WHERE status = 'detected' AND generation_due_at IS NOT NULL;
+    DROP INDEX tokens_s0_generation_fresh;
+    CREATE INDEX tokens_s0_generation_fresh ON tokens_s0 (mint_timestamp, id)
+    WHERE status = 'detected' AND generation_due_at IS NULL;
     UPDATE reactor.alembic_version SET version_num = '0006'
 """
 
 
 @pytest.mark.parametrize("left", PLACES.values(), ids=PLACES)
-async def test_the_index_of_retries_is_exchanged_wherever_that_was_interrupted(database, left):
+async def test_the_indexes_of_waiting_tokens_are_exchanged_wherever_that_was_interrupted(database, left):
     migrated = await snapshot(database, "index")
     await with_connection(database, lambda connection: connection.execute(f"{AS_BEFORE}; {left}"))
 

@@ -259,6 +259,18 @@ async def test_a_claim_of_chosen_tokens_reads_those(full, shape, statistics):
         assert cost.worked <= 25 * count + 30
 
 
+@pytest.mark.parametrize("name", ["claim", "look", "next_due", "unfinished", "gauges"])
+async def test_tokens_that_no_claim_can_take_cost_nothing(connection, table, name):
+    await connection.execute(
+        "INSERT INTO tokens_s0 (generation_epoch, mint_timestamp, generation_due_at)"
+        " SELECT 9223372036854775807, '-infinity', CASE WHEN number % 2 = 0 THEN '-infinity'::timestamptz END"
+        " FROM generate_series(1, 5000) AS number; ANALYZE tokens_s0"
+    )
+    given = {"claim": claim_of(10), "look": (10,), "next_due": (0.1,), "gauges": (table.relation,)}
+
+    assert (await explained(connection, name, *given.get(name, ()))).touched == 0
+
+
 async def test_a_claim_steps_over_what_is_settled_only_once(connection, ask):
     await connection.execute(
         "ALTER TABLE tokens_s0 SET (autovacuum_enabled = off);"

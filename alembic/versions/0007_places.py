@@ -1,4 +1,8 @@
-"""Order retries by due time and key, so that each has a place of its own: a claim can go on after a retry."""
+"""Let a claim go on after a retry, and keep out of its way what it could never take.
+
+Retries are ordered by due time and key, so that each has a place of its own. A token whose epoch is at its end, which
+whoever inserts a row may write, is in neither index of waiting tokens.
+"""
 
 import hashlib
 
@@ -15,42 +19,56 @@ depends_on = None
 
 # Building an index waits for older transactions, whatever they do; meanwhile it is in nobody's way.
 LOCK_TIMEOUT = "60s"
-ON = "({columns}) WHERE status = {detected} AND generation_due_at IS NOT NULL"
+WAITING = "WHERE status = {detected} AND generation_due_at IS"
+BEFORE = {
+    "fresh": f"(mint_timestamp, id) {WAITING} NULL",
+    "retries": f"(generation_due_at) {WAITING} NOT NULL",
+}
+AFTER = {
+    "fresh": f"{BEFORE['fresh']} AND generation_epoch < 9223372036854775807",
+    "retries": f"(generation_due_at, id) {WAITING} NOT NULL AND generation_epoch < 9223372036854775807",
+}
 
 
 def upgrade():
-    _replace(["generation_due_at", "id"])
+    _replace(AFTER)
 
 
 def downgrade():
-    _replace(["generation_due_at"])
+    _replace(BEFORE)
 
 
-def _replace(columns):
-    """Build the index beside the one that is used, then change places; begun again, it goes on where it stopped."""
+def _replace(indexes):
+    """Build each index beside the one that is used, then change places; begun again, it goes on where it stopped."""
     connection = op.get_bind()
     found = migrations.found(connection, context.config.attributes["table"])
     if found is None:  # dropped by its owner
         return
     home, name = found["schema"], found["name"]
-    index, new = f"{_front(name)}_generation_retries", f"{_front(name)}_generation_retries2"
-    if _columns(connection, home, index) == len(columns):
-        return
-    on = ON.format(columns=", ".join(columns), detected=labels(found)["detected"])
     with op.get_context().autocommit_block():
         _run(f"SET lock_timeout = {literal(LOCK_TIMEOUT)}")
-        if _columns(connection, home, new) != len(columns):
-            _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, new)}")
-            _run(f"CREATE INDEX CONCURRENTLY {quoted(new)} ON {quoted(home, name)} {on}")
-        _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, index)}")
-        _run(f"ALTER INDEX {quoted(home, new)} RENAME TO {quoted(index)}")
+        for index, on in indexes.items():
+            there, new = (f"{_front(name)}_generation_{index}{end}" for end in ("", "2"))
+            if _is_like(connection, home, there, on):
+                continue
+            if not _is_like(connection, home, new, on):
+                _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, new)}")
+                on_it = on.format(detected=labels(found)["detected"])
+                _run(f"CREATE INDEX CONCURRENTLY {quoted(new)} ON {quoted(home, name)} {on_it}")
+            _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, there)}")
+            _run(f"ALTER INDEX {quoted(home, new)} RENAME TO {quoted(there)}")
         _run(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
 
 
-def _columns(connection, home, index):
-    """How many columns a valid index has; none where there is no such index."""
-    query = "SELECT indnatts FROM pg_index WHERE indexrelid = to_regclass(:name) AND indisvalid"
-    return connection.scalar(sa.text(query), {"name": quoted(home, index)})
+def _is_like(connection, home, index, on):
+    """Whether there is such a valid index, with as many columns, and the epoch in its predicate if it belongs there."""
+    query = (
+        "SELECT indnatts, pg_get_expr(indpred, indrelid) FROM pg_index"
+        " WHERE indexrelid = to_regclass(:name) AND indisvalid"
+    )
+    row = connection.execute(sa.text(query), {"name": quoted(home, index)}).one_or_none()
+    columns = on.partition(")")[0].count(",") + 1
+    return row is not None and (row[0], "epoch" in row[1]) == (columns, "epoch" in on)
 
 
 def _front(name):

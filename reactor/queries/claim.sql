@@ -11,8 +11,9 @@
 -- A seed whose time is missing, ahead or absurd (set by hand, or the clock went back) was set all the same: as long ago as
 -- the provider keeps what it could be found by, and more.
 --
--- No value in our columns makes a token impossible to claim. Whoever may insert a row may have written them: an epoch at
--- its end goes on from the beginning, and attempts are counted from 0 to 1000, which is more than MAX_ATTEMPTS can be.
+-- Whoever may insert a row may have written our columns. An epoch at its end could not be raised: such a token stays as it
+-- is, outside of both indexes, so a flood of them costs a claim nothing. Attempts are counted from 0 to 1000, which is
+-- more than MAX_ATTEMPTS can be. No other value makes a token impossible to claim.
 --
 -- An arrival_at more than five minutes ahead is a clock error or was set by hand: it counts as now. So does any pause_seconds
 -- outside of 1 to 60, NaN included, as the nearer of the two.
@@ -47,6 +48,7 @@ retries AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
+    AND generation_epoch < 9223372036854775807
     {of_retries}
   ORDER BY generation_due_at, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0)
@@ -56,6 +58,7 @@ fresh AS (
   SELECT {key} AS key, {order} AS position
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND generation_epoch < 9223372036854775807
     {of_fresh}
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - CASE WHEN (SELECT half_open FROM gate) THEN 0 ELSE (SELECT count(*) FROM retries) END
@@ -109,7 +112,7 @@ claimed AS (
   UPDATE {table} AS token
   SET
     status = {generating},
-    generation_epoch = coalesce(nullif(generation_epoch, 9223372036854775807), -9223372036854775807) + 1,
+    generation_epoch = generation_epoch + 1,
     generation_worker = $2::bigint,
     generation_lease_ends_at = clock_timestamp() + make_interval(secs => $3::double precision),
     generation_due_at = NULL,

@@ -13,6 +13,7 @@ WITH fresh AS (
   SELECT {order} AS since
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY {order}, {key}
   LIMIT (SELECT 10000)
 ),
@@ -20,6 +21,7 @@ retries AS (
   SELECT generation_due_at AS since
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY generation_due_at
   LIMIT (SELECT 10000)
 ),

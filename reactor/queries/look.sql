@@ -7,6 +7,7 @@ WITH retries AS (
   SELECT {key} AS id, {number} AS token_id
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
+    AND generation_epoch < 9223372036854775807
     {of_retries}
   ORDER BY generation_due_at, {key}
   LIMIT (SELECT $1::integer)
@@ -15,6 +16,7 @@ fresh AS (
   SELECT {key} AS id, {number} AS token_id
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND generation_epoch < 9223372036854775807
     {of_fresh}
   ORDER BY {order}, {key}
   LIMIT (SELECT $1::integer - count(*) FROM retries)

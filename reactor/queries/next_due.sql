@@ -7,6 +7,7 @@ WITH fresh AS (
   SELECT 0 AS seconds
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY {order}, {key}
   LIMIT 1
 ),
@@ -17,6 +18,7 @@ retries AS (
   END AS seconds
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY generation_due_at
   LIMIT 1
 ),

@@ -7,7 +7,8 @@
 -- $6 lease           double precision  seconds
 -- $7 most_rescues    integer           after so many the token fails: it may be what kills them
 -- Returns one row per token taken, as claim.sql does, how often rescued, whether it failed, and whose it was.
--- Leans on the primary key. Odd values in our columns count as in claim.sql. The status is compared within an expression, as in record.sql.
+-- Leans on the primary key. Odd values in our columns count as in claim.sql, but an
+-- epoch at its end goes on from the beginning. The status is compared within an expression, as in record.sql.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
   FROM unnest($1::uuid[], $2::bigint[], $3::double precision[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)

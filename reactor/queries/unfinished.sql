@@ -6,6 +6,7 @@ WITH fresh AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY {order}, {key}
   LIMIT 1
 ),
@@ -13,6 +14,7 @@ retries AS (
   SELECT {key} AS key
   FROM {table}
   WHERE status = {detected} AND generation_due_at IS NOT NULL
+    AND generation_epoch < 9223372036854775807
   ORDER BY generation_due_at
   LIMIT 1
 ),
