@@ -34,8 +34,9 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
 	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 5 --no-loadscope-reorder)
 
-fuzz: $(READY) ## Try thousands of answers that a hostile provider could give (minutes)
-	@REACTOR_FUZZ=100 $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" --timeout 0 --hypothesis-seed=random tests/test_provider_fuzz.py $(ARGS)
+fuzz: $(READY) ## Try made-up prompts, rows and answers: a worker, then the adapter (ARGS="--seconds 300 --seed 7")
+	@PYTHONPATH=tests $(PY) -m fuzz $(ARGS)
+	@REACTOR_FUZZ=100 $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" --timeout 0 --hypothesis-seed=random tests/test_provider_fuzz.py
 
 torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every write and purchase (20 minutes)
 	@PYTHONPATH=tests $(PY) -m torture $(ARGS)

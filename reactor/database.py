@@ -32,6 +32,7 @@ SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
     "client_connection_check_interval": "2s",
 }
+_REPEATS_AN_ARGUMENT = "invalid input for query argument"  # how asyncpg's DataError begins, a prompt's or a reason's
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
 _UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
@@ -156,7 +157,8 @@ def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
 def told(error: Exception) -> str:
     """The error's kind and message; not its detail, which repeats the row, nor an argument that it cannot encode."""
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
-    if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
+    unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)
+    if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):
         said = "a value that PostgreSQL cannot take"
     return f"{type(error).__name__}: {said}{_in_a_function(error)}"
 

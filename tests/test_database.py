@@ -5,7 +5,7 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.database import ConnectionLostError
+from reactor.database import ConnectionLostError, RowRefusedError
 from reactor.session import Session
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +93,13 @@ async def test_a_server_that_became_a_standby_is_left_for_whoever_is_the_primary
     with pytest.raises(ConnectionLostError, match="read-only"):
         await session.fetch("UPDATE reactor.intake SET reason = reason")
     await session.fetch("UPDATE reactor.intake SET reason = reason")
+
+
+@pytest.mark.parametrize("value", ["a secret wish \ud800", ["a secret wish", "\ud800"]])
+async def test_what_the_driver_cannot_encode_is_not_repeated(database, value):
+    session = Session(database, name="test")
+
+    with pytest.raises(RowRefusedError, match=r"^DataError: a value that PostgreSQL cannot take$"):
+        await session.fetch(f"SELECT $1::{'text[]' if isinstance(value, list) else 'text'}", value)
+
+    await session.aclose()

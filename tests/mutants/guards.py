@@ -46,7 +46,44 @@ TERMINAL = "tests/test_terminal.py"
 
 SECRET_FILE = "tests/test_settings.py::test_a_secret_is_read_from_a_regular_file_and_from_nothing_else"
 
+FUZZ = "tests/test_fuzz.py::test_what_was_seen_to_break_a_worker_does_not"
+
 MUTANTS = (
+    Mutant(
+        "an argument in the driver's error",
+        "reactor/database.py",
+        "if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):",
+        "if unencodable:",
+        "tests/test_database.py::test_what_the_driver_cannot_encode_is_not_repeated",
+    ),
+    Mutant(
+        "a prompt in a real worker's log and rows",
+        "reactor/echoes.py",
+        "        if not self._prompts:\n            return text\n        told",
+        "        return text\n        told",
+        FUZZ,
+    ),
+    Mutant(
+        "what a terminal obeys in a real worker's log and rows",
+        "reactor/foreign.py",
+        "    if text.isprintable():\n",
+        "    if True:\n",
+        FUZZ,
+    ),
+    Mutant(
+        "an answer that holds a real worker's loop",
+        "reactor/providers/bodies.py",
+        "MOST_VALUES = 100_000",
+        "MOST_VALUES = 10_000_000",
+        FUZZ,
+    ),
+    Mutant(
+        "memory for whatever a row holds",
+        "reactor/table.py",
+        'return f"left({prompt}, {LONGEST_PROMPT + 1})"',
+        "return prompt",
+        FUZZ,
+    ),
     Mutant(
         "a secret out of a FIFO, waited for",
         "reactor/environment.py",
