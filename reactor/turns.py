@@ -111,7 +111,9 @@ async def _lock(connection: AsyncConnection) -> None:
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
         await connection.commit()
         if time.monotonic() > deadline:
-            raise MigrationError("another migration is running, and does not end")
+            strangers = (await connection.exec_driver_sql(plain_query("migrating"), (LOCK,))).scalar()
+            who = f"{strangers} holds the lock of migrations, and is none: end that session" if strangers else None
+            raise MigrationError(who or "another migration is running, and does not end")
         await anyio.sleep(0.05)
     await connection.commit()
 

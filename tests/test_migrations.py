@@ -15,6 +15,7 @@ from catalogue import snapshot
 from conftest import command as execute
 from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
+from strangers import stranger
 
 from reactor import migrations, schema, turns
 from reactor.table import HEAD, TableError, described, plain_query
@@ -606,6 +607,17 @@ async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty
 
     with pytest.raises(turns.MigrationError, match=r"^another migration is running, and does not end$"):
         await migrations.upgrade(empty_database)
+
+
+async def test_a_stranger_that_holds_the_lock_of_migrations_is_named(empty_database, connect_to, monkeypatch):
+    monkeypatch.setattr(turns, "LOCK_WITHIN", 0.0)
+    async with stranger(empty_database) as url:
+        await (await connect_to(url)).execute(f"SELECT pg_advisory_lock({turns.LOCK})")
+
+        with pytest.raises(
+            turns.MigrationError, match=r"^stranger_\w+ \(process \d+\) holds the lock of migrations, and"
+        ):
+            await migrations.upgrade(empty_database)
 
 
 async def test_a_pooler_is_refused_in_one_line(empty_database):
