@@ -67,8 +67,8 @@ async def test_an_accepted_create_opens_the_gate(ask, connection):
 
 
 @pytest.mark.usefixtures("full_queue")
-async def test_the_watch_is_left(ask, connection):
-    await ask("watch", "wake", False)
+async def test_the_watch_is_left(ask, table):
+    await ask("watch", "wake", False, table.relation)
 
     ((quiet, left, _),) = await ask("leave", *ARGUMENTS["leave"])
 
