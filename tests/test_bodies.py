@@ -15,6 +15,7 @@ from reactor.errors import AmbiguousCreateError, TransientError
 from reactor.providers import Prediction, replicate, transport
 from reactor.providers.bodies import (
     LARGEST,
+    LARGEST_SLOWLY,
     MOST_VALUES,
     MOST_VALUES_SLOWLY,
     UnreadableError,
@@ -101,19 +102,19 @@ def test_a_body_is_decompressed_up_to_the_bound(bound):
     if bound <= LARGEST:
         assert len(decoded(GZIP, body)) == bound
     else:
-        with pytest.raises(UnreadableError, match="more than 2,097,152 bytes"):
+        with pytest.raises(UnreadableError, match="more than 8,388,608 bytes"):
             decoded(GZIP, body)
 
 
-ENDLESS_CHUNKS = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 500_000
+ENDLESS_CHUNKS = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1_500_000
 ATTACKS = {
     "a bomb": lambda: http(bomb(50 * MEGABYTE, 1), 201, content_encoding="gzip"),
     "a bomb in a bomb": lambda: http(bomb(50 * MEGABYTE, 2), 201, content_encoding="gzip, gzip"),
     "a bomb in a bomb in a bomb": lambda: http(bomb(50 * MEGABYTE, 3), 201, content_encoding="gzip, gzip, gzip"),
-    "a body without an end": lambda: b"HTTP/1.1 201 Created\r\n\r\n" + b" " * 3 * MEGABYTE,
+    "a body without an end": lambda: b"HTTP/1.1 201 Created\r\n\r\n" + b" " * 9 * MEGABYTE,
     "chunks without an end": lambda: ENDLESS_CHUNKS,
     "headers without an end": lambda: b"HTTP/1.1 201 Created\r\n" + b"ab:cd\r\n" * 500_000,
-    "a header without an end": lambda: b"HTTP/1.1 201 Created\r\na: " + b"b" * 3 * MEGABYTE,
+    "a header without an end": lambda: b"HTTP/1.1 201 Created\r\na: " + b"b" * 9 * MEGABYTE,
     "answers before the answer": lambda: b"HTTP/1.1 103 Early\r\na: b\r\n\r\n" * 200_000,
     "lists": lambda: http(b'{"r": [%b0]}' % (b"[]," * 700_000), 201),
     "objects": lambda: http(b'{"r": [%b0]}' % (b'{"a":0},' * 250_000), 201),
@@ -179,9 +180,24 @@ async def test_after_a_large_answer_was_read_others_have_a_turn(monkeypatch, siz
 
 
 async def test_a_refusal_that_cannot_be_read_is_none():
-    wire = Wire([(0, http(b"x" * 3 * MEGABYTE, 402)), (0, HANG_UP)])
+    wire = Wire([(0, http(b"x" * 9 * MEGABYTE, 402)), (0, HANG_UP)])
 
     assert type(await asked(wire, CALLS["get"])) is TransientError
+
+
+@pytest.mark.parametrize(("strict", "largest"), [(True, LARGEST), (False, LARGEST_SLOWLY)])
+def test_an_answer_has_a_bounded_size(strict, largest):
+    content = (b'{"r": "' if strict else b'{"n": NaN, "r": "') + b"x" * 100
+    assert json_object(content + b"x" * (largest - len(content) - 2) + b'"}') is not None
+    if not strict:
+        with pytest.raises(UnreadableError, match="too large, and no strict JSON"):
+            json_object(content + b"x" * (largest - len(content) - 1) + b'"}')
+
+
+def test_a_data_uri_of_an_images_size_is_read():
+    body = b'{"id": "p1", "status": "succeeded", "output": "data:image/png;base64,%b"}' % (b"iVBORw0K" * 900_000)
+
+    assert json_object(body)["status"] == "succeeded"
 
 
 def values(count, *, strict=True):
@@ -192,28 +208,30 @@ def values(count, *, strict=True):
 @pytest.mark.parametrize(("strict", "most"), [(True, MOST_VALUES), (False, MOST_VALUES_SLOWLY)])
 def test_an_answer_has_a_bounded_number_of_values(strict, most):
     assert json_object(values(most, strict=strict)) is not None
-    with pytest.raises(UnreadableError, match="too many values"):
+    with pytest.raises(UnreadableError, match=r"too (many values|large, and no strict JSON)"):
         json_object(values(most + 1, strict=strict))
 
 
-def full(start, unit, end=b"}", most=MOST_VALUES):
-    marks = max(1, len(unit) - len(unit.translate(None, b"{[,")))
-    return start + unit * min((LARGEST - len(start) - len(end)) // len(unit), (most - 10) // marks) + end
+def full(start, unit, end=b"}", most=MOST_VALUES, largest=LARGEST):
+    marks, room = len(unit) - len(unit.translate(None, b"{[,")), (largest - len(start) - len(end)) // len(unit)
+    return start + unit * (min(room, (most - 10) // marks) if marks else room) + end
 
 
-SLOW = MOST_VALUES_SLOWLY
+SLOW, SLOW_SIZE = MOST_VALUES_SLOWLY, LARGEST_SLOWLY
 WORST = {
     "objects": full(b'{"r": [', b'{"a":0},', b"0]}"),
     "lists": full(b'{"r": [', b"[],", b"0]}"),
     "texts": full(b'{"r": [', b'"abcdef",', b"0]}"),
     "names": b'{"a": 0%b}' % b"".join(b',"%x":0' % number for number in range(MOST_VALUES - 10)),
     "slow names": b'{"a": NaN%b}' % b"".join(b',"%x":0' % number for number in range(SLOW - 10)),
-    "slow objects": full(b'{"n": NaN, "r": [', b'{"a":0},', b"0]}", SLOW),
-    "slow numbers": full(b'{"n": NaN, "r": [', b"1e308,", b"0]}", SLOW),
-    "long numbers": full(b'{"n": NaN, "r": [', b"9" * 999 + b",", b"0]}", SLOW),
-    "escapes": full(b'{"n": NaN, "r": "', b"a\\n", b'"}'),
-    "surrogates": full(b'{"r": "', rb"\ud800", b'"}'),
-    "no UTF-8": full(b'{"r": "', b"\xe2\x82", b'"}'),
+    "slow objects": full(b'{"n": NaN, "r": [', b'{"a":0},', b"0]}", SLOW, SLOW_SIZE),
+    "slow numbers": full(b'{"n": NaN, "r": [', b"1e308,", b"0]}", SLOW, SLOW_SIZE),
+    "long numbers": full(b'{"n": NaN, "r": [', b"9" * 999 + b",", b"0]}", SLOW, SLOW_SIZE),
+    "escapes": full(b'{"n": NaN, "r": "', b"a\\n", b'"}', largest=SLOW_SIZE),
+    "surrogates": full(b'{"r": "', rb"\ud800", b'"}', largest=SLOW_SIZE),
+    "no UTF-8": full(b'{"r": "', b"\xe2\x82", b'"}', largest=SLOW_SIZE),
+    "long text": full(b'{"r": "', b"\xf0\x9f\xa6\x8a", b'"}'),
+    "escaped text": full(b'{"r": "', b"a\\n", b'"}'),
     "open lists": b"[" * (SLOW - 1),
 }
 

@@ -17,6 +17,7 @@ from reactor.prompts import fingerprint, validate_prompt
 from reactor.providers import listing, outputs, patience, seeds, times
 from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object
 from reactor.providers.classification import failure, refusal
+from reactor.providers.connection import LARGEST_HEAD
 from reactor.providers.transport import Answer
 from reactor.redaction import Redactor
 
@@ -34,7 +35,7 @@ UNITS = [
     *("9", "9.", "1e", "2026-01-01T00:00:00Z", "Mon, 01 Jan 2026 ", "Mon ", ",", "T", "https://a/", "data:", "\ud800"),
     *("🦊", "e\u0301", "reason: a."),
 ]  # fmt: skip
-SIZE = LARGEST - 1000  # characters
+SIZE = LARGEST - 1000  # bytes
 
 
 def body(**given):
@@ -48,9 +49,8 @@ def refused(given):
 
 
 def throttled(text):
-    headers = httpx.Headers(
-        {"retry-after": text.encode("utf-8", "replace"), "date": text[:5000].encode("utf-8", "replace")}
-    )
+    header = text.encode("utf-8", "replace")
+    headers = httpx.Headers({"retry-after": header[:LARGEST_HEAD], "date": header[:5000]})
     patience.retry_after(Answer(429, headers, {"detail": text, "retry_after": text}))
     patience.lower_limit(Answer(429, headers, {"detail": text}))
 
@@ -96,7 +96,8 @@ def parts(text):
 
 
 def repeated(unit, size):
-    return (unit * (size // len(unit) + 1))[:size]
+    """A text of so many bytes in UTF-8, as an answer has it."""
+    return unit * (size // len(unit.encode("utf-8", "replace")))
 
 
 MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(4)]  # noqa: S311

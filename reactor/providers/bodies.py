@@ -17,9 +17,10 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LARGEST = 2 * 1024 * 1024  # bytes of a body, as it comes and once it is decompressed
+LARGEST = 8 * 1024 * 1024  # bytes of a body, as it comes and once it is decompressed; a data URI may be an image's size
+LARGEST_SLOWLY = 2 * 1024 * 1024  # where the standard library has to read it
 MOST_VALUES = 100_000  # in a body: each costs time and up to 30 times its bytes
-MOST_VALUES_SLOWLY = 25_000  # where the standard library has to read it
+MOST_VALUES_SLOWLY = 25_000  # the same
 _LONGEST_INTEGER = 1000  # digits; Python refuses 4,300 and more
 _MARKS = b"{[,"  # one for each value, more or less; texts have them too
 _WITH_HEADER, _WITHOUT = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS  # as zlib wants to be told
@@ -72,8 +73,8 @@ def json_object(content: bytes) -> dict[str, Any] | None:
     try:
         parsed = orjson.loads(content)  # five times as quick
     except orjson.JSONDecodeError:
-        if values > MOST_VALUES_SLOWLY:
-            raise UnreadableError("too many values, and no strict JSON") from None
+        if values > MOST_VALUES_SLOWLY or len(content) > LARGEST_SLOWLY:
+            raise UnreadableError("too large, and no strict JSON") from None
         parsed = _parsed(content)
     return parsed if isinstance(parsed, dict) else None
 
