@@ -87,7 +87,7 @@ def case_databases(server_url, template):
 @pytest.fixture(scope="module")
 def ended(request, case_databases):
     """How all the cases ended that this run asks for, by case."""
-    given = [getattr(item, "callspec", None) for item in request.session.items]
+    given = [getattr(item, "callspec", None) for item in request.session.items if item.module is request.module]
     asked = {callspec.params.get("case") for callspec in given if callspec} & set(CASES)
     with pytest.MonkeyPatch.context() as monkeypatch:
         start_server(monkeypatch)

@@ -15,7 +15,9 @@ WITH trusted AS MATERIALIZED (
 )
 SELECT coalesce(string_agg(quote_ident(home.nspname), ', ' ORDER BY place), 'pg_catalog') || ', pg_temp' AS path
 FROM trusted
-CROSS JOIN unnest(current_setting('reactor.path')::text[]) WITH ORDINALITY AS inherited (schema, place)
+CROSS JOIN unnest(
+  coalesce(nullif(current_setting('reactor.path', true), '')::text[], current_schemas(false)::text[])
+) WITH ORDINALITY AS inherited (schema, place)
 JOIN pg_catalog.pg_namespace AS home ON home.nspname = inherited.schema
 WHERE NOT starts_with(home.nspname::text, 'pg_')
   AND home.nspowner = ANY (trusted.roles)
