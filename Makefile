@@ -32,7 +32,7 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 	@$(PY) -m reactor demo $(ARGS)
 
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 5 --no-loadscope-reorder)
+	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 4 --no-loadscope-reorder)
 
 fuzz: $(READY) ## Try made-up prompts, rows and answers: a worker, then the adapter (ARGS="--seconds 300 --seed 7")
 	@PYTHONPATH=tests $(PY) -m fuzz $(ARGS)

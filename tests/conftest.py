@@ -6,11 +6,11 @@ import os
 import tempfile
 import uuid
 
-import anyio
 import asyncpg
 import hypothesis
 import pytest
 from databases import Databases, clone, on
+from doubles import until
 from xdist.scheduler import LoadScopeScheduling
 
 from reactor import migrations
@@ -223,9 +223,7 @@ def until_blocked(connect):
 
     async def wait(blocked):
         watch = await connect()
-        with anyio.fail_after(5):
-            while not await watch.fetchval("SELECT pg_blocking_pids($1)", blocked.get_server_pid()):
-                pass  # asked again at once: the database is what we wait for
+        await until(lambda: watch.fetchval("SELECT pg_blocking_pids($1)", blocked.get_server_pid()))
 
     return wait
 

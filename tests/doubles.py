@@ -27,6 +27,13 @@ def is_late_renewal(event):
     return (event["event"], event.get("role"), event.get("error_type")) == ("worker.error", "keeper", "TimeoutError")
 
 
+async def until(asked, seconds=10):
+    """Ask again and again until the answer is true. What we wait for needs the processor meanwhile."""
+    with anyio.fail_after(seconds):
+        while not await asked():  # noqa: ASYNC110  (only asking tells)
+            await anyio.sleep(0.01)
+
+
 class Log:
     """A sink that keeps every event, and wakes those who wait for one."""
 

@@ -1,7 +1,8 @@
 """A worker in a process of its own, in which one thing goes wrong at one place.
 
-Forked from a server that has imported everything: a death by SIGKILL costs no start of an interpreter. Everything that
-the worker tells goes through a pipe, so that nothing is lost with it.
+Forked from a server that has imported everything: a death by SIGKILL costs no start of an interpreter. A process whose
+worker has ended by itself runs another one later. Everything that the worker tells goes through a pipe, so that
+nothing is lost with it.
 """
 
 import gc
@@ -11,8 +12,10 @@ import signal
 import ssl
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from itertools import count
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 import anyio
 from cases import OF_A_RELEASE, OF_A_RENEWAL
@@ -28,6 +31,8 @@ from reactor.telemetry import Telemetry
 from reactor.worker import Worker
 
 _TLS = ssl.create_default_context()  # reading the authorities takes longer than most cases
+_LOOP = {"use_uvloop": True}
+anyio.run(anyio.sleep, 0, backend_options=_LOOP)  # imports what a loop needs
 _CONNECTIONS = {"renew": "_renewals", "record": "_writes", "censor": "_writes", "settle": "_writes"} | dict.fromkeys(
     ("next_due", "ring"), "_rest"
 )
@@ -46,36 +51,70 @@ def start_server(monkeypatch):
     forkserver.ensure_running()
 
 
+class Processes:
+    """The processes that have no worker at the moment."""
+
+    def __init__(self):
+        self._idle = []
+
+    def take(self):
+        """A process and our end of its pipe."""
+        if self._idle:
+            return self._idle.pop()
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=main, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def give_back(self, process, pipe):
+        """For the next worker."""
+        self._idle.append((process, pipe))
+
+    def close(self):
+        """End them all."""
+        for process, pipe in self._idle:
+            end(process, pipe)
+
+
+def end(process, pipe):
+    process.kill()
+    process.join()
+    process.close()
+    pipe.close()
+
+
 class Process:
     """A worker as its test sees it: what it told, when it met its fault, when it was gone."""
 
-    def __init__(self):
+    def __init__(self, idle):
         self.events = []
         self.errors = None  # the exceptions that it ended with; None: it was killed
         self.fired = anyio.Event()
         self.gone = anyio.Event()
-        self._pipe, self._theirs = processes.Pipe()
+        self._idle = idle
+        self._pipe = None
 
     @asynccontextmanager
     async def run(self, *arguments, **settings):
         """Killed at the end, unless it has ended before."""
-        process = processes.Process(target=main, args=(self._theirs, *arguments), kwargs=settings)
-        process.start()
-        self._theirs.close()
+        process, self._pipe = self._idle.take()
         try:
+            self._pipe.send((arguments, settings))
             async with anyio.create_task_group() as group:
                 group.start_soon(self._hear)
                 yield self
                 await self.gone.wait()
         finally:
-            process.kill()
-            process.join()
-            process.close()
-            self._pipe.close()
+            if self.errors is None:
+                end(process, self._pipe)
+            else:
+                self._idle.give_back(process, self._pipe)
 
     def go_on(self):
-        """End a pause."""
-        self._pipe.send(None)
+        """End a pause, if it came to one."""
+        if self.fired.is_set():
+            self._pipe.send(None)
 
     async def met(self):
         """Wait until it has met its fault, or is gone."""
@@ -89,7 +128,7 @@ class Process:
             group.start_soon(end_after, self.gone)
 
     async def _hear(self):
-        while True:
+        while self.errors is None:
             await anyio.wait_readable(self._pipe.fileno())
             try:
                 kind, told = self._pipe.recv()
@@ -104,19 +143,22 @@ class Process:
         self.gone.set()
 
 
-def main(pipe, database_url, base_url, fault, **given):
-    """What runs in the process. `fault`: a place and an action, or None."""
+def main(pipe):
+    """What runs in a process: one worker after another, each with a fault (a place and an action) or None."""
     rescuer.RESCUE_EVERY, rescuer.STEADY_AFTER = 0.1, 0.2
     purchase.LOOK_EVERY, purchase.SURE_AFTER = 0.1, 0.5
     settler.ANSWER_WITHIN = attempt.CENSOR_WITHIN = 0.5
     ssl.create_default_context = lambda *_arguments, **_settings: _TLS
-    database.SERVER_SETTINGS["reactor.process"] = str(os.getpid())  # so that a write tells whose it was
-    gc.disable()  # it would copy what the processes share
+    gc.freeze()  # a collection would copy what the processes share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tests'
-    anyio.run(partial(_work, pipe, database_url, base_url, fault, **given), backend_options={"use_uvloop": True})
+    for number in count():
+        arguments, given = pipe.recv()
+        # So that a write tells whose it was.
+        database.SERVER_SETTINGS["reactor.process"] = f"{os.getpid()}-{number}"
+        anyio.run(partial(_work, pipe, *arguments, **given), backend_options=_LOOP)
 
 
-async def _work(pipe, database_url, base_url, fault, **given):
+async def _work(pipe, database_url, base_url, fault=None, **given):
     def tell(event, fields):
         pipe.send(("event", {"event": event, **fields}))
 
@@ -129,16 +171,17 @@ async def _work(pipe, database_url, base_url, fault, **given):
         try:
             await worker.run(drain=True)
         except BaseExceptionGroup as group:
-            pipe.send(("ended", [repr(error) for error in _leaves(group)]))
+            errors = [repr(error) for error in _leaves(group)]
         else:
-            pipe.send(("ended", []))
+            errors = []
         await provider.aclose()
+    pipe.send(("ended", errors))
 
 
 def _arm(stack, pipe, worker, place, action):
     def switch_on():
         if action == "lost":
-            _lose(pipe, place)
+            stack.enter_context(_lost(pipe, place))
         else:
             stack.enter_context(switched_on(place, partial(ACTIONS[action], pipe)))
 
@@ -171,7 +214,7 @@ async def _pause(pipe):
 ACTIONS = {"exit": _exit, "raise": _raise, "pause": _pause, "overtaken": _pause}
 
 
-def _lose(pipe, statement):
+def _lost(pipe, statement):
     """Lose the connection once, after the statement was committed and before its answer is known."""
     ask = getattr(Store, statement)
     lost = []
@@ -186,7 +229,7 @@ def _lose(pipe, statement):
         store.reach.lost()
         raise ConnectionLostError("terminated by the test")
 
-    setattr(Store, statement, answerless)
+    return mock.patch.object(Store, statement, answerless)
 
 
 def _leaves(group):

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import anyio
+import doubles
 import pytest
 from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
@@ -88,9 +89,7 @@ def until(connection):
     """Wait until a query is true."""
 
     async def wait(query, *arguments):
-        with anyio.fail_after(20):
-            while not await connection.fetchval(query, *arguments):
-                pass  # asked again at once: the database is what we wait for
+        await doubles.until(lambda: connection.fetchval(query, *arguments), seconds=20)
 
     return wait
 

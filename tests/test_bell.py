@@ -2,7 +2,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from doubles import DirectedProvider, Gate, running
+from doubles import DirectedProvider, Gate, running, until
 from strangers import stranger
 
 from reactor.bell import Bell, _Doubt
@@ -557,9 +557,7 @@ async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
         await log.wait("lock.blocked")
         await make_token()
         await gate.entered()
-        with anyio.fail_after(10):
-            while not await connection.fetchval(QUIETS):
-                pass  # asked again at once: the database is what we wait for
+        await until(lambda: connection.fetchval(QUIETS))
         alone = await connection.fetchval(OWN_WATCHES)
         gate.open()
 

@@ -2,11 +2,10 @@
 
 from urllib.parse import urlsplit, urlunsplit
 
-import anyio
 import asyncpg
 import pytest
 from conftest import command
-from doubles import DirectedProvider, Gate, running
+from doubles import DirectedProvider, Gate, running, until
 
 from reactor.health import Health
 from reactor.session import Session
@@ -27,9 +26,11 @@ def connections(connection):
             "SELECT array_agg(split_part(application_name, ' ', 2)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name LIKE 'reactor %'"
         )
-        with anyio.fail_after(10):
-            while sorted(await connection.fetchval(query) or ()) != sorted(expected):
-                pass  # asked again at once
+
+        async def agree():
+            return sorted(await connection.fetchval(query) or ()) == sorted(expected)
+
+        await until(agree)
 
     return are
 

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from conftest import command
 from databases import clone, on
-from doubles import DirectedProvider, running
+from doubles import DirectedProvider, running, until
 from proxy import proxied
 
 from reactor import migrations
@@ -106,10 +106,8 @@ class Operator:
         return await self.do("SELECT * FROM tokens_s0 ORDER BY token_id")
 
     async def until(self, condition):
-        with anyio.fail_after(10):
-            async with self.connected() as connection:
-                while not await connection.fetchval(f"SELECT {condition}"):
-                    await anyio.lowlevel.checkpoint()  # the database is what we wait for
+        async with self.connected() as connection:
+            await until(lambda: connection.fetchval(f"SELECT {condition}"))
 
     async def fault(self, *, begun):
         await self.do("UPDATE fault SET begun = $1", begun)
@@ -340,9 +338,11 @@ async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(dat
         await case.log.wait("listener.connected", times=2)
         await case.operator.until(f"count(*) = 2 FROM pg_stat_activity WHERE {LISTENS}")
         await case.operator.do("SELECT pg_terminate_backend($1, 5000)", old["pid"])
-        with anyio.fail_after(5):
-            locks = "pg_locks JOIN pg_stat_activity USING (pid)"
-            await case.operator.until(f"count(*) = 1 FROM {locks} WHERE locktype = 'advisory' AND {LISTENS}")
+        (started,) = case.log.of("worker.started")
+        await case.operator.until(
+            "EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
+            f" AND (classid::bigint << 32 | objid::bigint) = {started['worker']} AND {LISTENS})"
+        )
         case.end.set()
         await case.recovers()
 

@@ -118,6 +118,7 @@ def test_a_signal_while_the_server_starts_is_no_traceback(tmp_path):
     deadline = time.monotonic() + 20
     while not folders(process):
         assert time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
 

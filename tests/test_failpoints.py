@@ -16,7 +16,7 @@ from cases import CASES, FALLBACK, HOLDS_NOTHING
 from conftest import command
 from databases import clone, on
 from doubles import is_late_renewal
-from faults import InjectedError, Process, start_server
+from faults import InjectedError, Process, Processes, start_server
 
 from reactor import failpoints
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -91,10 +91,12 @@ def ended(request, case_databases):
     asked = {callspec.params.get("case") for callspec in given if callspec} & set(CASES)
     with pytest.MonkeyPatch.context() as monkeypatch:
         start_server(monkeypatch)
-    return anyio.run(run_all, case_databases, asked, backend_options={"use_uvloop": True})
+    processes = Processes()
+    yield anyio.run(run_all, case_databases, asked, processes, backend_options={"use_uvloop": True})
+    processes.close()
 
 
-async def run_all(databases, cases):
+async def run_all(databases, cases, processes):
     ended, free, room = {case: Ended() for case in cases}, list(databases), anyio.CapacityLimiter(len(databases))
 
     async def run(case):
@@ -102,7 +104,7 @@ async def run_all(databases, cases):
             database = free.pop()
             try:
                 with anyio.fail_after(WITHIN):
-                    await run_in(database, case, ended[case])
+                    await run_in(database, case, ended[case], processes)
             except Exception as error:  # noqa: BLE001  (its test raises it)
                 ended[case].crash = error
             free.append(database)
@@ -114,35 +116,34 @@ async def run_all(databases, cases):
     return ended
 
 
-async def run_in(database, case, ended):
+async def run_in(database, case, ended, processes):
     connection = await asyncpg.connect(database)
     try:
         await connection.execute(AFRESH)
-        await run_case(case, ended, connection, database)
+        await run_case(case, ended, connection, database, processes)
     finally:
         connection.terminate()
 
 
-async def run_case(case, ended, connection, database):
+async def run_case(case, ended, connection, database, processes):
     await make_token(case, connection)
     sandbox = Sandbox(Timing((0.0, 0.0), (0.1, 0.1)))
     stuck = sandbox.fail(Fault("stuck", times=None if case.stuck else 0))
     async with sandbox.serve() as base_url:
 
-        def worker(process, fault=None):
-            return process.run(database, base_url, fault, fallback_censored_prompt=FALLBACK)
+        def worker(fault=None):
+            return Process(processes).run(database, base_url, fault, fallback_censored_prompt=FALLBACK)
 
-        ended.first = Process()
-        async with worker(ended.first, (case.place, case.action)) as first:
-            await first.met()
-            ended.fired = first.fired.is_set()
+        async with worker((case.place, case.action)) as ended.first:
+            await ended.first.met()
+            ended.fired = ended.first.fired.is_set()
             stuck.times = 0
             for prediction in sandbox.ledger:
                 prediction.queue = 0.0  # what was stuck runs now
             if case.action == "pause":
                 await take_over(ended, worker)
                 written = await connection.fetchval("SELECT count(*) FROM history")
-                first.go_on()
+                ended.first.go_on()
             if case.action == "overtaken":
                 await take_turns(ended, worker)
         if await connection.fetchval("SELECT status FROM tokens_s0") not in FINAL:
@@ -156,20 +157,17 @@ async def run_case(case, ended, connection, database):
 
 async def take_over(ended, worker):
     """A second worker finishes whatever the first has left, and ends."""
-    ended.second = Process()
-    async with worker(ended.second):
+    async with worker() as ended.second:
         pass
 
 
 async def take_turns(ended, worker):
     """A second worker has the token and stops before it settles; the first goes on, in its turn to the end."""
-    ended.second = Process()
-    async with worker(ended.second, ("before_settle", "overtaken")) as second:
-        await second.met()
+    async with worker(("before_settle", "overtaken")) as ended.second:
+        await ended.second.met()
         ended.first.go_on()
         await ended.first.gone.wait()
-        if not second.gone.is_set():
-            second.go_on()
+        ended.second.go_on()
 
 
 async def make_token(case, connection):

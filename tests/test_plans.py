@@ -15,17 +15,17 @@ from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
 
-ROWS = 200_000
+ROWS = 100_000
 BATCHES = (1, 10, 100, 1000)
 SHAPES = {
     "fresh": "'detected', NULL, NULL, NULL",
     "retries": "'detected', now() + interval '1 hour' + number * interval '1 second', NULL, NULL",
     "held": "'generating', NULL, now() + interval '1 minute', 7",
-    "done": "CASE WHEN number % 200 = 0 THEN 'detected' ELSE 'uploading' END, NULL, NULL, NULL",
+    "done": "CASE WHEN number % 100 = 0 THEN 'detected' ELSE 'uploading' END, NULL, NULL, NULL",
     # Came at once, and the statistics know of none of them.
     "flooded": "'detected', CASE WHEN number % 2 = 0 THEN now() END, NULL, NULL",
 }
-CLAIMABLE = {"fresh": ROWS, "done": ROWS // 200, "flooded": ROWS}
+CLAIMABLE = {"fresh": ROWS, "done": ROWS // 100, "flooded": ROWS}
 FRESH, RETRIES, HELD, UPLOADS, KEY = (
     f"tokens_s0_{name}"
     for name in ("generation_fresh", "generation_retries", "generation_held", "generation_uploads", "pkey")

@@ -58,8 +58,8 @@ async def answered(client):
         while True:
             try:
                 return await client.get("/livez")
-            except httpx.ConnectError:  # the port opens in the same loop: it is only a matter of its turns
-                await anyio.lowlevel.checkpoint()
+            except httpx.ConnectError:  # the port is not open yet
+                await anyio.sleep(0.01)
 
 
 async def until(client, place, value):
@@ -72,6 +72,7 @@ async def until(client, place, value):
                 found = found[name]
             if found == value:
                 return body
+            await anyio.sleep(0.01)
 
 
 async def test_a_worker_is_ready_once_it_listens(database, serving):
