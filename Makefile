@@ -23,7 +23,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz steady torture mutants bare bench migrate run check lock clean
+.PHONY: help demo test plans fuzz steady torture mutants bare bench migrate run check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,13 @@ demo: $(READY) ## Watch mints become images: own PostgreSQL, sandbox provider, n
 	@$(PY) -m reactor demo $(ARGS)
 
 test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded PostgreSQL (or DATABASE_URL, if set)
-	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 4 --no-loadscope-reorder)
+	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 4 --no-loadscope-reorder --ignore tests/test_plans.py)
+
+plans: $(READY) ## Count what the statements read in big tables
+	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" tests/test_plans.py
+
+# A hundred programs start in a run, and each would compile reactor anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 
 fuzz: $(READY) ## Try made-up prompts, rows and answers: a worker, then the adapter (ARGS="--seconds 300 --seed 7")
 	@PYTHONPATH=tests $(PY) -m fuzz $(ARGS)

@@ -20,14 +20,20 @@ from reactor.session import Session
 from reactor.table import described, plain_query
 
 # Nothing that a test proves depends on surviving a power cut.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "autovacuum": "off",
+}
 MEMORY = "/dev/shm"  # noqa: S108  (only the run's own folders in it)
 ROOM = 4 * 2**30  # bytes
 
 # The longest files first, so that no core idles at the end.
-FIRST = ("test_torture", "test_failpoints", "test_connection", "test_plans", "test_database_faults", "test_demo")
+FIRST = ("test_torture", "test_failpoints", "test_connection", "test_database_faults", "test_demo")
 # Files that share something costly among their tests, so that one process runs them all.
-WHOLE = ("test_failpoints", "test_plans", "test_database_faults")
+WHOLE = ("test_failpoints", "test_database_faults")
 
 # The same examples in every run, and no limit on the time of one, which load decides.
 hypothesis.settings.register_profile("reactor", deadline=None, derandomize=True)
