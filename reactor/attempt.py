@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from reactor.backoff import reconnect_delay
+from reactor.database import REFUSED, HostRefusedError
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.prompts import fingerprint, validate_prompt
 from reactor.purchase import Purchase
-from reactor.tokens import Released, Succeeded
+from reactor.refusals import MOST_REFUSALS
+from reactor.tokens import Failed, Released, Succeeded
 from reactor.verdict import verdict
 
 if TYPE_CHECKING:
@@ -95,7 +98,12 @@ class Attempt:
         except ContentPolicyError as error:
             if self.claim.censored:
                 return await self._judged(error)
-            if not await self._fall_back(error):
+            try:
+                ours = await self._fall_back(error)
+            except REFUSED as refused:
+                reason = f"The database refused the fallback prompt ({refused.kind})"
+                return Failed(self.claim, reason, "PermanentError", self.claim.attempts + 1, self.prediction_id)
+            if not ours:
                 return None
         except GenerationError as error:
             return await self._judged(error)
@@ -147,11 +155,19 @@ class Attempt:
     async def _censored(self, attempts: int, error: str) -> Intent | None:
         """The new intent, once it is certain.
 
-        Shielded: cut short after the commit, the release would put the rejected prediction back in its place.
+        Shielded: cut short after the commit, the release would put the rejected prediction back in its place. Raises
+        RowRefusedError or HostRefusedError.
         """
+        refusals = 0
         while True:
-            with anyio.move_on_after(CENSOR_WITHIN, shield=True):
-                return await self._settler.censor(self.claim, attempts, error)
+            try:
+                with anyio.move_on_after(CENSOR_WITHIN, shield=True):
+                    return await self._settler.censor(self.claim, attempts, error)
+            except HostRefusedError:
+                refusals += 1
+                if refusals >= MOST_REFUSALS:
+                    raise
+                await anyio.sleep(reconnect_delay(refusals))
             await checkpoint()  # unknown: asked again, unless the attempt is being cut short
 
     async def _timed_out(self) -> Outcome:

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 
 import anyio
 
-from reactor.database import RowRefusedError
+from reactor.database import REFUSED
 from reactor.echoes import Echoes
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.purchase import LeaseOverError
-from reactor.tokens import Failed, Released, Retry, Succeeded
+from reactor.tokens import Bought, Failed, Released, Retry, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +142,10 @@ class Attempts:
         holding.settling = True
         try:
             written = await self._settler.settle(outcome)
-        except RowRefusedError as error:
+        except REFUSED as error:
             self._keeper.leave(holding.claim.id)
+            if outcome.prediction_id is not None:  # whoever takes the row over later resumes it
+                self._settler.record(Bought(outcome.claim, outcome.prediction_id))
             self._tell_unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
         except anyio.get_cancelled_exc_class():
             self._tell_unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")

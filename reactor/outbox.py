@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from reactor.database import RowRefusedError
+    from reactor.database import HostRefusedError, RowRefusedError
     from reactor.store import Answer
     from reactor.tokens import Claim
 
@@ -24,16 +24,17 @@ T = TypeVar("T", Outcome, Bought)
 class Entry(Generic[T]):
     """Something handed in."""
 
-    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "told")
+    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "refusals", "told")
 
     def __init__(self, item: T, answered: asyncio.Event | None) -> None:
         self.item: T = item
         self.alone = False  # was refused together with others: tried by itself
         self.failures = 0
+        self.refusals = 0  # by a function of the host's, when it was tried by itself
         self.told = False  # that there is trouble with it
         self.due_at = 0.0  # monotonic seconds
         self.answered = answered
-        self.answer: Answer | RowRefusedError = "lost"
+        self.answer: Answer | RowRefusedError | HostRefusedError = "lost"
 
     def put_off(self, seconds: float) -> None:
         """Try again in so many seconds."""
@@ -59,7 +60,7 @@ class Outbox(Generic[T]):
         """Take back what was handed in for a claim, if anything was."""
         self._entries.pop(claim.fence, None)
 
-    def answer(self, entry: Entry[T], answer: Answer | RowRefusedError) -> None:
+    def answer(self, entry: Entry[T], answer: Answer | RowRefusedError | HostRefusedError) -> None:
         """Let an entry go, and whoever waits for its answer go on."""
         if self._entries.get(entry.item.claim.fence) is entry:
             self.forget(entry.item.claim)

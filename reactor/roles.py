@@ -41,7 +41,7 @@ class Roles:
         lease, claiming = settings.lease_seconds, asyncio.Lock()
         breaker = Breaker(settings.breaker_threshold)
         rules = _rules(settings)
-        self.settler = Settler(store, telemetry)
+        self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts)
         self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
         announcer = Announcer(telemetry, Checks())
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)

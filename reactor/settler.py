@@ -6,6 +6,7 @@ alone never waits, and a thousand at once cost a few round trips.
 A write whose answer was lost is repeated: the statements are fenced by the epoch, and tell a repeat (*already*) from a
 loss. Whatever is handed in is kept until the database has answered *won*, *already* or *lost*. A row that somebody else
 has locked is asked for again a little later; what was refused together is tried one by one. Neither holds up another.
+What is refused alone is given up: at once if the row is at fault, after a few tries if it may be the host's function.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from reactor.backoff import locked_delay, reconnect_delay
-from reactor.database import ConnectionLostError, DatabaseError, RowRefusedError
+from reactor.database import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.messages import message_of
 from reactor.outbox import Outbox
+from reactor.refusals import MOST_REFUSALS, instead
 from reactor.telemetry import Trouble
-from reactor.tokens import Bought, Failed, Outcome
+from reactor.tokens import Bought, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -39,8 +41,9 @@ T = TypeVar("T", Outcome, Bought)
 class Settler:
     """One writer for everything that this worker tells the tokens table about its tokens."""
 
-    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, *, max_attempts: int) -> None:
         self._store = store
+        self._max_attempts = max_attempts
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "settler")
         self._failures = 0
@@ -52,17 +55,20 @@ class Settler:
     async def settle(self, outcome: Outcome) -> Outcome | None:
         """Return what was written, however long the database is away; None where the token was lost.
 
-        That is the outcome, or the failure to store it. Raises RowRefusedError where not even that could be written.
+        That is the outcome, or what is written where it is refused. Raises RowRefusedError or HostRefusedError where
+        not even that could be written.
         Cancelled, it still waits for an answer that is on its way; where none comes, it is written later.
         """
         try:
             return await self._answered(outcome)
-        except RowRefusedError as error:
+        except REFUSED as error:
             told = {"error_type": error.kind, "error_message": message_of(error)}
             claim, bought = outcome.claim, outcome.prediction_id
             self._telemetry.emit("worker.error", role="settler", token_id=claim.token_id, prediction_id=bought, **told)
-            reason = f"The database refused the result ({error.kind})"
-            return await self._answered(Failed(claim, reason, "PermanentError", claim.attempts, bought))
+            other = instead(outcome, error, max_attempts=self._max_attempts)
+            if other is None:
+                raise
+            return await self._answered(other)
 
     async def _answered(self, outcome: Outcome) -> Outcome | None:
         answered = asyncio.Event()  # made in an eighth of anyio's time
@@ -76,7 +82,7 @@ class Settler:
                 await answered.wait()
             if not answered.is_set():
                 raise
-        if isinstance(entry.answer, RowRefusedError):
+        if isinstance(entry.answer, REFUSED):
             raise entry.answer
         return None if entry.answer == "lost" else outcome
 
@@ -88,14 +94,14 @@ class Settler:
     async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | None:
         """Turn to the fallback prompt, repeating until the database has spoken; None where the token was lost.
 
-        Raises RowRefusedError.
+        Raises RowRefusedError, and HostRefusedError at once: the caller counts.
         """
         self._bought.forget(claim)  # what was bought for the rejected prompt is over
         failures = 0
         while True:
             try:
                 intent = await self._store.censor(claim, attempts, error)
-            except RowRefusedError:
+            except REFUSED:
                 raise
             except DatabaseError as trouble:
                 self._trouble.met(trouble)
@@ -153,9 +159,11 @@ class Settler:
                 entry.alone = True
             return
         (entry,) = batch
-        if isinstance(error, RowRefusedError):
-            outbox.answer(entry, error)
-            return
+        if isinstance(error, REFUSED):
+            entry.refusals += MOST_REFUSALS if isinstance(error, RowRefusedError) else 1
+            if entry.refusals >= MOST_REFUSALS:
+                outbox.answer(entry, error)
+                return
         if not entry.told:
             entry.told = True
             self._trouble.met(error)

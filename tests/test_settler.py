@@ -1,6 +1,6 @@
 import anyio
 import pytest
-from doubles import DirectedProvider, refuse, running
+from doubles import DirectedProvider, refuse, running, until
 
 from reactor.database import ConnectionLostError, RolledBackError
 from reactor.errors import ContentPolicyError
@@ -284,3 +284,85 @@ async def test_a_connection_that_a_hosts_trigger_lost_is_not_ours(
         await make_token()
         await log.wait("token.generation.succeeded", token_id=2)
         await log.wait("token.generation.failed", token_id=1)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No wait between two tries."""
+    monkeypatch.setattr("reactor.settler.reconnect_delay", lambda _: 0.0)
+    monkeypatch.setattr("reactor.attempt.reconnect_delay", lambda _: 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("state", ["42501", "0A000", "55000"])
+async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_is_resumed_once_it_is_repaired(
+    database, provider, connection, make_token, token_row, state
+):
+    await refuse(connection, "NEW.token_id <= 2 AND NEW.status = 'uploading'", state=state)
+    async with running(database, provider, worker_batch_size=2) as (_, log):
+        for _ in range(3):
+            await make_token()
+        await log.wait("token.generation.succeeded", token_id=3)
+        row = await token_row(1)
+        told = await log.wait("worker.error", role="settler", token_id=1)
+        await connection.execute(
+            "DROP TRIGGER refuse ON tokens_s0; UPDATE tokens_s0 SET generation_due_at = now() WHERE status = 'detected'"
+        )
+        await log.wait("token.generation.succeeded", times=3)
+
+    assert (row["status"], row["generation_attempts"]) == ("detected", 1)
+    assert row["generation_prediction_id"] == told["prediction_id"] == (await token_row(1))["generation_prediction_id"]
+    assert len(provider.asked("create")) == 3
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought(
+    database, provider, connection, make_token, token_row, monkeypatch
+):
+    monkeypatch.setattr("reactor.refusals.AGAIN_IN", 0.0)
+    await refuse(connection, "NEW.status = 'uploading'", state="42501")
+    async with running(database, provider, max_attempts=2) as (_, log):
+        await make_token()
+        await log.wait("token.generation.exhausted")
+
+    row = await token_row(1)
+    assert (row["status"], row["generation_attempts"], row["generation_prediction_id"]) == ("failed", 2, "prediction1")
+    assert len(provider.asked("create")) == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_row_whose_every_end_a_hosts_function_refuses_is_left_to_its_lease(
+    database, provider, connection, make_token, token_row
+):
+    await refuse(connection, "NEW.token_id = 1 AND NEW.status <> 'generating'", state="42501")
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await make_token()
+        await make_token()
+        told = await log.wait("worker.error", role="attempt")
+        await log.wait("token.generation.succeeded", token_id=2)
+
+        async def recorded():
+            return (await token_row(1))["generation_prediction_id"]
+
+        await until(recorded)
+
+    row = await token_row(1)
+    assert (row["status"], row["generation_prediction_id"]) == ("generating", "prediction1")
+    assert (told["token_id"], told["prediction_id"]) == (1, "prediction1")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("state", ["P0001", "42501"])
+async def test_a_fallback_that_the_database_refuses_frees_its_slot(
+    database, provider, connection, make_token, token_row, state
+):
+    provider.script["wait"] = [ContentPolicyError("NSFW")]
+    await refuse(connection, "NEW.token_id = 1 AND NEW.generation_censored", state=state)
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await make_token()
+        await make_token()
+        await log.wait("token.generation.succeeded", token_id=2)
+        told = await log.wait("token.generation.failed", token_id=1)
+
+    assert "refused the fallback prompt" in (await token_row(1))["generation_error"]
+    assert told["prediction_id"] == "prediction1"

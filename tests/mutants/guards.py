@@ -28,6 +28,7 @@ INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 DETOUR = "tests/test_detour.py"
+SETTLER = "tests/test_settler.py"
 BOUNDED = "tests/test_bounded_answers.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
 PLANS = "tests/test_plans.py"
@@ -1409,6 +1410,35 @@ MUTANTS = (
         "if not entry.told:",
         "if not entry.failures:",
         "tests/test_settler.py::test_trouble_with_a_row_that_was_locked_before_is_told",
+    ),
+    Mutant(
+        "a slot that a host's function keeps for ever",
+        "reactor/settler.py",
+        "entry.refusals += MOST_REFUSALS if isinstance(error, RowRefusedError) else 1",
+        "entry.refusals += MOST_REFUSALS if isinstance(error, RowRefusedError) else 0",
+        f"{SETTLER}::"
+        "test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_is_resumed_once_it_is_repaired",
+    ),
+    Mutant(
+        "a result that is refused at every attempt, without end",
+        "reactor/refusals.py",
+        "    if attempts >= max_attempts:\n",
+        "    if False:\n",
+        f"{SETTLER}::test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought",
+    ),
+    Mutant(
+        "a purchase that a row left to its lease does not name",
+        "reactor/attempts.py",
+        "                self._settler.record(Bought(outcome.claim, outcome.prediction_id))\n",
+        "                pass\n",
+        f"{SETTLER}::test_a_row_whose_every_end_a_hosts_function_refuses_is_left_to_its_lease",
+    ),
+    Mutant(
+        "a fallback that is asked for, for ever",
+        "reactor/attempt.py",
+        "                if refusals >= MOST_REFUSALS:\n",
+        "                if False:\n",
+        f"{SETTLER}::test_a_fallback_that_the_database_refuses_frees_its_slot",
     ),
     Mutant(
         "a lost token whose purchase is not named",
