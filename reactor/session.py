@@ -50,8 +50,10 @@ _READ_ONLY = "25006"  # what became a standby stays one: a new connection finds 
 # Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
 # else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
 _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
-# Of these, what a host's trigger may raise for a row: not supported, cardinality, privileges and names, prerequisites.
-_RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006")
+# Of these, what a host's trigger may raise for a row: not supported, cardinality, privileges and names, prerequisites;
+# and its wait for a lock or its time limit, which may end within it.
+_RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
+_CHECKS_POLICIES = "ExecWithCheckOptions"  # the server's function, by which it names an error's source in any language
 RESTS_AFTER = 60.0  # seconds without a statement
 CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
@@ -178,8 +180,10 @@ class Session:
             self._lose()
             return ConnectionLostError(said)
         if state.startswith(_NOT_A_ROW):
-            # What the server itself refuses has no function of a procedural language around it.
-            if state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or ""):
+            # What the server itself refuses has no function of a procedural language around it; but a row may be
+            # refused by a policy of row-level security.
+            within = state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
+            if within or getattr(error, "server_source_function", None) == _CHECKS_POLICIES:
                 return HostRefusedError(said, kind=type(error).__name__)
             return RolledBackError(said)
         return RowRefusedError(said, kind=type(error).__name__)

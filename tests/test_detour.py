@@ -1,6 +1,7 @@
 import pytest
 from doubles import DirectedProvider, Log, refuse, running
 from stores import store_of
+from strangers import stranger
 
 from reactor import detour
 from reactor.claimer import Claimer
@@ -193,6 +194,41 @@ async def test_what_is_remembered_of_refused_tokens_is_bounded(claimer, claimed,
 
     assert await claimed() == set(range(151, 156))
     assert len(claimer._detour._refused) == 10
+
+
+async def test_a_row_that_a_policy_of_row_level_security_refuses_is_gone_around(database, connection, log):
+    await connection.execute(
+        f"INSERT INTO authors (prompt_text) VALUES ('a fox'); {MINT}, generate_series(1, 3);"
+        "ALTER TABLE tokens_s0 ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY most ON tokens_s0 USING (true) WITH CHECK (token_id <> 1)"
+    )
+    grants = (
+        "GRANT USAGE ON SCHEMA reactor TO {role}",
+        "GRANT SELECT, UPDATE ON tokens_s0, reactor.intake TO {role}",
+        "GRANT SELECT ON authors, reactor.alembic_version TO {role}",
+    )
+    async with stranger(database, *grants) as url, store_of(url) as store:
+        claims = await Claimer(store, Telemetry(log)).claim(10, WORKER)
+
+    assert {claim.token_id for claim in claims} == {2, 3}
+    assert log.of("worker.error", role="claimer", token_id=1)
+
+
+async def test_a_row_whose_trigger_waits_for_a_lock_is_gone_around(connection, connect, claimed, flood):
+    await flood(1)
+    await connection.execute(
+        """
+        CREATE TABLE held ();
+        CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '1ms' AS
+          $$ BEGIN IF NEW.token_id = 1 THEN LOCK TABLE public.held; END IF; RETURN NEW; END $$
+        """
+    )
+    other = await connect()
+    async with other.transaction():
+        await other.execute("LOCK TABLE held")
+        claims = await claimed()
+
+    assert claims == {2, 3, 4, 5, 6}
 
 
 async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(claimer, flood, monkeypatch):

@@ -131,7 +131,7 @@ async def test_a_token_that_goes_back_is_claimed_when_it_is_due_though_slots_are
             await log.wait("token.generation.succeeded")
 
 
-@pytest.mark.parametrize("state", ["P0001", "42501", "0A000", "55000"])
+@pytest.mark.parametrize("state", ["P0001", "42501", "0A000", "55000", "55P03", "57014"])
 @pytest.mark.parametrize("how", ["fresh", "due"])
 async def test_a_token_that_may_not_be_claimed_does_not_block_the_queue(
     database, provider, connection, make_token, how, state

@@ -601,9 +601,23 @@ MUTANTS = (
     Mutant(
         "a code that a host's trigger raised taken for the server's",
         "reactor/session.py",
-        'if state.startswith(_RAISED_BY_HOSTS) and "PL/" in',
-        'if False and "PL/" in',
+        'state.startswith(_RAISED_BY_HOSTS) and "PL/" in',
+        'False and "PL/" in',
         "tests/test_dispatcher.py::test_a_token_that_may_not_be_claimed_does_not_block_the_queue",
+    ),
+    Mutant(
+        "a policy's refusal of one row taken for the server's of all",
+        "reactor/session.py",
+        'getattr(error, "server_source_function", None) == _CHECKS_POLICIES',
+        "False",
+        f"{DETOUR}::test_a_row_that_a_policy_of_row_level_security_refuses_is_gone_around",
+    ),
+    Mutant(
+        "a lock that a host's trigger waits for taken for the claim's",
+        "reactor/session.py",
+        '"55006", "55P03", "57014")',
+        '"55006")',
+        f"{DETOUR}::test_a_row_whose_trigger_waits_for_a_lock_is_gone_around",
     ),
     Mutant(
         "an age without an end",
