@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("detected", "generating", "uploading", "failed")
 PINNED = "pg_catalog, pg_temp"  # the search path of our sessions: see search_path.py
-HEAD = "0008"  # the newest revision in alembic/versions: our statements need what it makes
+HEAD = "0009"  # the newest revision in alembic/versions: our statements need what it makes
 
 FURTHER = {"claim": 5, "look": 2}  # the number of the first parameter behind those of the header
 

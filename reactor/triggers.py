@@ -51,6 +51,6 @@ def repair(connection: Connection, schema: str, name: str) -> None:
 
 def _make(connection: Connection, function: str, when: str, channels: list[str]) -> None:
     if connection.scalar(text("SELECT to_regproc(:name) IS NULL"), {"name": f"reactor.{function}"}):
-        connection.exec_driver_sql((home("sql") / f"{function}_v4.sql").read_text(encoding="utf-8"))
+        connection.exec_driver_sql((home("sql") / f"{function}_v5.sql").read_text(encoding="utf-8"))
     rung = ", ".join(map(literal, channels))
     connection.exec_driver_sql(f"CREATE TRIGGER reactor_{function} {when} EXECUTE FUNCTION reactor.{function}({rung})")

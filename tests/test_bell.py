@@ -495,11 +495,67 @@ async def test_no_stranger_that_waits_for_the_quiet_lock_makes_a_mint_ring_late(
 async def test_a_session_remembers_a_silence_for_a_moment_only(connection, strange, rung, authors, until):
     await (await strange()).execute(LOCK.replace("$1", str(QUIET)))
     relation = await connection.fetchval("SELECT 'tokens_s0'::regclass::oid")
-    await connection.execute(f"SET reactor.silent_until_{relation} = '{until}'")
+    await connection.execute(f"SET reactor.silence_{relation} = '{until} true'")
 
     await connection.execute(MINT)
 
     assert await rung() == 1
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_session_goes_by_what_it_remembers_for_a_moment(
+    connection, connect, strange, rung, authors, remembered
+):
+    """Who holds the lock says the contrary."""
+    await (await (strange if remembered else connect)()).execute(LOCK.replace("$1", str(QUIET)))
+    relation = await connection.fetchval("SELECT 'tokens_s0'::regclass::oid")
+    within = False
+    while not within:  # on a loaded machine the moment may pass before the mint
+        await rung()
+        async with connection.transaction():
+            until = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8 + 0.099")
+            await connection.execute(f"SET reactor.silence_{relation} = '{until!r} {remembered}'")
+            await connection.execute(MINT)
+            within = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp()) < $1::float8", until)
+
+    assert await rung() == (0 if remembered else 1)
+
+
+@pytest.mark.parametrize("mint", [MINT, "UPDATE tokens_s0 SET status = 'detected'"], ids=["insert", "update"])
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_session_remembers_what_it_has_found_out(connection, connect, strange, make_token, mint, silent):
+    await make_token(status="failed")
+    await (await (connect if silent else strange)()).execute(LOCK.replace("$1", str(QUIET)))
+    relation = await connection.fetchval("SELECT 'tokens_s0'::regclass::oid")
+    before = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+
+    await connection.execute(mint)
+
+    until, remembered = (await connection.fetchval(f"SELECT current_setting('reactor.silence_{relation}')")).split()
+    assert (remembered == "true", float(until) > before + 0.1) == (silent, True)
+
+
+async def test_a_session_that_holds_many_locks_is_looked_up_once(connection, connect, strange, rung, authors):
+    """More are looked at than sessions may be."""
+    await (await connect()).execute(LOCK.replace("$1", str(QUIET)))
+    await (await strange()).execute(f"SELECT pg_advisory_lock(hashtext('{WAKE}'), n) FROM generate_series(1, 40) AS n")
+
+    await connection.execute(MINT)
+
+    assert await rung() == 0
+
+
+@pytest.mark.parametrize(("sessions", "expected"), [(31, 0), (32, 1)])
+async def test_a_mint_rings_where_more_sessions_hold_locks_than_are_looked_up(
+    connection, connect, strange, rung, authors, sessions, expected
+):
+    await (await connect()).execute(LOCK.replace("$1", str(QUIET)))
+    for number in range(sessions):
+        await (await strange()).execute(f"SELECT pg_advisory_lock(hashtext('{WAKE}'), {number})")
+
+    await connection.execute(MINT)
+
+    assert await rung() == expected
 
 
 async def test_a_mint_rings_for_a_worker_with_a_watch_of_its_own(connection, connect, rung, authors):
@@ -509,7 +565,7 @@ async def test_a_mint_rings_for_a_worker_with_a_watch_of_its_own(connection, con
     await connection.execute(MINT)
     heard = await rung()
     ((ended,),) = await alone.fetch(plain_query("own_watch"), WAKE, -(2**31), False)
-    await connection.execute(MINT)
+    await (await connect()).execute(MINT)
 
     assert (upto > 0, ended, heard, await rung()) == (True, None, 1, 0)
 
