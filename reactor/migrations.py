@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from reactor.table import only, plain_query, quoted
+from reactor.table import only, plain_query, quoted, refuse_authors_of
 from reactor.triggers import home, repair
 from reactor.turns import MigrationError, patiently
 
@@ -76,6 +76,12 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
             f"the search path names no schema that exists; say where the tables go, as in TOKENS_TABLE=public.{name}"
         )
     return schema, name
+
+
+def refuse_strange_authors(connection: Connection, schema: str, name: str) -> None:
+    """Raise TableError where the authors beside the tokens are a stranger's."""
+    owner = connection.exec_driver_sql(plain_query("authors"), (schema, name)).scalar()
+    refuse_authors_of(owner, schema)
 
 
 def made(connection: Connection, table: str) -> list[tuple[str, str]]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from reactor.failpoints import reached
 from reactor.gate import Gate
 from reactor.rows import KINDS, claim_of, fences, further, outcome_row
-from reactor.table import TokensTable, described, only, plain_query, refuse_an_older
+from reactor.table import (
+    TokensTable,
+    described,
+    only,
+    plain_query,
+    refuse_an_older,
+    refuse_authors_of,
+    strangers,
+)
 from reactor.tokens import FRONT, Waiting, known_as
 
 if TYPE_CHECKING:
@@ -55,12 +63,14 @@ class Rescued:
 
 async def discover(session: Session, tokens_table: str) -> TokensTable:
     """Look the tokens table up. Raises TableError, DatabaseError."""
-    rows = await session.fetch(plain_query("discover"), tokens_table)
-    found = only([dict(row) for row in rows], tokens_table)
-    table = described(found, tokens_table)
+    rows = [dict(row) for row in await session.fetch(plain_query("discover"), tokens_table)]
+    found = only(rows, tokens_table)
+    table = described(found, tokens_table, strangers(rows))
     if found and found["revision_readable"]:
         (state,) = await session.fetch(plain_query("revision"))
         refuse_an_older(state["revision"], tokens_table)
+    for row in await session.fetch(plain_query("authors"), table.schema, table.name):
+        refuse_authors_of(row["owner"], table.schema)
     (safe,) = await session.fetch(plain_query("path"), table.relation)
     session.path = safe["path"]
     return table

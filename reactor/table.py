@@ -124,17 +124,33 @@ def plain_query(name: str) -> str:
 
 def only(found: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
     """The one table that `queries/discover.sql` found, or None. Raises TableError where several can be meant."""
+    found = [row for row in found if not row["passed_over"]]
     if len(found) > 1:
         names = [f"{row['schema']}.{row['name']}" for row in found]
         raise TableError(f"{wanted} can be {' or '.join(names)}; name the schema, as in TOKENS_TABLE={names[0]}")
     return found[0] if found else None
 
 
-def described(found: Mapping[str, Any] | None, wanted: str) -> TokensTable:
+def strangers(found: Sequence[Mapping[str, Any]]) -> str:
+    """Words for the tables of strangers that `queries/discover.sql` passed over; '' where there are none."""
+    names = [f"{row['schema']}.{row['name']} of role {row['owner']}" for row in found if row["passed_over"]]
+    return f" (not counting {', '.join(names)}: name its schema in TOKENS_TABLE if you mean it)" if names else ""
+
+
+def refuse_authors_of(owner: str | None, schema: str) -> None:
+    """Raise TableError where `queries/authors.sql` names an owner."""
+    if owner is not None:
+        raise TableError(
+            f"{schema}.authors belongs to {owner}, who owns neither the database nor the tokens, and whose code would"
+            f" run as yours: if you trust {owner}, GRANT {quoted(owner)} TO CURRENT_USER"
+        )
+
+
+def described(found: Mapping[str, Any] | None, wanted: str, passed_over: str = "") -> TokensTable:
     """Make the mapping from the row that `queries/discover.sql` found. Raises TableError."""
     if found is None or not found["migrated"]:
         what = "has no table" if found is None else "is not migrated:"
-        raise TableError(f"the database {what} {wanted}; run: reactor migrate")
+        raise TableError(f"the database {what} {wanted}{passed_over}; run: reactor migrate")
     return TokensTable(
         schema=found["schema"],
         name=found["name"],
@@ -173,4 +189,5 @@ def literal(words: str) -> str:
 
 @cache
 def _statement(name: str) -> str:
-    return files("reactor").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+    statement = files("reactor").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+    return statement.replace("{trusted}", _statement("trusted")) if "{trusted}" in statement else statement

@@ -53,6 +53,7 @@ def upgrade():
     wanted = context.config.attributes["table"]
     found = migrations.found(connection, wanted)
     home, name = migrations.place(connection, wanted)
+    migrations.refuse_strange_authors(connection, home, name)
     _run(_file("intake"))
     _run("INSERT INTO reactor.intake (id) VALUES (true) ON CONFLICT DO NOTHING")
     if not _columns(connection, home, "authors"):

@@ -2,51 +2,83 @@
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
 -- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
 -- whether our columns and the intake are there, whether the revision can be read (null: there is none), whether both
--- triggers are there, and whether both are enabled; the type of token_id; the database's encoding.
--- A name alone means the migrated tables of that name, whatever the search path is; the path decides where there is none.
+-- triggers are there, and whether both are enabled; the type of token_id; the database's encoding; the owner, and whether
+-- the table is one that we pass over.
+--
+-- Any role that may create a table can give it our columns and our mark. So a name alone means, in this order:
+-- 1. the migrated tables of that name, wherever they are, if a role that we trust owns them; or if they have one of our
+--    triggers and their owner cannot have made it, for want of rights in schema reactor: a superuser migrated them;
+-- 2. the first table of the search path that a role which we trust owns;
+-- 3. the tables of the search path, of whatever role: a host's table, which we serve with rights on it.
+-- Where there is none of these, 4 names the strangers' marked tables, which are passed over.
+-- With a schema the name means that table, of whatever role.
 -- A copy of the rows (CREATE TABLE AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
-WITH path AS (
-  SELECT schema, place
+WITH trusted AS MATERIALIZED ({trusted}),
+path AS (
+  SELECT home.oid AS home, place
   FROM unnest(coalesce(nullif(current_setting('reactor.path', true), '')::text[], current_schemas(false)::text[]))
     WITH ORDINALITY AS inherited (schema, place)
+  JOIN pg_catalog.pg_namespace AS home ON home.nspname = inherited.schema
 ),
 named AS (
-  SELECT class.oid
-  FROM pg_catalog.pg_class AS class
-  JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = class.oid AND ours.attname = 'generation_epoch'
-  WHERE class.relname = $1::text
+  SELECT
+    class.oid,
+    place,
+    class.relowner = ANY (trusted.roles) AS trusted,
+    ours.attnum IS NOT NULL AND rings AS rings,
+    ours.attnum IS NOT NULL AND (
+      rings OR 'made by reactor' IN (obj_description(class.oid, 'pg_class'), col_description(class.oid, ours.attnum))
+    ) AS migrated,
+    has_schema_privilege(class.relowner, to_regnamespace('reactor'), 'USAGE') AS may_ring
+  FROM trusted
+  CROSS JOIN pg_catalog.pg_class AS class
+  LEFT JOIN path ON path.home = class.relnamespace
+  LEFT JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = class.oid
+    AND ours.attname = 'generation_epoch'
+    AND NOT ours.attisdropped
     AND class.relkind IN ('r', 'p')
     AND class.relpersistence <> 't'
-    AND NOT ours.attisdropped
-    AND (
-      'made by reactor' IN (obj_description(class.oid, 'pg_class'), col_description(class.oid, ours.attnum))
-      OR EXISTS (
-        SELECT
-        FROM pg_catalog.pg_trigger
-        JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
-        JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
-        WHERE tgrelid = class.oid
-      )
-    )
+  CROSS JOIN LATERAL (
+    SELECT EXISTS (
+      SELECT
+      FROM pg_catalog.pg_trigger
+      JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+      JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
+      WHERE tgrelid = class.oid
+    ) AS rings
+  ) AS triggers
+  WHERE class.relname = $1::text AND strpos($1::text, '.') = 0
+),
+candidates AS (
+  SELECT
+    oid,
+    place,
+    CASE
+      WHEN migrated AND (trusted OR rings AND NOT may_ring) THEN 1
+      WHEN place IS NOT NULL AND trusted THEN 2
+      WHEN place IS NOT NULL THEN 3
+      WHEN migrated THEN 4
+    END AS rank
+  FROM named
+),
+ranked AS (
+  SELECT
+    oid,
+    rank,
+    min(rank) OVER () AS best,
+    row_number() OVER (PARTITION BY rank ORDER BY place) AS turn
+  FROM candidates
 ),
 meant AS (
-  SELECT oid FROM named
+  SELECT oid, rank = 4 AS passed_over
+  FROM ranked
+  WHERE rank = best AND (rank <> 2 OR turn = 1)
   UNION ALL
-  SELECT CASE
-    -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
-    WHEN count(*) > 1 THEN to_regclass(string_agg(quote_ident(part), '.' ORDER BY position))
-    ELSE (
-      SELECT class.oid
-      FROM path
-      JOIN pg_catalog.pg_namespace AS home ON home.nspname = path.schema
-      JOIN pg_catalog.pg_class AS class ON class.relnamespace = home.oid AND class.relname = $1::text
-      ORDER BY place
-      LIMIT 1
-    )
-  END
+  -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
+  SELECT to_regclass(string_agg(quote_ident(part), '.' ORDER BY position)), false
   FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
-  HAVING NOT EXISTS (SELECT FROM named)
+  HAVING count(*) > 1
 )
 SELECT
   namespace.nspname AS schema,
@@ -67,7 +99,9 @@ SELECT
     FROM pg_catalog.pg_attribute
     WHERE attrelid = class.oid AND attname = 'token_id' AND NOT attisdropped
   ) AS number_type,
-  current_setting('server_encoding') AS encoding
+  current_setting('server_encoding') AS encoding,
+  pg_get_userbyid(class.relowner)::text AS owner,
+  meant.passed_over
 FROM meant
 JOIN pg_catalog.pg_class AS class ON class.oid = meant.oid
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace

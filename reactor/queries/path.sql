@@ -1,17 +1,11 @@
 -- Tells the search path that is safe for sessions in which the host's triggers run.
 -- $1 tokens  text  the tokens table, quoted and with its schema; null: there is none yet
 -- Returns path: the schemas that the session inherited (see pin.sql), without one in which somebody may create, or owns a
--- function or an operator, whom we do not trust. We trust ourselves, superusers, and the owners of database and table.
+-- function or an operator, whom we do not trust. We trust the roles of trusted.sql and the owner of the table.
 -- Leans on nothing: it reads the catalogue's functions once.
 WITH trusted AS MATERIALIZED (
-  SELECT array_agg(oid) AS roles
-  FROM pg_catalog.pg_roles
-  WHERE rolsuper
-    OR rolname IN ('pg_database_owner', current_user)
-    OR oid IN (
-      (SELECT relowner FROM pg_catalog.pg_class WHERE oid = to_regclass($1::text)),
-      (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
-    )
+  SELECT roles || ARRAY(SELECT relowner FROM pg_catalog.pg_class WHERE oid = to_regclass($1::text)) AS roles
+  FROM ({trusted}) AS trusted
 )
 SELECT coalesce(string_agg(quote_ident(home.nspname), ', ' ORDER BY place), 'pg_catalog') || ', pg_temp' AS path
 FROM trusted

@@ -24,6 +24,7 @@ LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 CONNECTIONS = "tests/test_connections.py"
 SEARCH_PATH = "tests/test_search_path.py"
+STRANGE = "tests/test_strange_tables.py"
 INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
@@ -839,15 +840,15 @@ MUTANTS = (
     Mutant(
         "the search path decides which table is served",
         "reactor/queries/discover.sql",
-        "  WHERE class.relname = $1::text\n",
-        "  WHERE false\n",
+        "WHEN migrated AND (trusted OR rings AND NOT may_ring) THEN 1",
+        "WHEN false THEN 1",
         f"{SEARCH_PATH}::test_a_worker_serves_the_migrated_table_whatever_the_search_path",
     ),
     Mutant(
         "a copy of the rows is taken for a second table",
         "reactor/queries/discover.sql",
-        "    AND (\n      'made by reactor' IN",
-        "    AND (true\n      OR 'made by reactor' IN",
+        "rings OR 'made by reactor' IN",
+        "true OR 'made by reactor' IN",
         f"{SEARCH_PATH}::test_a_copy_of_the_rows_is_no_second_table",
     ),
     Mutant(
@@ -982,6 +983,55 @@ MUTANTS = (
         "oprnamespace = home.oid AND",
         "false AND",
         f"{SEARCH_PATH}::test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_trust",
+    ),
+    Mutant(
+        "a mark counts, whoever made it",
+        "reactor/queries/discover.sql",
+        "WHEN migrated AND (trusted OR rings AND NOT may_ring) THEN 1",
+        "WHEN migrated THEN 1",
+        f"{STRANGE}::test_a_strangers_marked_table_is_passed_over",
+    ),
+    Mutant(
+        "an application's table is lost under an odd search path",
+        "reactor/queries/discover.sql",
+        "(trusted OR rings AND NOT may_ring)",
+        "trusted",
+        f"{STRANGE}::test_a_worker_with_rights_serves_an_applications_table_that_a_superuser_migrated",
+    ),
+    Mutant(
+        "a stranger's table goes first on the search path",
+        "reactor/queries/discover.sql",
+        "WHEN place IS NOT NULL AND trusted THEN 2",
+        "WHEN place IS NOT NULL THEN 2",
+        f"{STRANGE}::test_the_first_of_the_path_that_is_trusted_goes_before_a_strangers",
+    ),
+    Mutant(
+        "a stranger's mark keeps migrations away",
+        "reactor/queries/marked.sql",
+        "    class.relowner = ANY (trusted.roles)\n",
+        "    class.relowner IS NOT NULL\n",
+        f"{STRANGE}::test_the_first_migration_passes_a_strangers_marked_table_over",
+    ),
+    Mutant(
+        "a migration takes the authors of anybody",
+        "alembic/versions/0001_tables.py",
+        "    migrations.refuse_strange_authors(connection, home, name)\n",
+        "",
+        f"{STRANGE}::test_a_migration_takes_no_strangers_authors",
+    ),
+    Mutant(
+        "a worker reads the authors of anybody",
+        "reactor/store.py",
+        '        refuse_authors_of(row["owner"], table.schema)\n',
+        "        pass\n",
+        f"{STRANGE}::test_a_worker_takes_a_strangers_authors_only_if_the_owner_of_the_tokens_chose_them",
+    ),
+    Mutant(
+        "a role is trusted because it granted itself to us",
+        "reactor/queries/trusted.sql",
+        "    OR granter.rolcreaterole\n",
+        "    OR true\n",
+        f"{STRANGE}::test_a_role_is_trusted_for_our_membership_only_if_no_stranger_granted_it",
     ),
     Mutant(
         "mints are silent for a stranger's lock",

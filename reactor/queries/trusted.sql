@@ -1,0 +1,29 @@
+-- Tells whom we trust: roles that can have their code run as us anyway, or that may act for us.
+-- Returns roles, an array of oids: ourselves, superusers, the owners of the database and of schema reactor, and the roles
+-- that we are a member of with their rights.
+-- Other statements contain it, where they say "trusted" in braces.
+--
+-- Only a superuser, the owner of the database or a role with CREATEROLE can make us a member of a role we trust: before
+-- PostgreSQL 15 any role may grant itself to us.
+WITH RECURSIVE us AS (
+  SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user
+  UNION
+  SELECT membership.roleid
+  FROM us
+  JOIN pg_catalog.pg_auth_members AS membership ON membership.member = us.oid
+  JOIN pg_catalog.pg_roles AS granter ON granter.oid = membership.grantor
+  WHERE (
+    granter.rolsuper
+    OR granter.rolcreaterole
+    OR granter.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
+  ) AND pg_has_role(membership.roleid, 'USAGE')
+)
+SELECT array_agg(oid) AS roles
+FROM pg_catalog.pg_roles
+WHERE rolsuper
+  OR rolname = 'pg_database_owner'
+  OR oid IN (SELECT oid FROM us)
+  OR oid IN (
+    (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database()),
+    (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'reactor')
+  )
