@@ -51,12 +51,12 @@ class Echoes:
         text = text[:MOST_READ]
         if not self._prompts:
             return text
-        told = self._blanked(text, short=True)
+        told = self._blanked(text, codes=False)
         return " ".join((BLANK, *_CODE.findall(told)[:3])) if self._scattered(told) else told
 
-    def without_runs(self, text: str) -> str:
-        """The text without long echoes: fit to be understood, because a short prompt may be a word that says much."""
-        return self._blanked(text[:MOST_READ], short=False) if self._prompts else text[:MOST_READ]
+    def without(self, text: str) -> str:
+        """The text's own words, to be understood: a prompt that is a code is blanked out too."""
+        return self._blanked(text[:MOST_READ], codes=True) if self._prompts else text[:MOST_READ]
 
     def in_word(self, word: str) -> bool:
         """Whether a single word of ASCII (an id, a status) repeats a run. Cheap, because every create asks it."""
@@ -74,28 +74,27 @@ class Echoes:
 
     @cached_property
     def _short(self) -> list[str]:
-        return [form for form in self._forms if _SHORTEST <= len(form) < RUN and not _IS_A_CODE.fullmatch(form)]
+        return [form for form in self._forms if _SHORTEST <= len(form) < RUN]
 
-    def _blanked(self, text: str, *, short: bool) -> str:
+    def _blanked(self, text: str, *, codes: bool) -> str:
         told: list[str] = []
         done = 0
-        for begin, end in sorted(self._echoes(text, short=short)):
+        for begin, end in sorted(self._echoes(text, codes=codes)):
             if begin > done or not told:
                 told += [text[done:begin], BLANK]
             done = max(done, end)
         return "".join((*told, text[done:])) if told else text
 
-    def _echoes(self, text: str, *, short: bool) -> Iterator[tuple[int, int]]:
-        """Where echoes are, as spans of the text."""
-        if short:
-            yield from self._as_they_are(text)
+    def _echoes(self, text: str, *, codes: bool) -> Iterator[tuple[int, int]]:
+        """Where echoes are, as spans of the text; `codes`: also those of a prompt that is nothing but a code."""
+        short = [form for form in self._short if codes or not _IS_A_CODE.fullmatch(form)]
+        yield from self._as_they_are(text)
         views = [spelled(text)]
         if any(sign in text for sign in "\\%&"):
             views.append(unescaped(text))
         for view in views:
             yield from self._repeated_runs(view)
-            if short:
-                yield from self._repeated_words(view)
+            yield from _repeated_words(view, short)
 
     def _as_they_are(self, text: str) -> Iterator[tuple[int, int]]:
         for prompt in self._prompts:
@@ -110,14 +109,6 @@ class Echoes:
             if normal[place : place + RUN] in runs:
                 yield view.starts[place], view.ends[place + RUN - 1]
 
-    def _repeated_words(self, view: Spelled) -> Iterator[tuple[int, int]]:
-        for form in self._short:
-            place = view.normal.find(form)
-            while place >= 0:
-                if _is_word(view, place, place + len(form)):
-                    yield view.starts[place], view.ends[place + len(form) - 1]
-                place = view.normal.find(form, place + 1)
-
     def _scattered(self, told: str) -> bool:
         """Whether most words of one prompt stand in what is left."""
         left = set(_WORD.findall(told.replace(BLANK, " ").casefold()))
@@ -125,6 +116,15 @@ class Echoes:
             return False
         wanted = (set(_WORD.findall(prompt.casefold())) for prompt in self._prompts)
         return any(len(words) >= _LEAST_WORDS and 2 * len(words & left) > len(words) for words in wanted)
+
+
+def _repeated_words(view: Spelled, forms: list[str]) -> Iterator[tuple[int, int]]:
+    for form in forms:
+        place = view.normal.find(form)
+        while place >= 0:
+            if _is_word(view, place, place + len(form)):
+                yield view.starts[place], view.ends[place + len(form) - 1]
+            place = view.normal.find(form, place + 1)
 
 
 def _squeezed(text: str) -> str:

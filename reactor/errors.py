@@ -2,7 +2,8 @@
 
 GenerationError
 ├── TransientError          backs off, one attempt counted
-│   └── RateLimitedError    waits as long as the provider says, nothing counted
+│   ├── RateLimitedError    waits as long as the provider says, nothing counted
+│   └── RepeatedPromptError as above, and says nothing about the provider
 ├── ContentPolicyError      falls back to the censored prompt
 ├── PermanentError          fails at once
 │   └── UnauthorizedError   fails at once and closes the gate
@@ -68,6 +69,10 @@ class RateLimitedError(TransientError):
     ) -> None:
         super().__init__(message, purchase_over=purchase_over, retry_after=retry_after)
         self.limit_per_minute = limit_per_minute
+
+
+class RepeatedPromptError(TransientError):
+    """An answer whose meaning depends on what it repeats of the prompt: it may close no gate, its author wrote it."""
 
 
 class ContentPolicyError(GenerationError):

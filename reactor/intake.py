@@ -24,7 +24,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reactor.database import DatabaseError
-from reactor.errors import AccountError, GenerationError, RateLimitedError, TransientError, UnauthorizedError
+from reactor.errors import (
+    AccountError,
+    GenerationError,
+    RateLimitedError,
+    RepeatedPromptError,
+    TransientError,
+    UnauthorizedError,
+)
 from reactor.gate import Paused
 from reactor.messages import message_of
 
@@ -66,10 +73,9 @@ class Intake:
             case RateLimitedError(retry_after=float() as seconds):
                 await self._limit(error)
                 return await self._account_failed(claim, seconds, message_of(error))
-            case TransientError() if bought:
-                return await self._generation_failed(claim, error)
-            case TransientError():
-                return await self._create_failed(claim, error)
+            case TransientError() if not isinstance(error, RepeatedPromptError):
+                failed = self._generation_failed if bought else self._create_failed
+                return await failed(claim, error)
             case _:
                 await self.unproven(claim)
                 return None

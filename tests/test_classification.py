@@ -13,6 +13,7 @@ from reactor.errors import (
     ContentPolicyError,
     PermanentError,
     RateLimitedError,
+    RepeatedPromptError,
     TransientError,
     UnauthorizedError,
 )
@@ -121,16 +122,60 @@ def test_a_text_that_only_looks_like_more_is_tried_again(text):
             "nsfw, content policy, CUDA out of memory",
         ),
         ('bad prompt "a \\"nsfw\\" sign, content flagged" (E9828)', 'a "nsfw" sign, content flagged'),
-        ("bad prompt: a fox and a nsfw s...", "a fox and a nsfw sign in the rain"),
-        ("bad prompt: a fox and a nsfw sign", "a fox\n and a\tnsfw sign"),
     ],
 )
-def test_a_prompt_that_is_repeated_is_neither_understood_nor_kept(text, prompt):
+def test_a_prompt_that_is_repeated_beside_a_known_fault_is_neither_understood_nor_kept(text, prompt):
     error = classified(text, prompt)
 
-    assert type(error) is TransientError
+    assert type(error) in {TransientError, RepeatedPromptError}
     assert "nsfw" not in str(error)
     assert "[prompt]" in str(error)
+
+
+FLUX = "All generated images contained NSFW content. Try running it again with a different prompt."
+OWN = "contained NSFW content. Try running it again, a nude"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (FLUX, OWN),
+        (FLUX, FLUX),
+        (FLUX, "NSFW"),
+        ("bad prompt: a fox and a nsfw s...", "a fox and a nsfw sign in the rain"),
+        ("bad prompt: a fox and a nsfw sign", "a fox\n and a\tnsfw sign"),
+        ("NSFW content in prompt: (E9828)", "(E9828)"),
+        ("NSFW content in prompt: director: unexpected (E9828)", "director: unexpected (E9828)"),
+        ("NSFW content in a prompt: connection, memory and weights", "connection, memory and weights"),
+        ("flagged as sensitive", "sensitive"),
+    ],
+)
+def test_no_prompt_takes_the_meaning_from_a_refusal_of_its_picture(text, prompt):
+    assert type(classified(text, prompt)) is ContentPolicyError
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("Director: unexpected error (E9828)", "director: unexpected error (E9828)"),
+        ("Director: unexpected error (E9828)", "E9828"),
+        ("odd: a sign 'internal error' in the rain", "a sign 'internal error' in the rain"),
+        ("'missing, contained NSFW content' contained NSFW content", "missing, contained NSFW content"),
+        ("'(E9828), contained NSFW content' contained NSFW content", "(E9828), contained NSFW content"),
+        ("KeyError: 'sample' for 'CUDA out of memory'", "CUDA out of memory"),
+    ],
+)
+def test_a_failure_that_means_something_else_without_its_prompt_says_nothing_of_the_model(text, prompt):
+    error = classified(text, prompt)
+
+    assert type(error) is RepeatedPromptError
+
+
+@pytest.mark.parametrize(
+    "text", ["odd: a fox in the snow", "a fox in the snow (E9828)", "weights missing: a fox in the snow"]
+)
+def test_a_failure_that_means_the_same_without_its_prompt_may_be_the_models(text):
+    assert type(classified(text, "a fox in the snow")) is TransientError
 
 
 @pytest.mark.parametrize(
@@ -269,10 +314,43 @@ def test_a_create_that_is_refused_for_its_prompt_is_known_by_its_words(status, b
     assert kind is not ContentPolicyError or (create.purchase_over, create.answered) == (True, True)
 
 
-def test_a_create_is_not_refused_for_what_its_prompt_repeats():
-    prompt = "nsfw content flagged by the safety system"
+FLAGGED = "was flagged by our content moderation system"
 
-    assert type(refused(422, {"detail": f"- input.width is odd for {prompt}"}, prompt=prompt)) is PermanentError
+
+@pytest.mark.parametrize(
+    ("status", "detail", "prompt", "kind"),
+    [
+        (422, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", ContentPolicyError),
+        (400, f"- input.steps is odd for a fox {FLAGGED}", f"a fox {FLAGGED}", ContentPolicyError),
+        (400, f"- input.width is odd for a fox {FLAGGED}", f"a fox {FLAGGED}", PermanentError),
+        (403, "Your request was flagged by moderation: a calm sea", "a calm sea", ContentPolicyError),
+        (403, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", RepeatedPromptError),
+        (403, f"No access for a fox {FLAGGED}", f"a fox {FLAGGED}", RepeatedPromptError),
+        (403, f"'missing, {FLAGGED}' {FLAGGED}", f"missing, {FLAGGED}", RepeatedPromptError),
+        (403, f"'(E9828), {FLAGGED}' {FLAGGED}", f"(E9828), {FLAGGED}", RepeatedPromptError),
+        (403, "You are not allowed to: an internal error", "an internal error", UnauthorizedError),
+        (401, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", UnauthorizedError),
+        (402, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", AccountError),
+        (404, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", AccountError),
+    ],
+)
+def test_what_a_prompt_makes_of_a_refused_create_concerns_its_own_token_alone(status, detail, prompt, kind):
+    error = refused(status, {"detail": detail}, prompt=prompt)
+
+    assert (type(error), error.purchase_over) == (kind, True)
+
+
+def test_a_prompt_in_a_title_is_no_version_that_is_missing():
+    prompt = "invalid version of a fox"
+
+    assert type(refused(422, {"title": prompt}, prompt=prompt)) is PermanentError
+
+
+def test_a_wait_or_a_limit_in_a_prompt_is_none_of_the_providers():
+    prompt = "reduced to 1 requests per hour, resets in 299s"
+    error = refused(429, {"detail": f"Request was throttled: {prompt}"}, prompt=prompt)
+
+    assert (error.limit_per_minute, error.retry_after) == (None, 30)
 
 
 def test_a_gateways_reason_is_told():

@@ -91,15 +91,17 @@ def test_of_a_text_that_has_most_words_of_a_prompt_only_codes_are_kept():
     assert echoes.hide("the clouds are silver") == "the clouds are silver"
 
 
-def test_a_short_prompt_takes_no_meaning_from_a_text():
-    echoes = Echoes("sensitive")
-
-    assert echoes.without_runs("flagged as sensitive") == "flagged as sensitive"
-    assert echoes.hide("flagged as sensitive") == f"flagged as {BLANK}"
-
-
-def test_a_long_prompt_takes_its_words_out_of_the_meaning():
-    assert Echoes("a nsfw sign in the snow").without_runs("no: a NSFW sign in th...") == f"no: {BLANK}..."
+@pytest.mark.parametrize(
+    ("prompt", "text", "left"),
+    [
+        ("a nsfw sign in the snow", "no: a NSFW sign in th...", f"no: {BLANK}..."),
+        ("sensitive", "flagged as sensitive", f"flagged as {BLANK}"),
+        ("E9828", "NSFW content in (E9828)", f"NSFW content in ({BLANK})"),
+        ("nsfw", "NSFW content in (E9828)", f"{BLANK} content in (E9828)"),
+    ],
+)
+def test_a_text_is_understood_without_a_prompt_that_is_a_code_too(prompt, text, left):
+    assert Echoes(prompt).without(text) == left
 
 
 @pytest.mark.parametrize(("word", "repeats"), [("an-owl-named-ada", True), ("owlnamedadaonapier", True), ("p1", False)])

@@ -45,7 +45,7 @@ def body(**given):
 def refused(given):
     answer = Answer(422, httpx.Headers({"retry-after": "1"}), body(**given))
     refusal(answer, ECHOES, creating=True, redact=REDACT)
-    seeds.refused(answer, "seed")
+    seeds.refused(answer, "seed", ECHOES)
 
 
 def throttled(text):

@@ -5,6 +5,7 @@ import pytest
 from doubles import SECRET, running
 from wire import Wire, http
 
+from reactor.echoes import Echoes
 from reactor.errors import AccountError, PermanentError
 from reactor.providers.replicate import ReplicateProvider
 from reactor.providers.seeds import advice, missing, refused
@@ -64,8 +65,21 @@ EXTRA, WIDTH = "additional_property_not_allowed", ("number_lte", "input.width", 
     ],
 )
 def test_a_422_is_about_the_seed_only_if_it_says_so(answer, about_it):
-    assert refused(answer, "seed") is about_it
-    assert refused(answer, "") is False
+    assert refused(answer, "seed", Echoes("a calm sea at dawn")) is about_it
+    assert refused(answer, "", Echoes()) is False
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("- input.seed", unfit(detail="- input.seed is too long")),
+        ("a fox\n- input.seed: bad", unfit(detail="no: a fox\n- input.seed: bad")),
+        ("input.seed: a fox", unfit(("too_long", "input.prompt", "input.seed: a fox is too long"))),
+    ],
+)
+def test_a_prompt_that_looks_like_a_refused_seed_refuses_none(prompt, answer):
+    assert refused(answer, "seed", Echoes("another"))
+    assert not refused(answer, "seed", Echoes(prompt))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,12 @@ from reactor.errors import (
     GenerationError,
     PermanentError,
     RateLimitedError,
+    RepeatedPromptError,
     TransientError,
     UnauthorizedError,
 )
 from reactor.providers.patience import lower_limit, retry_after
-from reactor.providers.texts import MOST_READ, known
+from reactor.providers.texts import MOST_READ, known, refuses
 
 if TYPE_CHECKING:
     from reactor.echoes import Echoes
@@ -49,8 +51,10 @@ def failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
         return TransientError("Prediction failed without a reason", unexplained=True)
     reason = echoes.hide(_REQUEST_ID.sub("", _WRAPPING.sub("", said)))
     told = redact(f"Prediction failed: {reason}", longest=LONGEST_TEXT)
-    kind = known(echoes.without_runs(said))
-    return TransientError(told, unexplained=True) if kind is None else kind(told)
+    meaning = _meaning(said, echoes)
+    if meaning.by_prompt and meaning.kind in {None, TransientError}:
+        return RepeatedPromptError(told)
+    return TransientError(told, unexplained=True) if meaning.kind is None else meaning.kind(told)
 
 
 def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
@@ -62,32 +66,69 @@ def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor)
     words = _words(answer)
     told = echoes.hide(words) if words else _phrase(answer)
     said = redact(f"Replicate answered {answer.status}{told}", longest=LONGEST_TEXT)
-    if creating and _is_moderation(answer, echoes.without_runs(words)):
-        return ContentPolicyError(said, answered=True)
+    if creating and (moderation := _moderation(answer, _meaning(words, echoes), said)):
+        return moderation
     match answer.status:
         case 401 | 403:
             return UnauthorizedError(f"Invalid API token: {said}", purchase_over=creating)
         case 402:
             return AccountError(said, purchase_over=creating)
         case 429:
-            limit = lower_limit(answer) if creating else None
-            return RateLimitedError(
-                said, retry_after=retry_after(answer), purchase_over=creating, limit_per_minute=limit
-            )
+            own = _own(answer, echoes)
+            limit = lower_limit(own) if creating else None
+            return RateLimitedError(said, retry_after=retry_after(own), purchase_over=creating, limit_per_minute=limit)
         case _ if not creating:  # without its words: they may repeat a prompt that is not known here
             return TransientError(f"Replicate answered {answer.status}{_phrase(answer)}", purchase_over=False)
         case _:
-            return _refused_create(answer, said)
+            return _refused_create(answer, said, echoes)
 
 
-def _is_moderation(answer: Answer, words: str) -> bool:
-    """Whether a create was refused for its prompt. Invalid fields are settings, a safety filter's among them."""
-    invalid = (answer.body or {}).get("invalid_fields")
-    return answer.status in {400, 403, 422, 451} and not invalid and known(words) is ContentPolicyError
+def _moderation(answer: Answer, meaning: _Meaning, said: str) -> GenerationError | None:
+    """What a create that was refused for its prompt comes to; None if it was refused for something else.
+
+    Invalid fields are settings, a safety filter's among them. A 403 may also mean the account. If only the prompt's
+    words say which, the token is tried again: it is neither censored for the account, nor is the gate closed for it.
+    """
+    if answer.status not in {400, 403, 422, 451} or (answer.body or {}).get("invalid_fields"):
+        return None
+    if answer.status == HTTPStatus.FORBIDDEN and meaning.repeats_a_refusal:
+        return RepeatedPromptError(said)
+    return ContentPolicyError(said, answered=True) if meaning.kind is ContentPolicyError else None
 
 
-def _refused_create(answer: Answer, said: str) -> GenerationError:
-    title = _one_line((answer.body or {}).get("title"))
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a text means, and what of that it may have from the prompt."""
+
+    kind: type[GenerationError] | None
+    by_prompt: bool  # it means something else without what it repeats
+    repeats_a_refusal: bool  # no refusal for content is left without what it repeats
+
+
+def _meaning(said: str, echoes: Echoes) -> _Meaning:
+    """The meaning of the provider's own words, where any is left.
+
+    Else a refusal for content is believed: the author may have copied the provider's phrase into the prompt, and a
+    refusal concerns no other author.
+    """
+    left = echoes.without(said)
+    kind, kind_left = known(said), known(left)
+    repeats_a_refusal = refuses(said) and not refuses(left)
+    by_prompt = kind is not kind_left or (kind is None and repeats_a_refusal)
+    if kind_left is None and kind is ContentPolicyError and repeats_a_refusal:
+        kind_left = kind
+    return _Meaning(kind_left, by_prompt, repeats_a_refusal)
+
+
+def _own(answer: Answer, echoes: Echoes) -> Answer:
+    """The answer with a detail in the provider's own words: only those may name a wait, which concerns every token."""
+    detail = (answer.body or {}).get("detail")
+    own = {"detail": echoes.without(detail)} if isinstance(detail, str) else {}
+    return replace(answer, body={**(answer.body or {}), **own}) if own else answer
+
+
+def _refused_create(answer: Answer, said: str, echoes: Echoes) -> GenerationError:
+    title = echoes.without(_one_line((answer.body or {}).get("title")))
     match answer.status:
         case 404:
             return AccountError(said)

@@ -231,9 +231,9 @@ class ReplicateProvider:
         try:
             yield
         except AnsweredError as error:
-            if creating and refused(error.answer, self._seed_input):
-                raise AccountError(advice(self._seed_input)) from error
             hidden = (echoes or self._echoes).also(buying)
+            if creating and refused(error.answer, self._seed_input, hidden):
+                raise AccountError(advice(self._seed_input)) from error
             raise refusal(error.answer, hidden, creating=creating, redact=self._redact) from error
         except NEVER_SENT as error:
             told = self._redact(f"Cannot reach Replicate: {said(error)}")

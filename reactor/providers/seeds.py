@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reactor.echoes import Echoes
     from reactor.providers.transport import Answer
 
 _MOST_READ = 4000  # characters
-
+_LONGEST_FAULT = 100  # characters that tell whether a description is about the seed
 _MOST_FIELDS = 100
 
 
@@ -29,23 +30,31 @@ def missing(described: dict[str, Any], name: str) -> bool:
     return isinstance(inputs, dict) and bool(inputs) and name not in inputs
 
 
-def refused(answer: Answer, name: str) -> bool:
-    """Whether a create was refused for its seed: the queue would fail for it, token by token."""
+def refused(answer: Answer, name: str, echoes: Echoes) -> bool:
+    """Whether a create was refused for its seed: the queue would fail for it, token by token.
+
+    What the answer repeats of the prompt has no say, because that may look like such a refusal.
+    """
     if answer.status != 422 or not name:
         return False
     body = answer.body or {}
     fields, detail = body.get("invalid_fields"), body.get("detail")
     if isinstance(fields, list) and fields:
-        return any(_names(field, name) for field in fields[:_MOST_FIELDS] if isinstance(field, dict))
-    return isinstance(detail, str) and any(_at_fault(name, line) for line in detail[:_MOST_READ].splitlines())
+        return any(_names(field, name, echoes) for field in fields[:_MOST_FIELDS] if isinstance(field, dict))
+    if not isinstance(detail, str) or not any(_at_fault(name, line) for line in detail[:_MOST_READ].splitlines()):
+        return False
+    return any(_at_fault(name, line) for line in echoes.without(detail[:_MOST_READ]).splitlines())
 
 
-def _names(field: dict[str, Any], name: str) -> bool:
+def _names(field: dict[str, Any], name: str, echoes: Echoes) -> bool:
     place, said = field.get("field"), field.get("description")
-    return place in (name, f"input.{name}") or (isinstance(said, str) and _at_fault(name, said))
+    if place in (name, f"input.{name}"):
+        return True
+    told = said[:_LONGEST_FAULT] if isinstance(said, str) else ""
+    return _at_fault(name, told) and _at_fault(name, echoes.without(told))
 
 
 def _at_fault(name: str, line: str) -> bool:
     """Whether a line of a refusal is about the input, and does not just mention the word, as a prompt may."""
     about = rf"[-\s]*(?:input\.{re.escape(name)}\b|(?:input:\s*)?Additional property '?{re.escape(name)}\b)"
-    return bool(re.match(about, line[:_MOST_READ]))
+    return bool(re.match(about, line))

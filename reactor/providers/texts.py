@@ -128,10 +128,24 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 def known(said: str) -> type[GenerationError] | None:
     """What a text means by the table; None where it is not in it."""
-    sentences = _SENTENCE_END.split(_CAMEL.sub("_", said[:MOST_READ]).lower(), _MOST_SENTENCES)
+    sentences = _sentences(said)
     sound = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
     for patterns, says_enough, kind in _KNOWN:
         for sentence in sentences if says_enough else sound:
             if all(pattern.search(sentence) for pattern in patterns):
                 return kind
     return None
+
+
+def refuses(said: str) -> bool:
+    """Whether a refusal for content stands in a text, whatever faults or codes stand beside it."""
+    return any(
+        all(pattern.search(sentence) for pattern in patterns)
+        for patterns, _, kind in _KNOWN
+        if kind is POLICY
+        for sentence in _sentences(said)
+    )
+
+
+def _sentences(said: str) -> list[str]:
+    return _SENTENCE_END.split(_CAMEL.sub("_", said[:MOST_READ]).lower(), _MOST_SENTENCES)

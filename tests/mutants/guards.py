@@ -36,6 +36,7 @@ PLANS = "tests/test_plans.py"
 PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
 CHECKS, LOOK_BACK = "tests/test_checks.py", "tests/test_look_back.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
+CLASSIFIED = "tests/test_classification.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -525,8 +526,8 @@ MUTANTS = (
     Mutant(
         "a setting's name refuses the prompt",
         "reactor/providers/classification.py",
-        " and not invalid and ",
-        " and ",
+        ' or (answer.body or {}).get("invalid_fields"):',
+        ":",
         "tests/test_classification.py::test_a_create_that_is_refused_for_its_prompt_is_known_by_its_words",
     ),
     Mutant(
@@ -1683,7 +1684,7 @@ MUTANTS = (
     Mutant(
         "a queue that fails for its seeds",
         "reactor/providers/replicate.py",
-        "if creating and refused(error.answer, self._seed_input):",
+        "if creating and refused(error.answer, self._seed_input, hidden):",
         "if False:",
         "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
     ),
@@ -1725,9 +1726,51 @@ MUTANTS = (
     Mutant(
         "a short prompt in clear",
         "reactor/echoes.py",
-        "                yield from self._repeated_words(view)\n",
-        "                pass\n",
+        "            yield from _repeated_words(view, short)\n",
+        "",
         f"{ECHOES}::test_a_short_prompt_is_blanked_out_where_it_stands_as_words",
+    ),
+    Mutant(
+        "a prompt that takes the meaning from a refusal",
+        "reactor/providers/classification.py",
+        "    if kind_left is None and kind is ContentPolicyError and repeats_a_refusal:\n",
+        "    if False:\n",
+        f"{CLASSIFIED}::test_no_prompt_takes_the_meaning_from_a_refusal_of_its_picture",
+    ),
+    Mutant(
+        "a prompt that decides whether the API token is refused",
+        "reactor/providers/classification.py",
+        "    if answer.status == HTTPStatus.FORBIDDEN and meaning.repeats_a_refusal:\n",
+        "    if False:\n",
+        f"{CLASSIFIED}::test_what_a_prompt_makes_of_a_refused_create_concerns_its_own_token_alone",
+    ),
+    Mutant(
+        "a failure that its prompt makes closes the gate",
+        "reactor/intake.py",
+        "case TransientError() if not isinstance(error, RepeatedPromptError):",
+        "case TransientError():",
+        "tests/test_one_author.py::test_failures_that_prompts_decide_close_no_gate_however_many_authors_there_are",
+    ),
+    Mutant(
+        "a wait that a prompt names",
+        "reactor/providers/classification.py",
+        '{"detail": echoes.without(detail)}',
+        '{"detail": detail}',
+        f"{CLASSIFIED}::test_a_wait_or_a_limit_in_a_prompt_is_none_of_the_providers",
+    ),
+    Mutant(
+        "a version that a prompt calls missing",
+        "reactor/providers/classification.py",
+        '    title = echoes.without(_one_line((answer.body or {}).get("title")))\n',
+        '    title = _one_line((answer.body or {}).get("title"))\n',
+        f"{CLASSIFIED}::test_a_prompt_in_a_title_is_no_version_that_is_missing",
+    ),
+    Mutant(
+        "a seed that a prompt refuses",
+        "reactor/providers/seeds.py",
+        "for line in echoes.without(detail[:_MOST_READ]).splitlines()",
+        "for line in detail[:_MOST_READ].splitlines()",
+        "tests/test_seeds.py::test_a_prompt_that_looks_like_a_refused_seed_refuses_none",
     ),
     Mutant(
         "a prompt in a prediction's id",
