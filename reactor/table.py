@@ -82,8 +82,8 @@ class TokensTable:
             order=quoted(self.order),
             number_type=self.number_type,
             number=self._number,
-            prompt=self._prompt(self._cut("author.prompt_text")),
-            whole_prompt=self._prompt("author.prompt_text"),
+            prompt=self._prompt(self._cut("author.prompt_text::text")),
+            whole_prompt=self._prompt("author.prompt_text::text"),
             **self._restrictions(FURTHER.get(name, 0), after, among=among),
             **self.labels,
         )

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -144,6 +145,19 @@ async def test_a_token_without_author_or_prompt_is_claimed_all_the_same(claim, m
     await make_token(prompt=None)
 
     assert [row["prompt"] for row in await claim()] == [None, None]
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
+@pytest.mark.parametrize("type_", ["json", "jsonb", "varchar(40)", "char(40)"])
+async def test_a_prompt_of_any_type_is_read_as_text(connection, table, make_token, type_, encoding):
+    await connection.execute(f"ALTER TABLE authors ALTER prompt_text TYPE {type_} USING prompt_text::{type_}")
+    token = await make_token(prompt='{"a": "red kite"}')
+    table = replace(table, encoding=encoding)
+
+    (shown,) = await connection.fetch(table.query("show"), str(token))
+    (claimed,) = await connection.fetch(table.query("claim"), 1, WORKER, 60.0, UNLIMITED)
+
+    assert (claimed["prompt"], shown["prompt_characters"]) == ('{"a": "red kite"}', 17)
 
 
 async def test_age_is_told_at_the_first_claim_only(claim, make_token, seconds):

@@ -673,8 +673,8 @@ MUTANTS = (
     Mutant(
         "an error of any length in show",
         "reactor/queries/show.sql",
-        "left(token.generation_error, 4000)",
-        "token.generation_error",
+        "left(token.generation_error::text, 4000)",
+        "token.generation_error::text",
         f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
     ),
     Mutant(
@@ -1033,6 +1033,13 @@ MUTANTS = (
         "    OR granter.rolcreaterole\n",
         "    OR true\n",
         f"{STRANGE}::test_a_role_is_trusted_for_our_membership_only_if_no_stranger_granted_it",
+    ),
+    Mutant(
+        "a prompt of another type cannot be cut",
+        "reactor/table.py",
+        'self._cut("author.prompt_text::text")',
+        'self._cut("author.prompt_text")',
+        "tests/test_queries_claim.py::test_a_prompt_of_any_type_is_read_as_text",
     ),
     Mutant(
         "mints are silent for a stranger's lock",
