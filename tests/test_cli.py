@@ -112,6 +112,14 @@ def test_status_is_read_by_people_too(reactor, database):
     assert "triggers" not in out
 
 
+def test_status_counts_what_others_call_a_status_apart(reactor, database):
+    command(database, "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_status_check")
+    command(database, "INSERT INTO tokens_s0 (status) VALUES ('failed'), ('minted'), ('burnt')")
+
+    assert re.search(r"^failed +1\nother +2$", reactor("status")[1], re.MULTILINE)
+    assert json.loads(reactor("status", "--json")[1])["tokens"]["other"] == 2
+
+
 @pytest.mark.parametrize(
     ("until", "reason", "told"),
     [

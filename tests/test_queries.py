@@ -195,6 +195,16 @@ async def test_tokens_are_counted_by_status(ask, make_token):
     assert dict(await ask("count_statuses")) == {"detected": 1, "failed": 2}
 
 
+async def test_statuses_that_somebody_made_up_are_counted_as_one(connection, ask, make_token):
+    await connection.execute("ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_status_check")
+    await make_token(status="FAILED")
+    await connection.execute(
+        "INSERT INTO tokens_s0 (status) SELECT repeat('failed', made / 2) FROM generate_series(3, 200) AS made"
+    )
+
+    assert [tuple(row) for row in await ask("count_statuses")] == [("other", 197), ("failed", 1 + 1)]
+
+
 @pytest.mark.parametrize(
     ("connected", "counted"),
     [([], (0, 0)), (["hears"], (1, 1)), (["claims"], (1, 0)), (["hears", "claims", "claims", "other"], (2, 1))],

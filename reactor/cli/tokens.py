@@ -54,7 +54,7 @@ def status(*, as_json: bool) -> None:
         gate = await intake(session)
         (workers,) = await session.fetch(table.query("count_workers"), session_name("listener"), session_name("claims"))
         return {
-            "tokens": {name: counts.get(name, 0) for name in STATUSES},
+            "tokens": dict.fromkeys(STATUSES, 0) | counts,
             "intake": dict(gate),
             **workers,
             "triggers": table.triggers_enabled,

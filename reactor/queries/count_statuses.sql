@@ -1,8 +1,9 @@
--- Counts tokens by status: the hundred most frequent ones, where a host lets its column hold any text.
+-- Counts tokens by status. Where a host lets its column hold any text, all that we do not know counts as other.
 -- Returns status (lower case) and tokens.
 -- Leans on no index: it reads the table.
-SELECT lower(left(status::text, 63)) AS status, count(*) AS tokens
-FROM {table}
+SELECT coalesce(known.status, 'other') AS status, count(*) AS tokens
+FROM {table} AS token
+LEFT JOIN unnest(ARRAY['detected', 'generating', 'uploading', 'ready', 'revealed', 'failed']) AS known (status)
+  ON known.status = lower(left(token.status::text, 63))
 GROUP BY 1
-ORDER BY tokens DESC, status
-LIMIT 100;
+ORDER BY tokens DESC, 1;
