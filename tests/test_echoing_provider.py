@@ -58,16 +58,15 @@ async def test_a_refusal_of_any_call_repeats_none_of_the_prompts(name, prompt, s
     assert words(error) == []
 
 
-async def test_a_check_repeats_no_prompt_that_was_sent_lately():
-    async def check(provider):
-        for number in range(3):
-            await provider.hiding("another").create(f"{PROMPT} {number}", 1)
-        await provider.check()
+OTHERS = [call for name, call in CALLS.items() if name != "create"] + [lambda provider: provider.check()]
 
-    bought = http({"id": "p1", "status": "starting"}, 201)
-    error = await asked(Wire(bought, bought, bought, http({"detail": f"pay for {quote(PROMPT)}!"}, 402)), check)
 
-    assert str(error) == "Replicate answered 402: pay for [prompt]!"
+@pytest.mark.parametrize(("status", "told"), [(401, "401 Unauthorized"), (402, "402 Payment Required")])
+@pytest.mark.parametrize("call", OTHERS, ids=[name for name in CALLS if name != "create"] + ["check"])
+async def test_of_an_answer_about_the_account_only_its_status_is_told(call, status, told):
+    error = await asked(Wire(http({"title": PROMPT, "detail": f"pay for {PROMPT}!"}, status)), call)
+
+    assert str(error).endswith(f"Replicate answered {told}")
 
 
 async def test_a_prompt_that_changed_since_its_purchase_is_known_by_the_answers_input():

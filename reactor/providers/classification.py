@@ -58,12 +58,13 @@ def failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
 
 
 def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
-    """Classify an answer that is no success, by its status; where it has no words of its own, its status has.
+    """Classify an answer that is no success, by its status.
 
-    Of a create it also says whether something may have been bought; of any other call nothing is known about that,
-    and only what concerns the account is more than a reason to ask again.
+    Of a create it tells the provider's words and whether something may have been bought. Of any other call nothing is
+    known about that, and only what concerns the account is more than a reason to ask again. Such an answer's words are
+    not told, because they may repeat a prompt that is not known here.
     """
-    words = _words(answer)
+    words = _words(answer) if creating else ""
     told = echoes.hide(words) if words else _phrase(answer)
     said = redact(f"Replicate answered {answer.status}{told}", longest=LONGEST_TEXT)
     if creating and (moderation := _moderation(answer, _meaning(words, echoes), said)):
@@ -77,8 +78,8 @@ def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor)
             own = _own(answer, echoes)
             limit = lower_limit(own) if creating else None
             return RateLimitedError(said, retry_after=retry_after(own), purchase_over=creating, limit_per_minute=limit)
-        case _ if not creating:  # without its words: they may repeat a prompt that is not known here
-            return TransientError(f"Replicate answered {answer.status}{_phrase(answer)}", purchase_over=False)
+        case _ if not creating:
+            return TransientError(said, purchase_over=False)
         case _:
             return _refused_create(answer, said, echoes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.replicate.com"
 KEPT = timedelta(hours=2)  # the API removes inputs, and the seed with them, after one
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in KEPT
-MOST_SENT = 20  # prompts
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
@@ -68,7 +66,6 @@ class ReplicateProvider:
         self._seed_input = seed_input
         self._redact = Redactor([token])
         self._echoes = Echoes()
-        self._sent: deque[str] = deque(maxlen=MOST_SENT)
         self._base_url = base_url or DEFAULT_BASE_URL
         self._transport = Transport(self._base_url, api_prefix)
         self._cancel_after = cancel_after
@@ -101,7 +98,6 @@ class ReplicateProvider:
         if self._seed_input:
             given[self._seed_input] = seed
         check_sendable(given)
-        self._sent.append(prompt)
         asked_at = time.monotonic()
         with self._asking(buying=prompt):
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
@@ -150,8 +146,7 @@ class ReplicateProvider:
             raise AccountError(advice(self._seed_input))
 
     async def _account(self) -> None:
-        """It is about no claim, so its answer may repeat the prompt of any."""
-        with self._asking(echoes=Echoes(*self._sent)):
+        with self._asking():
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
@@ -222,7 +217,7 @@ class ReplicateProvider:
         return told
 
     @contextmanager
-    def _asking(self, *, buying: str | None = None, echoes: Echoes | None = None) -> Iterator[None]:
+    def _asking(self, *, buying: str | None = None) -> Iterator[None]:
         """Turn whatever a request can end in into our errors. `buying` is a create's prompt.
 
         Of a create, only what was never sent is certain; any other call says nothing about what was bought.
@@ -231,7 +226,7 @@ class ReplicateProvider:
         try:
             yield
         except AnsweredError as error:
-            hidden = (echoes or self._echoes).also(buying)
+            hidden = self._echoes.also(buying)
             if creating and refused(error.answer, self._seed_input, hidden):
                 raise AccountError(advice(self._seed_input)) from error
             raise refusal(error.answer, hidden, creating=creating, redact=self._redact) from error

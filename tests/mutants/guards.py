@@ -1886,10 +1886,10 @@ MUTANTS = (
     ),
     Mutant(
         "a check whose answer repeats a prompt",
-        "reactor/providers/replicate.py",
-        "self._asking(echoes=Echoes(*self._sent))",
-        "self._asking()",
-        "tests/test_echoing_provider.py::test_a_check_repeats_no_prompt_that_was_sent_lately",
+        "reactor/providers/classification.py",
+        '    words = _words(answer) if creating else ""\n',
+        "    words = _words(answer)\n",
+        "tests/test_echoing_provider.py::test_of_an_answer_about_the_account_only_its_status_is_told",
     ),
     Mutant(
         "a prompt in the log's image URL",
