@@ -35,6 +35,11 @@ SERVER_SETTINGS = {
 _REPEATS_AN_ARGUMENT = "invalid input for query argument"  # how asyncpg's DataError begins, a prompt's or a reason's
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
+# A host's trigger may repeat a row in what it raises, and hundreds of MB of it. What is kept is longer than what a
+# Redactor reads, so that it knows of the cut.
+LONGEST_SAID = 10_000  # characters
+_LONGEST_PLACE = 500  # characters
+
 _UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
 
 # How asyncpg tells that a connection is of no use any more: of one that the server ends just as a statement begins, by
@@ -155,8 +160,12 @@ def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
 
 
 def told(error: Exception) -> str:
-    """The error's kind and message; not its detail, which repeats the row, nor an argument that it cannot encode."""
+    """The error's kind and message, cut.
+
+    Not its detail, which repeats the row, nor an argument that it cannot encode.
+    """
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
+    said = said[:LONGEST_SAID]
     unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)
     if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):
         said = "a value that PostgreSQL cannot take"
@@ -165,7 +174,7 @@ def told(error: Exception) -> str:
 
 def _in_a_function(error: Exception) -> str:
     """Where a host's function names something without its schema, and our search path does not have that."""
-    context = str(getattr(error, "context", None) or "").partition("\n")[0]
+    context = str(getattr(error, "context", None) or "")[:_LONGEST_PLACE].partition("\n")[0]
     if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
         return ""
     return f", in {context}: our search path has no schema in which others may create"

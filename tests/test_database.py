@@ -5,11 +5,17 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.database import ConnectionLostError, RowRefusedError
+from reactor.database import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
+from reactor.redaction import Redactor
 from reactor.session import Session
 
 pytestmark = pytest.mark.anyio
 
+SHOUTS = """
+    CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN RAISE EXCEPTION 'bad url %', repeat('x', 3000000) USING ERRCODE = '{state}'; END $$;
+    CREATE TRIGGER shout BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION shout()
+"""
 CONFUSED = asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
 
 
@@ -103,3 +109,25 @@ async def test_what_the_driver_cannot_encode_is_not_repeated(database, value):
         await session.fetch(f"SELECT $1::{'text[]' if isinstance(value, list) else 'text'}", value)
 
     await session.aclose()
+
+
+@pytest.mark.parametrize("state", ["P0001", "42501", "40001", "42P01", "08006"])
+async def test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told(
+    connection, database, make_token, open_session, state
+):
+    await connection.execute(SHOUTS.format(state=state))
+    await make_token()
+
+    with pytest.raises(DatabaseError) as refused:
+        await open_session(database).fetch("UPDATE public.tokens_s0 SET image_url = 'x'")
+
+    assert "bad url xxx" in str(refused.value)
+    assert 8000 < len(str(refused.value)) < 11_000
+    assert Redactor()(str(refused.value)).endswith("x…")
+
+
+async def test_a_secret_at_the_cut_of_an_error_is_not_told_by_half():
+    secret = "s3cret-" * 30
+    said = told(asyncpg.RaiseError("x" * (LONGEST_SAID - 50) + secret))
+
+    assert "s3cret" not in Redactor([secret])(said, longest=20_000)

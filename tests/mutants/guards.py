@@ -1042,6 +1042,13 @@ MUTANTS = (
         "tests/test_queries_claim.py::test_a_prompt_of_any_type_is_read_as_text",
     ),
     Mutant(
+        "an error as long as a host's trigger made it",
+        "reactor/database.py",
+        "    said = said[:LONGEST_SAID]\n",
+        "",
+        "tests/test_database.py::test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told",
+    ),
+    Mutant(
         "mints are silent for a stranger's lock",
         "sql/notify_inserted_v5.sql",
         "        WHERE has_column_privilege(holder.usesysid, TG_RELID, 'generation_epoch'::text, 'UPDATE'::text)",
