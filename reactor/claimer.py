@@ -36,11 +36,12 @@ class Claimer:
         self._after: UUID | None = None  # where the next claim goes on
         self._onward_until = 0.0  # monotonic seconds
         self._onward_took = 0.0  # seconds
+        self._aside = False  # the next claim is an ordinary one, between two goes of a detour
         self.more = False  # the last claim may have left some
 
     async def claim(self, slots: int, worker: int) -> list[Claim]:
         """Return up to `slots` tokens, in mint order. Raises DatabaseError."""
-        if self._detour.due:
+        if self._detour.due and not self._aside:
             return await self._around(slots, worker)
         began = time.monotonic()
         after = self._after if began < self._onward_until else None
@@ -49,19 +50,22 @@ class Claimer:
         try:
             claims = await self._store.claim(slots, worker, place)
         except REFUSED:
-            self._detour.begin(place)
+            if not self._aside:
+                self._detour.begin(place)
             return await self._around(slots, worker)
         self._took(began, onward=after is not None)
+        around, self._aside = self._aside, False
         full = len(claims) == slots
         if full and backlog:
             self._after = claims[0].last_fresh
-        self.more = full or after is not None
+        self.more = full or after is not None or around
         return claims
 
     async def _around(self, slots: int, worker: int) -> list[Claim]:
         self.more, self._after = False, None
         claims = await self._detour.claim(slots, worker)
         self.more = self._detour.more
+        self._aside = self._detour.leaves_room
         return claims
 
     def _took(self, began: float, *, onward: bool) -> None:
