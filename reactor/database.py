@@ -177,4 +177,4 @@ def _in_a_function(error: Exception) -> str:
     context = str(getattr(error, "context", None) or "")[:_LONGEST_PLACE].partition("\n")[0]
     if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
         return ""
-    return f", in {context}: our search path has no schema in which others may create"
+    return f", in {context}: our search path has no schema in which others may create, or have created"

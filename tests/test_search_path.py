@@ -253,22 +253,31 @@ AUDIT = """
     CREATE TRIGGER audit BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION audit()
 """
 AS_ROLE = "SET SESSION AUTHORIZATION {role}"
-PLANT = "CREATE FUNCTION public.left_behind() RETURNS int LANGUAGE sql AS 'SELECT 1'"
-OPERATOR = "CREATE OPERATOR public.=== (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)"
-LEFT = (
-    MAY_CREATE,
-    f"{AS_ROLE}; {PLANT}; RESET SESSION AUTHORIZATION",
-    "REVOKE CREATE ON SCHEMA public FROM {role}",
-)
+PLANTED = {
+    "a function": "CREATE FUNCTION public.left_behind() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "an operator": "CREATE OPERATOR public.=== (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)",
+    "a table": "CREATE TABLE public.audit (status text)",
+    "a view": "CREATE VIEW public.audit AS SELECT 'detected' AS status",
+    "a sequence": "CREATE SEQUENCE public.audit",  # has no row type
+    "an enum": "CREATE TYPE public.mood AS ENUM ('odd')",
+    "a domain": "CREATE DOMAIN public.mood AS text",
+}
+
+
+def left(statement):
+    """What a role created while it was allowed to."""
+    return [
+        MAY_CREATE,
+        f"{AS_ROLE}; {statement}; RESET SESSION AUTHORIZATION",
+        "REVOKE CREATE ON SCHEMA public FROM {role}",
+    ]
+
+
 TRUSTED = {
     "nobody else creates": ([], "public, pg_temp"),
     "one may create": ([MAY_CREATE], "pg_catalog, pg_temp"),
     "all may create": (["GRANT CREATE ON SCHEMA public TO PUBLIC"], "pg_catalog, pg_temp"),
-    "one has created a function": (LEFT, "pg_catalog, pg_temp"),
-    "one has created an operator": (
-        [LEFT[0], LEFT[1].replace(PLANT, OPERATOR), LEFT[2]],
-        "pg_catalog, pg_temp",
-    ),
+    **{f"one has created {what}": (left(each), "pg_catalog, pg_temp") for what, each in PLANTED.items()},
     "the owner of the table creates": (
         [MAY_CREATE, "ALTER TABLE tokens_s0 OWNER TO {role}"],
         "public, pg_temp",
@@ -315,4 +324,4 @@ async def test_a_hosts_trigger_that_names_no_schema_is_told_where_somebody_may_p
     assert error["error_message"].startswith(
         'UndefinedTableError: relation "audit" does not exist, in PL/pgSQL function'
     )
-    assert error["error_message"].endswith("our search path has no schema in which others may create")
+    assert error["error_message"].endswith("our search path has no schema in which others may create, or have created")

@@ -1,8 +1,9 @@
 -- Tells the search path that is safe for sessions in which the host's triggers run.
 -- $1 tokens  text  the tokens table, quoted and with its schema; null: there is none yet
--- Returns path: the schemas that the session inherited (see pin.sql), without one in which somebody may create, or owns a
--- function or an operator, whom we do not trust. We trust the roles of trusted.sql and the owner of the table.
--- Leans on nothing: it reads the catalogue's functions once.
+-- Returns path: the schemas that the session inherited (see pin.sql), without one in which a role may create, or owns a
+-- function, an operator, a relation or a type, that we do not trust. We trust the roles of trusted.sql and the owner of the
+-- table. A trigger of the host's that inserts into `audit` must not find a stranger's, whose triggers would run as us.
+-- Leans on nothing: it reads four catalogues once.
 WITH trusted AS MATERIALIZED (
   SELECT roles || ARRAY(SELECT relowner FROM pg_catalog.pg_class WHERE oid = to_regclass($1::text)) AS roles
   FROM ({trusted}) AS trusted
@@ -21,4 +22,6 @@ WHERE NOT starts_with(home.nspname::text, 'pg_')
     WHERE privilege_type = 'CREATE' AND grantee <> ALL (trusted.roles)
   )
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = home.oid AND proowner <> ALL (trusted.roles))
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oprnamespace = home.oid AND oprowner <> ALL (trusted.roles));
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oprnamespace = home.oid AND oprowner <> ALL (trusted.roles))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = home.oid AND relowner <> ALL (trusted.roles))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = home.oid AND typowner <> ALL (trusted.roles));

@@ -1084,6 +1084,20 @@ MUTANTS = (
         "tests/test_database.py::test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told",
     ),
     Mutant(
+        "a path with schemas in which anybody's tables are",
+        "reactor/queries/path.sql",
+        "relnamespace = home.oid AND",
+        "false AND",
+        f"{SEARCH_PATH}::test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_trust",
+    ),
+    Mutant(
+        "a path with schemas in which anybody's types are",
+        "reactor/queries/path.sql",
+        "typnamespace = home.oid AND",
+        "false AND",
+        f"{SEARCH_PATH}::test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_trust",
+    ),
+    Mutant(
         "mints are silent for a stranger's lock",
         "sql/notify_inserted_v5.sql",
         "        WHERE has_column_privilege(holder.usesysid, TG_RELID, 'generation_epoch'::text, 'UPDATE'::text)",
