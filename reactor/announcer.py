@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reactor.checks import Checks
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
@@ -18,9 +17,8 @@ class Announcer:
     A claim is made on another, so it tells of the gate only what it was sent after.
     """
 
-    def __init__(self, telemetry: Telemetry, checks: Checks) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self.checks = checks
         self._said: tuple[str, str] | None = None  # kind and reason of the pause; None: open
         self._said_at = 0.0  # monotonic seconds
 
@@ -29,18 +27,8 @@ class Announcer:
         """Whether the gate was closed, as far as this worker knows."""
         return self._said is not None
 
-    def closed(
-        self,
-        seconds: float | None,
-        reason: str,
-        opens_on: str,
-        *,
-        check_wait: float | None = None,
-        was_open: bool = False,
-    ) -> None:
+    def closed(self, seconds: float | None, reason: str, opens_on: str, *, was_open: bool = False) -> None:
         """The gate is closed for `seconds`, None: without end. `was_open`: this worker closed it just now.
-
-        `check_wait`: seconds until a refused API token is checked.
 
         A pause without end, or an operator's, is another one once its reason changes. All that pass by themselves and
         open on the same are one.
@@ -51,18 +39,14 @@ class Announcer:
         news = self._said is None or self._said[0] != kind
         self._say(kind, reason)
         if news:
-            if opens_on == "check":
-                self.checks.closed(check_wait or 0.0)
             self._telemetry.emit("intake.paused", reason=reason, seconds=seconds)
 
     def opened(self) -> None:
         """The gate is open."""
         if self._said is None:
             return
-        kind, reason = self._said
+        _, reason = self._said
         self._said = None
-        if kind.startswith("check"):
-            self.checks.reopened()
         self._telemetry.emit("intake.resumed", reason=reason)
 
     def let_through(self, claim: Claim) -> None:

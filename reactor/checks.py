@@ -1,56 +1,49 @@
 """When a refused API token is checked again, by the whole fleet.
 
 A token may be good for the account and not for the model: its check passes, and creates are refused all the same. With
-a check every CHECK_EVERY, each of them would fail one token. So whoever closes the gate for a refused create, after a
-check had opened it, has the fleet wait twice as long. How long stands in the gate's row: see `pause_intake.sql`.
+a check every CHECK_EVERY, each of them would fail one token. So a create that is refused after a check has opened the
+gate has the fleet wait twice as long for the next check. The gate's row keeps that wait until a create with this token
+is accepted, whatever processes stop and start meanwhile: see `refuse_intake.sql`.
+
+Whoever has put in another API token and started the worker again is served at once. The row says which token was
+refused, by a mark of it, so a worker can tell whether its own is another one.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from time import monotonic, time
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CHECK_EVERY = 10.0  # seconds between checks of a refused API token
-LONGEST = 3600.0  # seconds
 REFUSED = "Invalid API token"
 
 
+def mark_of(token: str) -> str:
+    """24 bits that tell an API token from others. One in 16 million has the same, so nobody can find it out by them."""
+    return blake2b(token.encode(), digest_size=3, person=b"reactor gate").hexdigest()
+
+
 class Checks:
-    """What one worker knows of the checks. It begins with one at once, because its token may be a new one."""
+    """What one worker knows of the refusals of its API token."""
 
-    def __init__(self) -> None:
-        self._wait = 0.0  # seconds from the closing until the first check; then one follows every CHECK_EVERY
-        self._due_at = 0.0  # monotonic seconds
-        self._began = True  # it saw no closed gate before
-        self._reopened = False  # a check passed, and no create was accepted since
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        self.unproven = False  # it was refused, and no create with it was accepted since
+        self._began = True  # the gate was closed for a refused token whenever this worker looked
 
-    def closed(self, wait: float) -> None:
-        """The gate was closed for a refused API token, and the fleet waits so many seconds."""
-        self._due_at = monotonic() + (0.0 if self._began else wait)
-        self._wait, self._began, self._reopened = wait, False, False
-
-    def reopened(self) -> None:
-        """The gate was opened again, before any create showed that it may be."""
-        self._reopened = True
-
-    def accepted(self) -> None:
-        """A create was accepted."""
-        self._wait, self._reopened = 0.0, False
+    def looked(self, state: Mapping[str, Any]) -> None:
+        """The gate stands like this."""
+        self.unproven = state["refused_token"] == self.mark
+        self._began = self._began and state["opens_on"] == "check"
 
     @property
-    def due(self) -> bool:
+    def may_be_new(self) -> bool:
+        """Whether this worker began with the gate closed for another API token than its own."""
+        return self._began and not self.unproven
+
+    def due(self, state: Mapping[str, Any]) -> bool:
         """Whether to check now."""
-        return monotonic() >= self._due_at
-
-    @property
-    def wait(self) -> float:
-        """Seconds until the next check, if the gate is closed now."""
-        return min(max(2 * CHECK_EVERY, 2 * self._wait), LONGEST) if self._reopened else 0.0
-
-    @property
-    def reason(self) -> str:
-        """Why the gate is closed, if it is closed now. The time makes it another pause than the one before."""
-        if not self._reopened:
-            return REFUSED
-        next_at = datetime.fromtimestamp(time() + self.wait, tz=UTC)
-        return f"{REFUSED}: creates are refused although its check passes; the next check is at {next_at:%H:%M:%S} UTC"
+        return state["opens_on"] == "check" and (self.may_be_new or state["check_in"] <= 0)

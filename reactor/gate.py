@@ -6,11 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from reactor import checks
+from reactor.checks import REFUSED
 from reactor.database import RolledBackError
 from reactor.foreign import fit
 from reactor.table import plain_query
 
 if TYPE_CHECKING:
+    from reactor.checks import Checks
     from reactor.redaction import Redactor
     from reactor.session import Session
 
@@ -23,6 +26,14 @@ class Paused:
 
     was_open: bool
     seconds: float | None  # None: without end
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How the gate was closed for a refused API token."""
+
+    was_open: bool
+    reason: str
 
 
 async def intake(session: Session) -> dict[str, Any]:
@@ -43,27 +54,43 @@ async def intake(session: Session) -> dict[str, Any]:
 class Gate:
     """The row, as one worker closes and opens it."""
 
-    def __init__(self, session: Session, wake_channel: str, redact: Redactor) -> None:
+    def __init__(self, session: Session, wake_channel: str, redact: Redactor, checks: Checks) -> None:
         self._session = session
+        self.checks = checks
         self._wake_channel = wake_channel
         self._redact = redact
 
     async def state(self) -> dict[str, Any]:
         """How the gate stands: see the query."""
-        return await intake(self._session)
+        state = await intake(self._session)
+        self.checks.looked(state)
+        return state
 
     async def pause(
         self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
     ) -> Paused | None:
         """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
 
-        If a check opens it, the gate is closed without end, and `seconds` are until that check.
-
         Return how it was and is; None where it was closed for longer, or by an operator.
         """
         query = plain_query("pause_intake")
         rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
         return Paused(**rows[0]) if rows else None
+
+    async def refused(self) -> Refused | None:
+        """Close the gate for the fleet because a create was refused for this worker's API token.
+
+        Return how it was and why it is closed; None where it was closed for that already, or by an operator.
+        """
+        reason, wait = self._redact(REFUSED), 2 * checks.CHECK_EVERY
+        rows = await self._session.fetch(plain_query("refuse_intake"), self.checks.mark, reason, wait)
+        return Refused(**rows[0]) if rows else None
+
+    async def proven(self) -> None:
+        """A create was accepted: forget that this worker's API token was refused, if the gate is open."""
+        if self.checks.unproven:
+            await self._session.fetch(plain_query("prove_intake"), self.checks.mark)
+            self.checks.unproven = False
 
     async def limit(self, create_interval: float) -> bool:
         """Have the fleet's creates so many seconds apart for ten minutes; return whether that is news."""

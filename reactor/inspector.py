@@ -46,10 +46,8 @@ class Inspector:
             if not state["paused"]:
                 self._announcer.opened()
             else:
-                self._announcer.closed(
-                    state["resumes_in"], state["reason"] or "", state["opens_on"], check_wait=state["check_wait"]
-                )
-                if state["opens_on"] == "check" and self._announcer.checks.due and await self._check():
+                self._announcer.closed(state["resumes_in"], state["reason"] or "", state["opens_on"])
+                if self._gate.checks.due(state) and await self._check():
                     await self._reopen(state["reason"])
         except ConnectionLostError:
             await anyio.lowlevel.checkpoint()  # the claims say that it is away

@@ -66,8 +66,7 @@ class Intake:
             self._reached(self._breaker.answered())
         match error:
             case UnauthorizedError():
-                checks = self._announcer.checks
-                return 0.0 if await self._pause(checks.wait, checks.reason, opens_on="check") is None else None
+                return None if await self._refused() else 0.0
             case AccountError():
                 return await self._account_failed(claim, ACCOUNT_PAUSE, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
@@ -79,6 +78,16 @@ class Intake:
             case _:
                 await self.unproven(claim)
                 return None
+
+    async def _refused(self) -> bool:
+        """Close the gate for a refused API token; return whether this token is the one that told."""
+        try:
+            refused = await self._gate.refused()
+        except DatabaseError:
+            return True  # nobody can claim either; whoever meets the error next closes it
+        if refused is not None and refused.was_open:
+            self._announcer.closed(None, refused.reason, "check", was_open=True)
+        return refused is not None
 
     async def _account_failed(self, claim: Claim, seconds: float, reason: str) -> float | None:
         paused = await self._pause(seconds, reason, probed=bool(claim.probe))
@@ -124,10 +133,11 @@ class Intake:
 
     async def accepted(self, claim: Claim) -> None:
         """A create was accepted: open the gate if it waited for that."""
-        self._announcer.checks.accepted()
         self._reached(self._breaker.accepted())
         if claim.probe == "create":
             await self._open("create")
+        with suppress(DatabaseError):  # the next accepted create says it again
+            await self._gate.proven()
 
     async def succeeded(self, claim: Claim) -> None:
         """An image is there: whatever failed before is over."""
@@ -158,8 +168,7 @@ class Intake:
             # Nobody can claim either; whoever meets the error next closes it.
             return Paused(was_open=False, seconds=seconds)
         if paused is not None and paused.was_open:
-            wait = seconds if opens_on == "check" else None
-            self._announcer.closed(paused.seconds, reason, opens_on, check_wait=wait, was_open=True)
+            self._announcer.closed(paused.seconds, reason, opens_on, was_open=True)
         return paused
 
     async def _shut_for(self) -> str | None:

@@ -10,7 +10,6 @@ from reactor.attempt import Attempt, Rules
 from reactor.attempts import Attempts
 from reactor.bell import Bell
 from reactor.breaker import Breaker
-from reactor.checks import Checks
 from reactor.dispatcher import Dispatcher
 from reactor.inspector import Inspector
 from reactor.intake import Intake
@@ -43,7 +42,7 @@ class Roles:
         rules = _rules(settings)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts)
         self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
-        announcer = Announcer(telemetry, Checks())
+        announcer = Announcer(telemetry)
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
         self._intake = Intake(store.gate, breaker, announcer, telemetry, wake)
         self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)

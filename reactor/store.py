@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from reactor.checks import Checks
     from reactor.redaction import Redactor
     from reactor.session import Session
     from reactor.tokens import Bought, Claim, Outcome, Place
@@ -95,13 +96,14 @@ class Store:
         rest: Session,
         lease: float,
         create_interval: float,
+        checks: Checks,
     ) -> None:
         self.table = table
         self.reach = rest.reach
         self.stand_in = rest  # for a connection that a crowded server does not give
         self._redact = redact = redact.storing_in(table.encoding)
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
-        self.gate = Gate(rest, table.wake_channel, redact)
+        self.gate = Gate(rest, table.wake_channel, redact, checks)
         self._lease = lease
         self._create_interval = create_interval
         self._next_due = table.query("next_due")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import reconnect_delay
+from reactor.checks import Checks, mark_of
 from reactor.database import DatabaseError, session_name
 from reactor.reach import Reach
 from reactor.roles import Roles
@@ -182,6 +183,7 @@ class Worker:
                     **sessions,
                     lease=self._settings.lease_seconds,
                     create_interval=60.0 / limit if limit else 0.0,
+                    checks=Checks(mark_of(self._settings.replicate_api_token.get_secret_value())),
                 )
 
     @asynccontextmanager

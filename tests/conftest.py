@@ -6,6 +6,7 @@ import os
 import tempfile
 import uuid
 
+import anyio
 import asyncpg
 import hypothesis
 import pytest
@@ -16,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from reactor import migrations
 from reactor.cli import main
 from reactor.embedded import EmbeddedPostgres
+from reactor.gate import Gate
 from reactor.session import Session
 from reactor.table import described, plain_query
 
@@ -250,3 +252,26 @@ def reactor(database, monkeypatch, tmp_path, capsys):
         return code, told.out, told.err
 
     return run
+
+
+@pytest.fixture
+def two_looks(monkeypatch):
+    """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
+    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.001)
+    state, begun = Gate.state, []
+
+    async def counted(gate):
+        if begun:
+            begun.pop().set()
+        return await state(gate)
+
+    monkeypatch.setattr(Gate, "state", counted)
+
+    async def two_looks():
+        for _ in range(2):
+            look = anyio.Event()
+            begun.append(look)
+            with anyio.fail_after(5):
+                await look.wait()
+
+    return two_looks

@@ -8,11 +8,10 @@ import pytest
 from doubles import DirectedProvider, Gate, Log, running
 from hypothesis import given
 from hypothesis import strategies as st
-from test_intake import two_looks  # noqa: F401  (a fixture)
 from test_verdict import claim
 
 from reactor.announcer import Announcer
-from reactor.checks import REFUSED, Checks
+from reactor.checks import REFUSED
 from reactor.errors import RateLimitedError
 from reactor.telemetry import Telemetry
 
@@ -26,7 +25,7 @@ def log():
 
 @pytest.fixture
 def announcer(log):
-    return Announcer(Telemetry(log), Checks())
+    return Announcer(Telemetry(log))
 
 
 @pytest.fixture
@@ -94,7 +93,7 @@ NEWS = st.one_of(
 @given(st.lists(st.tuples(NEWS, st.booleans())))
 def test_a_worker_never_says_resumed_without_a_pause_and_knows_what_it_said(news):
     log = Log()
-    announcer = Announcer(Telemetry(log), Checks())
+    announcer = Announcer(Telemetry(log))
     for pause, was_open in news:
         if pause is None:
             announcer.opened()
@@ -121,7 +120,7 @@ async def test_an_operators_resume_is_said_before_the_first_token_starts(databas
     assert told.index("intake.resumed") < told.index("token.generation.started", told.index("intake.paused"))
 
 
-async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provider, make_token, two_looks):  # noqa: F811
+async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provider, make_token, two_looks):
     generating = Gate()
     provider.script["create"] = [RateLimitedError("throttled", retry_after=0.1), generating]
     async with running(database, provider, worker_batch_size=1) as (_, log):

@@ -21,14 +21,21 @@ ROWS = [
     *(f"arrival_at = {moment}" for moment in MOMENTS),
     *(f"limited_until = {until}, limit_interval = {interval}"
       for until, interval in itertools.product(MOMENTS, ("NULL", *NUMBERS))),
+    *(f"paused_until = 'infinity', opens_on = 'check', refused_token = 'mark', check_at = {at}, check_wait = {wait}"
+      for at, wait in itertools.product(MOMENTS, ("NULL", *NUMBERS))),
+    *(f"refused_token = 'mark', check_at = {at}, check_wait = {wait}"
+      for at, wait in itertools.product(MOMENTS, ("NULL", *NUMBERS))),
     *(f"paused_until = now(), reason = {reason}" for reason in ("NULL", "''", "repeat('x', 100000)")),
 ]  # fmt: skip
 SAFE = "paused_until = NULL, pause_seconds = 0, opens_on = NULL, arrival_at = NULL, limited_until = NULL, reason = NULL"
+SAFE += ", refused_token = NULL, check_wait = NULL, check_at = NULL"
 STATEMENTS = {
     "next_due": (0.1,),
     "gauges": ("public.tokens_s0",),
     "half_open_intake": ("wake",),
     "pause_intake": (5.0, "429", True, "create"),
+    "refuse_intake": ("mark", "refused", 20.0),
+    "prove_intake": ("mark",),
     "limit_intake": (10.0,),
     "open_intake": ("create", None, "wake"),
     "pause": ("by hand", 5.0),

@@ -5,7 +5,6 @@ import pytest
 from doubles import DirectedProvider, running
 
 from reactor.errors import AccountError, UnauthorizedError
-from reactor.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -31,29 +30,6 @@ def gate(ask):
         return tuple((await ask("intake"))[0])[:3]
 
     return gate
-
-
-@pytest.fixture
-def two_looks(monkeypatch):
-    """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.001)
-    state, begun = Gate.state, []
-
-    async def counted(gate):
-        if begun:
-            begun.pop().set()
-        return await state(gate)
-
-    monkeypatch.setattr(Gate, "state", counted)
-
-    async def two_looks():
-        for _ in range(2):
-            look = anyio.Event()
-            begun.append(look)
-            with anyio.fail_after(5):
-                await look.wait()
-
-    return two_looks
 
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)

@@ -399,7 +399,7 @@ async def test_resume_lifts_a_lower_limit_too(ask):
 
     await ask("resume", "wake")
 
-    assert tuple((await ask("intake"))[0]) == (False, None, None, None, None, None)
+    assert tuple((await ask("intake"))[0]) == (False, None, None, None, None, None, None)
 
 
 GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused")

@@ -168,7 +168,9 @@ async def test_a_paused_intake_is_told_and_why_only_with_the_token(
 
     assert response.status_code == 200
     assert 590 < body["intake"].pop("resumes_in") <= 600
-    reason = {"reason": "402: pay at evil.example, and a prompt", "check_wait": None} if shown else {}
+    reason = (
+        {"reason": "402: pay at evil.example, and a prompt", "check_in": None, "refused_token": None} if shown else {}
+    )
     assert body["intake"] == {"paused": True, "opens_on": "time", "limit_per_minute": None} | reason
     assert ("evil" in response.text) is shown
 

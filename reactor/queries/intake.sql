@@ -1,7 +1,8 @@
 -- Tells how the gate stands.
 -- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open, null: until somebody acts),
--- opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows for now), and
--- check_wait (seconds from the closing until the fleet checks a refused API token; null: it is closed for something else).
+-- opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows for now),
+-- check_in (seconds until the fleet checks a refused API token; null: the gate is closed for something else), and
+-- refused_token (a mark of the API token that was refused last; null: it was accepted since).
 SELECT
   paused,
   CASE WHEN paused THEN left(reason, 4000) END AS reason,
@@ -13,7 +14,11 @@ SELECT
   CASE
     WHEN limited_until > clock_timestamp() AND limit_interval > 0 THEN 60 / least(60, limit_interval)
   END AS limit_per_minute,
-  CASE WHEN paused AND opens_on = 'check' THEN least(3600, greatest(0, pause_seconds)) END AS check_wait
+  CASE
+    WHEN paused AND opens_on = 'check' THEN extract(epoch FROM
+      least(greatest(check_at, clock_timestamp()), clock_timestamp() + interval '1 hour') - clock_timestamp())
+  END::double precision AS check_in,
+  left(refused_token, 12) AS refused_token
 FROM reactor.intake
 CROSS JOIN LATERAL (
   SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time') AS paused

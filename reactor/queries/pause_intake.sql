@@ -1,6 +1,5 @@
 -- Closes the gate for the whole fleet, never for less than it is already closed for.
--- $1 seconds   double precision  from now; null: until somebody opens it. If a check opens it, the pause has no end, and this
---                                is how long the fleet waits until that check
+-- $1 seconds   double precision  from now; null: until somebody opens it
 -- $2 reason    text
 -- $3 probed    boolean           by the token that the half-open gate let through: closed for twice as long as before
 -- $4 opens_on  text              create, image or check: what opens it again
@@ -24,12 +23,8 @@ pause AS (
   SELECT
     was_open,
     CASE WHEN NOT was_open AND opens_on = 'image' AND $4::text = 'create' THEN 'image' ELSE $4::text END AS opens_on,
+    least(60, greatest(1, $1::double precision, seconds)) AS seconds,
     CASE
-      WHEN $4::text = 'check' THEN least(3600, greatest(0, $1::double precision))
-      ELSE least(60, greatest(1, $1::double precision, seconds))
-    END AS seconds,
-    CASE
-      WHEN $4::text = 'check' THEN NULL
       WHEN $3::boolean THEN greatest($1::double precision, least(60, seconds))
       ELSE $1::double precision
     END AS closed
