@@ -24,9 +24,10 @@ from anyio.lowlevel import checkpoint
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.providers import bodies
-from reactor.providers.bodies import UnreadableError, decoded, json_object
+from reactor.providers.bodies import UnreadableError, decoded
 from reactor.providers.connection import TooLargeError
 from reactor.providers.connections import Connections
+from reactor.providers.pages import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +107,7 @@ class Transport(httpx.AsyncBaseTransport):
         if request.method == "POST":
             await reached("request_sent")
         content = decoded(reply.headers, reply.body)
-        body = json_object(content)
+        body = await read(content)
         if len(content) > LARGE:
             await checkpoint()
         if reply.status >= 300:

@@ -37,6 +37,7 @@ PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
 CHECKS, LOOK_BACK = "tests/test_checks.py", "tests/test_look_back.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 CLASSIFIED = "tests/test_classification.py"
+PAGES = "tests/test_pages.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -76,8 +77,8 @@ MUTANTS = (
     Mutant(
         "an answer that holds a real worker's loop",
         "reactor/providers/bodies.py",
-        "MOST_VALUES = 100_000",
-        "MOST_VALUES = 10_000_000",
+        "MOST_VALUES = 150_000",
+        "MOST_VALUES = 30_000_000",
         FUZZ,
     ),
     Mutant(
@@ -1995,6 +1996,41 @@ MUTANTS = (
         "if values > MOST_VALUES:",
         "if False:",
         f"{BODIES}::test_an_answer_has_a_bounded_number_of_values",
+    ),
+    Mutant(
+        "a page whose predictions are not read one by one",
+        "reactor/providers/pages.py",
+        "if results := _RESULTS.search(plain):",
+        "if results := None:",
+        f"{PAGES}::test_ours_is_found_on_a_page_whatever_else_the_account_buys",
+    ),
+    Mutant(
+        "marks inside texts that count as values",
+        "reactor/providers/pages.py",
+        'weight(_TEXT.sub(b"", plain[began:place]))',
+        "weight(plain[began:place])",
+        f"{PAGES}::test_ours_is_found_on_a_page_whatever_else_the_account_buys",
+    ),
+    Mutant(
+        "a page that holds the loop",
+        "reactor/providers/pages.py",
+        "if steps % STEPS == 0:",
+        "if False:",
+        f"{PAGES}::test_no_step_of_reading_a_page_holds_the_loop",
+    ),
+    Mutant(
+        "predictions that hold the loop together",
+        "reactor/providers/pages.py",
+        "        await checkpoint()\n        entry = ",
+        "        entry = ",
+        f"{PAGES}::test_no_step_of_reading_a_page_holds_the_loop",
+    ),
+    Mutant(
+        "a page that is kept whole",
+        "reactor/providers/pages.py",
+        "or kept > MOST_VALUES:",
+        "or False:",
+        f"{PAGES}::test_a_page_of_which_too_much_would_be_kept_is_refused",
     ),
     Mutant(
         "headers without an end",
