@@ -7,8 +7,8 @@ whole or in parts, in other case, or escaped (spellings.py). Three things give i
 2. All of it, if it is shorter than that, as words of their own.
 3. Most of its words, in whatever order: then nothing of the text is kept but codes such as E005.
 
-What a provider encodes on purpose (rot13, another language) is not found. Time is linear in the text and in the prompt,
-of which MOST_READ characters each are read; what is beyond is dropped from the text.
+What a provider encodes on purpose (rot13, another language) is not found. Time is linear in the text and the prompts.
+Of a text MOST_READ characters are read, as far as their normal form has MOST_BYTES; what is beyond is dropped from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from reactor.spellings import spelled, unescaped
+from reactor.spellings import cut, spelled, unescaped
+from reactor.tokens import LONGEST_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from reactor.spellings import Spelled
 
 MOST_READ = 4000  # characters
+MOST_BYTES = 8000  # of the normal form: one character may stand for nine
 RUN = 12  # bytes of the normal form
 BLANK = "[prompt]"
 _SHORTEST = 3  # bytes of the normal form: "ox" gives nothing away
@@ -40,7 +42,8 @@ class Echoes:
     """Blanks out what a text repeats of these prompts."""
 
     def __init__(self, *prompts: str | None) -> None:
-        self._prompts = [prompt[:MOST_READ].strip() for prompt in prompts if prompt and not prompt.isspace()]
+        cut_prompts = (prompt[:LONGEST_PROMPT].strip() for prompt in prompts if prompt)
+        self._prompts = list(dict.fromkeys(filter(None, cut_prompts)))
 
     def also(self, prompt: str | None) -> Echoes:
         """Those of one more prompt too."""
@@ -51,12 +54,14 @@ class Echoes:
         text = text[:MOST_READ]
         if not self._prompts:
             return text
+        text = cut(text, MOST_BYTES)
         told = self._blanked(text, codes=False)
         return " ".join((BLANK, *_CODE.findall(told)[:3])) if self._scattered(told) else told
 
     def without(self, text: str) -> str:
         """The text's own words, to be understood: a prompt that is a code is blanked out too."""
-        return self._blanked(text[:MOST_READ], codes=True) if self._prompts else text[:MOST_READ]
+        text = text[:MOST_READ]
+        return self._blanked(cut(text, MOST_BYTES), codes=True) if self._prompts else text
 
     def in_word(self, word: str) -> bool:
         """Whether a single word of ASCII (an id, a status) repeats a run. Cheap, because every create asks it."""
@@ -105,9 +110,16 @@ class Echoes:
 
     def _repeated_runs(self, view: Spelled) -> Iterator[tuple[int, int]]:
         normal, runs = view.normal, self._runs
+        begin, end = 0, 0  # of a repetition, which is several runs where it is longer than one
         for place in range(len(normal) - RUN + 1):
             if normal[place : place + RUN] in runs:
-                yield view.starts[place], view.ends[place + RUN - 1]
+                if place > end:
+                    if end:
+                        yield view.starts[begin], view.ends[end - 1]
+                    begin = place
+                end = place + RUN
+        if end:
+            yield view.starts[begin], view.ends[end - 1]
 
     def _scattered(self, told: str) -> bool:
         """Whether most words of one prompt stand in what is left."""

@@ -13,7 +13,7 @@ import html
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, repeat
+from itertools import accumulate, chain, repeat
 from unicodedata import category, normalize
 
 MOST_LEVELS = 3  # of escapes inside of escapes
@@ -38,6 +38,14 @@ class Spelled:
     starts: list[int]
     ends: list[int]
     words: frozenset[int]  # places at which a word begins
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of a text whose normal form has at most so many bytes."""
+    if text.isascii():  # a byte per character at most
+        return text[:most]
+    weights = accumulate(len(_form(character)) for character in text)
+    return text[: next((place for place, weight in enumerate(weights) if weight > most), len(text))]
 
 
 def spelled(text: str) -> Spelled:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.echoes import BLANK, MOST_READ, Echoes
+from reactor.echoes import BLANK, MOST_BYTES, MOST_READ, Echoes
+from reactor.spellings import spelled
+from reactor.tokens import LONGEST_PROMPT
 
 PROMPT = 'an owl named "Ada" on a pier,\nat dawn — 東京の夜, très étoilée'
 SPELLINGS = {
@@ -113,6 +115,22 @@ def test_a_word_that_repeats_a_prompt_is_known(word, repeats):
 def test_what_is_beyond_the_length_that_is_read_is_dropped():
     assert len(Echoes("a fox").hide("z" * 10 * MOST_READ)) == MOST_READ
     assert len(Echoes().hide("z" * 10 * MOST_READ)) == MOST_READ
+
+
+@pytest.mark.parametrize("text", ["\u3300" * MOST_READ, "東" * MOST_READ, "z" + "🦊%" * MOST_READ])
+def test_of_a_text_no_more_is_read_than_its_normal_form_may_have_bytes(text):
+    echoes = Echoes("a fox")
+
+    assert MOST_BYTES - 9 <= len(spelled(echoes.hide(text)).normal) <= MOST_BYTES
+    assert echoes.without(text) == echoes.hide(text)
+
+
+@pytest.mark.parametrize("letter", ["z", "東", "\u3300", "🦊"])
+def test_a_prompt_is_known_to_its_end_and_not_beyond(letter):
+    prompt = f"{letter * (LONGEST_PROMPT - 16)}its end is known"
+
+    assert Echoes(prompt).hide("no: ITS END IS KNOWN!") == f"no: {BLANK}!"
+    assert Echoes(f"{prompt} beyond that").hide("no: known beyond that") == "no: known beyond that"
 
 
 @given(st.text(min_size=5, max_size=60), st.text(max_size=60), st.text(max_size=60))

@@ -24,6 +24,7 @@ from reactor.redaction import Redactor
 PROMPT = ("a lonely lighthouse, aaaaaaaaaaaa at dawn, 東京 \\u0041 %20 " * 20)[:1000]
 ECHOES = Echoes(PROMPT, "a" * 12, "aaa", "a calm sea at dawn")
 REDACT = Redactor(["r8_a_secret_that_must_not_be_told", "p@ss/word"])
+WIDE = "\u3300"  # one character that normalises to many, and to nine bytes of the normal form
 UNITS = [
     *(PROMPT, PROMPT[:11], PROMPT[:16] + "|", PROMPT.upper(), "a" * 11 + " ", "aaa ", "lighthouse dawn "),
     *("\\", '\\"', "\\u", "\\u0041", "\\\\u0061", "\\x", "%", "%4", "%41", "%2541", "&", "&a", "&#97;", "&amp;", "&#"),
@@ -33,7 +34,7 @@ UNITS = [
     *("our aa aa ", "i am sorry create ", "safety ", "resets in ~1", "reduced to 1", "- input.seed ", "input: ", "- "),
     *("Prediction failed: ", "ValueError: ", "Exception:", "Traceback (most recent call last)", "東", "ﷺ", "가"),
     *("9", "9.", "1e", "2026-01-01T00:00:00Z", "Mon, 01 Jan 2026 ", "Mon ", ",", "T", "https://a/", "data:", "\ud800"),
-    *("🦊", "e\u0301", "reason: a."),
+    *("🦊", "e\u0301", "reason: a.", WIDE * 99 + "%", "ﷺ" * 99 + "%", "東" * 99 + "&", "%C3%A9é"),
 ]  # fmt: skip
 SIZE = LARGEST - 1000  # bytes
 
@@ -62,6 +63,11 @@ def shown(text):
     times.took(seen)
 
 
+def repeating(text):
+    failed = body(error=text, input={"prompt": text})
+    outputs.prediction(failed, ECHOES.also(text[:1000]), plain_http=False, redact=REDACT)
+
+
 def page(entries, following):
     with suppress(UnreadableError):
         since = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,6 +89,7 @@ READERS = {
     ),
     "a wait": throttled,
     "a prediction": shown,
+    "a prediction that repeats its input": repeating,
     "a page": lambda text: page([{"created_at": part} for part in parts(text)], text),
     "a text to be stored": REDACT,
     "a text to be shown": lambda text: (fit(text[:8000]), fit_line(text)),

@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "a prompt in a real worker's log and rows",
         "reactor/echoes.py",
-        "        if not self._prompts:\n            return text\n        told",
-        "        return text\n        told",
+        "        if not self._prompts:\n            return text\n        text = cut",
+        "        return text\n        text = cut",
         FUZZ,
     ),
     Mutant(
@@ -1827,6 +1827,20 @@ MUTANTS = (
         "for line in echoes.without(detail[:_MOST_READ]).splitlines()",
         "for line in detail[:_MOST_READ].splitlines()",
         "tests/test_seeds.py::test_a_prompt_that_looks_like_a_refused_seed_refuses_none",
+    ),
+    Mutant(
+        "a text whose normal form has any number of bytes",
+        "reactor/echoes.py",
+        "        text = cut(text, MOST_BYTES)\n",
+        "",
+        f"{ECHOES}::test_of_a_text_no_more_is_read_than_its_normal_form_may_have_bytes",
+    ),
+    Mutant(
+        "a prompt of any length in an answer",
+        "reactor/echoes.py",
+        "(prompt[:LONGEST_PROMPT].strip() for",
+        "(prompt.strip() for",
+        f"{ECHOES}::test_a_prompt_is_known_to_its_end_and_not_beyond",
     ),
     Mutant(
         "a prompt in a prediction's id",
