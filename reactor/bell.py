@@ -92,6 +92,7 @@ class Bell:
         self._elsewhere = False
         self._doubt: _Doubt | None = None
         self._own: int | None = None  # the key of a watch of this worker's own
+        self._ring_at = 0.0  # the loop's clock: when to look under it though nothing rang
         self._seen: dict[str, int] = {}  # strangers that hold the lock of the watch, and in how many looks in a row
         self.blocked = False  # a stranger keeps this worker from the common watch
 
@@ -184,7 +185,10 @@ class Bell:
             if upto is None or self._ask is not ask:
                 return jittered(TRY_EVERY)
             self._own, self._doubt = key, _Doubt(upto, anyio.current_time())
-        elif self._doubt is None:
+            self._ring_at = anyio.current_time() + TRY_EVERY
+        elif anyio.current_time() >= self._ring_at:
+            # A session may have remembered for a moment that mints are silent, as this watch began.
+            self._ring_at = anyio.current_time() + TRY_EVERY
             self._wake.ring()
         self._tell_blocked()
         pause, look = jittered(TRY_EVERY), await self._look_again(ask)

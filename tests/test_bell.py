@@ -620,6 +620,23 @@ async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
     assert alone == 0
 
 
+@pytest.mark.parametrize("every", [0.001, 3600.0])
+async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
+    bell, connection, strange, looks_often, monkeypatch, every
+):
+    """A session that remembered silence as the watch began did not ring."""
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", every)
+    bell, wake, looks = bell
+    await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
+    await under_way(connection)
+    bell.want("watch")
+    await looks.more(1)
+    wake.clear()
+    await looks.more(20)
+
+    assert wake._rung.is_set() is (every < 1)
+
+
 async def test_holders_that_change_from_look_to_look_are_producers_and_no_news(bell, strange):
     bell, _, looks = bell
     one, other = await strange(), await strange()

@@ -1162,6 +1162,13 @@ MUTANTS = (
         f"{BELL}::test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_the_quiet_lock",
     ),
     Mutant(
+        "a watch of one's own that looks only once nothing is under way",
+        "reactor/bell.py",
+        "elif anyio.current_time() >= self._ring_at:",
+        "elif self._doubt is None:",
+        f"{BELL}::test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way",
+    ),
+    Mutant(
         "a watch of one's own stays",
         "reactor/bell.py",
         "        await self._end_own_watch(ask)\n        if not taken",
