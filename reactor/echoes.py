@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from reactor.spellings import cut, spelled, unescaped
 from reactor.tokens import LONGEST_PROMPT
@@ -34,6 +35,7 @@ _SHORTEST_AS_IT_IS = 5  # characters, of which none need be a letter
 _LEAST_WORDS = 4  # of a prompt whose words are counted
 _WORD = re.compile(r"[^\W_]{4,}")
 _BETWEEN_LETTERS = re.compile(r"[\W_]+")
+_RANDOM_ID = re.compile(r"[a-z0-9]{26}")  # as the API makes them
 _CODE = re.compile(r"\(?\bE\d{3,4}\b\)?")
 _IS_A_CODE = re.compile(r"e\d{3,4}|nsfw")  # as a prompt: to blank it out would hide what a text means
 
@@ -64,7 +66,14 @@ class Echoes:
         return self._blanked(cut(text, MOST_BYTES), codes=True) if self._prompts else text
 
     def in_word(self, word: str) -> bool:
-        """Whether a single word of ASCII (an id, a status) repeats a run. Cheap, because every create asks it."""
+        """Whether a single word of ASCII (an id, a status) repeats a prompt.
+
+        An id that is made at random may have a short prompt in it by chance, so only runs count there. The search for
+        them is a cheap one, because every create asks.
+        """
+        return self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word
+
+    def _has_run(self, word: str) -> bool:
         squeezed = _squeezed(word)
         runs = [squeezed[place : place + RUN] for place in range(len(squeezed) - RUN + 1)]
         return bool(runs) and any(run in form for form in map(_squeezed, self._prompts) for run in runs)
@@ -140,7 +149,7 @@ def _repeated_words(view: Spelled, forms: list[str]) -> Iterator[tuple[int, int]
 
 
 def _squeezed(text: str) -> str:
-    return _BETWEEN_LETTERS.sub("", text.casefold())
+    return _BETWEEN_LETTERS.sub("", normalize("NFKD", text).casefold())
 
 
 def _is_word(view: Spelled, begin: int, end: int) -> bool:

@@ -106,10 +106,42 @@ def test_a_text_is_understood_without_a_prompt_that_is_a_code_too(prompt, text, 
     assert Echoes(prompt).without(text) == left
 
 
-@pytest.mark.parametrize(("word", "repeats"), [("an-owl-named-ada", True), ("owlnamedadaonapier", True), ("p1", False)])
-def test_a_word_that_repeats_a_prompt_is_known(word, repeats):
-    assert Echoes(None, PROMPT).in_word(word) is repeats
+FRENCH = "très étoilée, une nuit d'été à Orléans, château"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        (PROMPT, "an-owl-named-ada"),
+        (PROMPT, "owlnamedadaonapier"),
+        (PROMPT, "owlnamedadaonapieratdawnxx"),
+        (FRENCH, "tres-etoilee-une-nuit-dete-a-orleans-chateau"),
+        (FRENCH, "tresetoileeunenuitdeteaorl"),
+        ("my secret", "my-secret"),
+        ("my secret", "v2.my_secret"),
+        ("red fox", "redfox"),
+        ("zebra", "azebra7"),
+        ("lighthouse above silver clouds", "clouds-silver-above-lighthouse"),
+    ],
+)
+def test_a_word_that_repeats_a_prompt_is_known(prompt, word):
+    assert Echoes("a calm sea", prompt).in_word(word)
     assert not Echoes().in_word(word)
+
+
+ID = "gm3qorzdhgbfurvjtvhg6dckhu"
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, FRENCH, "red fox", "gm3", "zdhgb", ID[:11], "26", ID[3:14]])
+def test_an_id_that_was_made_at_random_repeats_no_prompt(prompt):
+    assert not Echoes(prompt, "a calm sea").in_word(ID)
+
+
+@given(st.text(min_size=1, max_size=40), st.from_regex(r"[a-z0-9_.-]{1,40}", fullmatch=True))
+def test_no_word_is_told_that_would_be_blanked_out(prompt, word):
+    echoes = Echoes(prompt)
+
+    assert len(word) == len(ID) or echoes.in_word(word) is (echoes.hide(word) != word)
 
 
 def test_what_is_beyond_the_length_that_is_read_is_dropped():

@@ -78,8 +78,9 @@ async def test_a_prompt_that_changed_since_its_purchase_is_known_by_the_answers_
 
 
 @pytest.mark.parametrize(("name", "kind"), [("create", AmbiguousCreateError), ("find", TransientError)])
-async def test_a_prediction_id_that_repeats_the_prompt_is_not_taken(name, kind):
-    bought = {"id": PROMPT.replace(" ", "-"), "status": "starting", "input": {"seed": 1}}
+@pytest.mark.parametrize("told", [PROMPT.replace(" ", "-"), "a-calm-sea-at-dawn.jpg"])
+async def test_a_prediction_id_that_repeats_the_prompt_is_not_taken(name, kind, told):
+    bought = {"id": told, "status": "starting", "input": {"seed": 1}}
 
     error = await asked(Wire(http({"results": [bought], "next": None} | bought)), hidden(CALLS[name]))
 
@@ -87,10 +88,21 @@ async def test_a_prediction_id_that_repeats_the_prompt_is_not_taken(name, kind):
     assert words(error) == []
 
 
-async def test_a_status_that_repeats_the_prompt_is_not_told():
-    seen = await asked(Wire(http({"id": "p1", "status": "aredfoxinthefirst"})), hidden(CALLS["look"]))
+@pytest.mark.parametrize(
+    ("prompt", "status", "told"),
+    [
+        (PROMPT, "aredfoxinthefirst", ""),
+        ("red fox", "redfox", ""),
+        ("red fox", "queued", "queued"),
+        ("processing", "processing", "processing"),
+    ],
+)
+async def test_a_status_that_repeats_the_prompt_is_not_told(prompt, status, told):
+    wire = Wire(http({"id": "p1", "status": status}))
 
-    assert seen.doing == ""
+    seen = await asked(wire, lambda provider: CALLS["look"](provider.hiding(prompt)))
+
+    assert seen.doing == told
 
 
 async def test_an_attempt_hides_its_own_prompt_and_the_operators(database, make_token):

@@ -23,6 +23,7 @@ LONGEST_URL = 2048  # characters
 MOST_VALUES = 1000  # of an output that are looked at, lists and dicts included
 _URL_KEYS = ("url", "image", "images")  # of a dict, as models name them
 ROUNDED = timedelta(seconds=1)  # the API writes one moment with more or fewer decimals
+_USUAL = ("starting", "processing")  # statuses, told whatever the prompt is
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
@@ -56,6 +57,8 @@ def _by_deadline(body: dict[str, Any]) -> str:
 
 
 def _word(status: Any, echoes: Echoes) -> str:
+    if status in _USUAL:
+        return str(status)
     is_word = isinstance(status, str) and _WORD.fullmatch(status) and not echoes.in_word(status)
     return status if is_word else ""
 

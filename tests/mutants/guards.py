@@ -1850,6 +1850,20 @@ MUTANTS = (
         f"{ECHOES}::test_a_prompt_is_known_to_its_end_and_not_beyond",
     ),
     Mutant(
+        "a short prompt in a word",
+        "reactor/echoes.py",
+        "self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word",
+        "self._has_run(word)",
+        f"{ECHOES}::test_a_word_that_repeats_a_prompt_is_known",
+    ),
+    Mutant(
+        "a prediction that is lost for a short prompt in its id",
+        "reactor/echoes.py",
+        "self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word",
+        "self.hide(word) != word",
+        f"{ECHOES}::test_an_id_that_was_made_at_random_repeats_no_prompt",
+    ),
+    Mutant(
         "a prompt in a prediction's id",
         "reactor/providers/replicate.py",
         "if of is None and self._echoes.in_word(told.id):",
