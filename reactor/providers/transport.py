@@ -106,10 +106,7 @@ class Transport(httpx.AsyncBaseTransport):
         reply = await self._asked(written)
         if request.method == "POST":
             await reached("request_sent")
-        content = decoded(reply.headers, reply.body)
-        body = await read(content)
-        if len(content) > LARGE:
-            await checkpoint()
+        body = await _body_of(reply)
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:
@@ -142,6 +139,20 @@ class Transport(httpx.AsyncBaseTransport):
             return await self._connections.ask(request)
         except TooLargeError as error:
             raise UnreadableError(message_of(error)) from error
+
+
+async def _body_of(reply: Reply) -> dict[str, Any] | None:
+    """The JSON object in an answer. Raises UnreadableError only for a success: another status says enough by itself."""
+    try:
+        content = decoded(reply.headers, reply.body)
+        body = await read(content)
+    except UnreadableError:
+        if reply.status < 300:
+            raise
+        return None
+    if len(content) > LARGE:
+        await checkpoint()
+    return body
 
 
 def _origin(url: httpx.URL) -> tuple[bytes, bytes, int | None]:

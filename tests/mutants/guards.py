@@ -89,6 +89,13 @@ MUTANTS = (
         FUZZ,
     ),
     Mutant(
+        "a secret that is repeated because a file was meant",
+        "reactor/environment.py",
+        "cannot read {_named(file)}:",
+        "cannot read {file}:",
+        "tests/test_settings.py::test_a_secret_that_was_given_for_the_file_of_one_is_not_repeated",
+    ),
+    Mutant(
         "a secret out of a FIFO, waited for",
         "reactor/environment.py",
         'os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)',
@@ -1915,8 +1922,8 @@ MUTANTS = (
     Mutant(
         "no turn for others after a large answer",
         "reactor/providers/transport.py",
-        "            await checkpoint()\n",
-        "            pass\n",
+        "        await checkpoint()\n",
+        "        pass\n",
         f"{BODIES}::test_after_a_large_answer_was_read_others_have_a_turn",
     ),
     Mutant(
@@ -2066,6 +2073,13 @@ MUTANTS = (
         "or kept > MOST_VALUES:",
         "or False:",
         f"{PAGES}::test_a_page_of_which_too_much_would_be_kept_is_refused",
+    ),
+    Mutant(
+        "a refusal that is lost with its body",
+        "reactor/providers/transport.py",
+        "if reply.status < 300:",
+        "if True:",
+        "tests/test_unreadable.py::test_a_status_says_what_it_says_though_its_body_cannot_be_read",
     ),
     Mutant(
         "headers without an end",
