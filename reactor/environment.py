@@ -22,6 +22,9 @@ MAY_BE_EMPTY = frozenset({"replicate_seed_input", "replicate_api_prefix"})  # em
 _QUOTED = re.compile(r"""(?s)\s*(["'])((?:(?!\1).)*)\1\s*""")
 # Kubernetes sets HTTP_PORT for a service named "http", as tcp://10.0.0.1:80. Nobody means a port of ours by that.
 _OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")
+# What stands in a variable NAME_FILE may be the secret itself. Only a path from / or ./ that has nothing of a URL, of a
+# token or of base64 is none for certain.
+_CERTAIN_PATH = re.compile(r"(?!.*(?:^|[^a-z])r8_)(?:[A-Za-z]:|\.{0,2})[/\\][^:@=+?#]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,13 @@ def _value(place: Mapping[str, str], name: str, *, secret: bool) -> Any:
     try:
         return _text_of(file).strip() or None
     except (OSError, ValueError) as error:
-        return Unreadable(f"{name.upper()}_FILE: cannot read {file}: {reason(error)}")
+        return Unreadable(f"{name.upper()}_FILE: cannot read {_named(file)}: {reason(error)}")
+
+
+def _named(file: str) -> str:
+    if file.isprintable() and _CERTAIN_PATH.fullmatch(file):
+        return file
+    return "it (its value is not repeated, as it may be the secret itself: give the path of a file, from / or ./)"
 
 
 def _text_of(path: str | Path) -> str:

@@ -258,8 +258,30 @@ def test_a_folder_of_that_name_is_no_dotenv_and_told_where_something_is_missing(
 def test_a_file_name_that_is_none_is_one_line(load, tmp_path):
     (tmp_path / ".env").write_bytes(b"HTTP_TOKEN_FILE=a\x00b\n")
 
-    with pytest.raises(SettingsError, match=r"^HTTP_TOKEN_FILE: cannot read a\x00b: not the name of a file$"):
+    with pytest.raises(SettingsError, match=r"^HTTP_TOKEN_FILE: cannot read it \([^\x00]*\): not the name of a file$"):
         load()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "postgresql://u:Secret9@db/x",
+        "//u:Secret9@db/x",
+        "r8_Secret9",
+        "/r8_Secret9",
+        "Secret9",
+        "aSecret9/bcd",
+        "/aSecret9+bcd=",
+        "/a\x1b[2JSecret9",
+        "./Secret9\nr8_Secret9",
+    ],
+)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REPLICATE_API_TOKEN", "HTTP_TOKEN"])
+def test_a_secret_that_was_given_for_the_file_of_one_is_not_repeated(load, name, secret):
+    with pytest.raises(SettingsError, match=f"^{name}_FILE: cannot read it .*: give the path of a file") as refused:
+        load(**{name: None, f"{name}_FILE": secret})
+
+    assert "Secret9" not in str(refused.value)
 
 
 def test_no_command_waits_for_a_secret_that_never_comes(reactor, monkeypatch, tmp_path):
@@ -393,9 +415,9 @@ def test_a_dotenv_may_name_the_file_of_a_secret(load, tmp_path):
 
 
 def test_a_file_that_dotenv_names_and_that_cannot_be_read_is_one_line(load, tmp_path):
-    (tmp_path / ".env").write_text("REPLICATE_API_TOKEN_FILE=nothing\n")
+    (tmp_path / ".env").write_text("REPLICATE_API_TOKEN_FILE=./nothing\n")
 
-    with pytest.raises(SettingsError, match=r"^REPLICATE_API_TOKEN_FILE: cannot read nothing: No such file"):
+    with pytest.raises(SettingsError, match=r"^REPLICATE_API_TOKEN_FILE: cannot read \./nothing: No such file"):
         load(REPLICATE_API_TOKEN=None)
 
 
