@@ -8,13 +8,16 @@ Triggers of the host's run in our session, and many name their tables without a 
 schemas that the session inherited are added again, except those in which a role that we do not trust may create or has
 created: see path.sql.
 
+What is safe changes with every GRANT and CREATE. So each new connection asks again, and after a while any that is used.
+
 Through a pooler the session is not ours alone. There each statement runs in a transaction that says the path.
 """
 
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +25,45 @@ from reactor.database import dial
 from reactor.table import PINNED, plain_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import asyncpg
+
+
+SAFE_FOR = 30.0  # seconds until we ask again which path is safe
+
+
+class SafePath:
+    """The search path of a worker's sessions, one for all of them: pinned until the table is known."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = PINNED
+        self._clock = clock
+        self._relation: str | None = None
+        self._good_until = float("-inf")  # monotonic seconds
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to ask again, before the next statement."""
+        return self._relation is not None and self._clock() >= self._good_until
+
+    def beside(self, relation: str) -> None:
+        """Triggers of this table run from now on: the next statement asks."""
+        if relation != self._relation:
+            self._relation = relation
+            self._good_until = float("-inf")
+
+    async def ask(self, connection: asyncpg.Connection[Any], inherited: Inherited | None = None) -> None:
+        """Ask which path is safe, if the table is known. The session is pinned, or a pooler's.
+
+        Statements of other sessions do not wait for the answer: they go on with the path as it was.
+        """
+        if self._relation is None:
+            return
+        self._good_until = self._clock() + SAFE_FOR
+        async with within(connection, inherited) if inherited else nullcontext():
+            (safe,) = await connection.fetch(plain_query("path"), self._relation)
+        self.path = safe["path"]
 
 
 @dataclass(frozen=True, slots=True)

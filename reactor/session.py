@@ -38,7 +38,7 @@ from reactor.database import (
     told,
 )
 from reactor.reach import Reach
-from reactor.search_path import Inherited, pin, within
+from reactor.search_path import Inherited, SafePath, pin, within
 from reactor.table import PINNED, plain_query
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Session:
     """One connection and what is known of it.
 
     `writes`: a read-only database counts as away. `stand_in` serves while the server has few connections left.
-    `path`: the search path of its statements, pinned until the table is known.
+    `safe`: the search path of its statements, which sessions of a worker share.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Session:
     ) -> None:
         self.stand_in: Session | None = None
         self.reach = reach or Reach()
+        self.safe = SafePath()
         self._dsn = dsn
         self._name = name
         self._pooled = pooled
         self._writes = writes
         self._connection: asyncpg.Connection[Any] | None = None
-        self.path = PINNED
         self._path = PINNED  # as it is set on the connection
         self._inherited: Inherited | None = None  # where the connection is a pooler's
         self._durable = self._read_committed = True
@@ -117,16 +117,27 @@ class Session:
     async def _fetched(
         self, connection: asyncpg.Connection[Any], query: str, arguments: Sequence[Any]
     ) -> list[asyncpg.Record]:
+        path = await self._safe_path(connection)
         if self._inherited is None:
-            if self._path != self.path:
-                await connection.fetch(plain_query("set_path"), self.path)
-                self._path = self.path
+            await self._set_path(connection, path)
             return await connection.fetch(query, *arguments)
-        if self._durable and self._read_committed and self._inherited.path == self.path:
+        if self._durable and self._read_committed and self._inherited.path == path:
             return await connection.fetch(query, *arguments)
         besides = "" if self._durable else "SET LOCAL synchronous_commit = on"
-        async with within(connection, self._inherited, path=self.path, besides=besides, isolation="read_committed"):
+        async with within(connection, self._inherited, path=path, besides=besides, isolation="read_committed"):
             return await connection.fetch(query, *arguments)
+
+    async def _safe_path(self, connection: asyncpg.Connection[Any]) -> str:
+        if self.safe.due:
+            if self._inherited is None:
+                await self._set_path(connection, PINNED)
+            await self.safe.ask(connection, self._inherited)
+        return self.safe.path
+
+    async def _set_path(self, connection: asyncpg.Connection[Any], path: str) -> None:
+        if self._path != path:
+            await connection.fetch(plain_query("set_path"), path)
+            self._path = path
 
     async def _connected(self) -> asyncpg.Connection[Any]:
         """Return the connection, opened where there is none. Raises DatabaseError."""
@@ -158,6 +169,7 @@ class Session:
         self._path, self._inherited = PINNED, await pin(connection, pooled=pooled)
         async with within(connection, self._inherited) if self._inherited else nullcontext():
             (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+            await self.safe.ask(connection)
             crowded = self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]
         if self._writes and inherited["read_only"]:
             raise ReadOnlyError

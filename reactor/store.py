@@ -72,8 +72,7 @@ async def discover(session: Session, tokens_table: str) -> TokensTable:
         refuse_an_older(state["revision"], tokens_table)
     for row in await session.fetch(plain_query("authors"), table.schema, table.name):
         refuse_authors_of(row["owner"], table.schema)
-    (safe,) = await session.fetch(plain_query("path"), table.relation)
-    session.path = safe["path"]
+    session.safe.beside(table.relation)
     return table
 
 

@@ -23,6 +23,7 @@ from reactor.checks import Checks, mark_of
 from reactor.database import DatabaseError, session_name
 from reactor.reach import Reach
 from reactor.roles import Roles
+from reactor.search_path import SafePath
 from reactor.session import Session
 from reactor.store import Store, discover
 from reactor.telemetry import Trouble
@@ -174,8 +175,6 @@ class Worker:
                 await anyio.sleep(reconnect_delay(failures))
                 failures += 1
             else:
-                for session in sessions.values():
-                    session.path = sessions["rest"].path
                 limit = self._settings.rate_limit_per_minute
                 return Store(
                     table,
@@ -191,10 +190,12 @@ class Worker:
         dsn = self._settings.database_url.get_secret_value()
         pooled = self._settings.listen_database_url is not None
         names = ("claims", "writes", "renewals", "rest")
-        reach = Reach()
+        reach, safe = Reach(), SafePath()
         sessions = {
             name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach, writes=True) for name in names
         }
+        for session in sessions.values():
+            session.safe = safe
         for name in ("claims", "writes", "renewals"):
             sessions[name].stand_in = sessions["rest"]
         try:

@@ -15,7 +15,7 @@ from strangers import stranger
 from reactor import migrations, turns
 from reactor.errors import ContentPolicyError, TransientError
 from reactor.listener import Listener
-from reactor.search_path import pin
+from reactor.search_path import SAFE_FOR, SafePath, pin
 from reactor.store import discover
 from reactor.table import TableError
 from reactor.turns import MigrationError
@@ -297,7 +297,33 @@ async def test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_tr
         await discover(session, "tokens_s0")
         ((found,),) = await session.fetch("SHOW search_path")
 
-    assert (session.path, found) == (path, path)
+    assert (session.safe.path, found) == (path, path)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("how", ["anew", "after a while"])
+async def test_a_schema_leaves_the_path_of_all_sessions_once_somebody_may_create_in_it(
+    database, connection, open_session, pooled, how
+):
+    now = [0.0]
+    shared = SafePath(clock=lambda: now[0])
+    async with pooler(database) as through, stranger(database) as theirs:
+        url = through if pooled else database
+        one, another = (open_session(url, pooled=pooled) for _ in range(2))
+        one.safe = another.safe = shared
+        await discover(one, "tokens_s0")
+        before = [(await session.fetch("SHOW search_path"))[0][0] for session in (one, another)]
+        role = theirs.partition("//")[2].partition(":")[0]
+        await connection.execute(MAY_CREATE.format(role=role))
+
+        if how == "anew":
+            one.drop()
+        else:
+            now[0] += SAFE_FOR
+        after = [(await session.fetch("SHOW search_path"))[0][0] for session in (one, another)]
+
+    assert (before, after) == (["public, pg_temp"] * 2, ["pg_catalog, pg_temp"] * 2)
 
 
 @pytest.mark.anyio

@@ -975,8 +975,8 @@ MUTANTS = (
     Mutant(
         "a pooler's session with the search path that it inherited",
         "reactor/session.py",
-        "self._inherited.path == self.path",
-        "self.path",
+        "self._inherited.path == path",
+        "path",
         f"{SEARCH_PATH}::test_a_worker_calls_nothing_that_is_planted",
     ),
     Mutant(
@@ -995,9 +995,9 @@ MUTANTS = (
     ),
     Mutant(
         "triggers of hosts without their schemas",
-        "reactor/worker.py",
-        'session.path = sessions["rest"].path',
-        "pass",
+        "reactor/store.py",
+        "    session.safe.beside(table.relation)\n",
+        "",
         f"{SEARCH_PATH}::test_a_hosts_trigger_that_names_no_schema_works_where_nobody_plants",
     ),
     Mutant(
@@ -1104,6 +1104,27 @@ MUTANTS = (
         "typnamespace = home.oid AND",
         "false AND",
         f"{SEARCH_PATH}::test_schemas_stay_on_the_path_while_only_those_create_there_whom_we_trust",
+    ),
+    Mutant(
+        "a path that was safe once is safe for ever",
+        "reactor/session.py",
+        "        if self.safe.due:\n",
+        "        if self.safe.due and self.safe.path == PINNED:\n",
+        f"{SEARCH_PATH}::test_a_schema_leaves_the_path_of_all_sessions_once_somebody_may_create_in_it",
+    ),
+    Mutant(
+        "a new connection does not ask which path is safe",
+        "reactor/session.py",
+        "            await self.safe.ask(connection)\n",
+        "",
+        f"{SEARCH_PATH}::test_a_schema_leaves_the_path_of_all_sessions_once_somebody_may_create_in_it",
+    ),
+    Mutant(
+        "each session of a worker has a path of its own",
+        "reactor/worker.py",
+        "            session.safe = safe\n",
+        "            pass\n",
+        f"{SEARCH_PATH}::test_a_hosts_trigger_that_names_no_schema_works_where_nobody_plants",
     ),
     Mutant(
         "mints are silent for a stranger's lock",
