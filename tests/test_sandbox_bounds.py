@@ -157,6 +157,26 @@ async def test_a_directive_that_goes_on_and_on_is_refused():
     assert (await buy(Sandbox(INSTANT), f"[sandbox: {'500 times=1;' * 100}]")).status_code == 422
 
 
+@pytest.mark.parametrize("levels", [240, 250, 255, 300, 1000])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (OTHER, '{"input": {"prompt": "a fox", "a": DEEP}}'),
+        (OTHER, '{"input": {"prompt": DEEP}}'),
+        ("/v1/models/a/b/versions/c/trainings", '{"destination": "a/b", "input": {"a": DEEP}}'),
+        ("/v1/models", '{"owner": "a", "name": "b", "description": DEEP}'),
+    ],
+)
+async def test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered(path, body, levels):
+    sandbox = Sandbox(INSTANT)
+
+    answer = await ask(sandbox, "POST", path, content=body.replace("DEEP", "[" * levels + "]" * levels))
+
+    assert answer.status_code in ({422} if levels > 250 else {201, 422})
+    await assert_well(sandbox)
+    assert len(sandbox.ledger) == 1 + (answer.status_code == 201 and path == OTHER)
+
+
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("POST", "/v1/files"), ("POST", "/sandbox/faults")])
 async def test_a_body_without_end_is_refused(monkeypatch, method, path):
     monkeypatch.setattr("reactor.sandbox.bounds.LARGEST_BODY", 1000)

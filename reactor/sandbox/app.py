@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -60,7 +59,7 @@ class Sandbox:
         self._guard = Guard(self._books, self.faults, limits or Limits(), token=token, latency=timing.latency)
         self._trainings = Trainings(timing)
         self._gallery = gallery.Gallery(self._books)
-        refusals = dict.fromkeys((404, 405, 413), _refused)
+        refusals = dict.fromkeys((404, 405, 413, 422), _refused)
         bodies = [Middleware(BoundedBodies)]
         self.app = Starlette(routes=self._routes(), exception_handlers=refusals, middleware=bodies)
         self.app.router.redirect_slashes = False  # it would redirect to whatever Host the request names
@@ -181,6 +180,5 @@ def _configured(name: str, value: Any) -> Any:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    detail = HTTPStatus(status).phrase.capitalize()
-    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": detail, "status": status})
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, "")
+    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": detail.capitalize(), "status": status})

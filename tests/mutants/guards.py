@@ -1386,6 +1386,13 @@ MUTANTS = (
         f"{BOUNDS}::test_a_page_of_another_host_reads_and_changes_nothing",
     ),
     Mutant(
+        "a sandbox that takes what it cannot write",
+        "reactor/sandbox/asking.py",
+        "        orjson.dumps([[[[parsed]]]])",
+        "        #",
+        f"{BOUNDS}::test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered",
+    ),
+    Mutant(
         "a sandbox that takes any body",
         "reactor/sandbox/bounds.py",
         "if taken > LARGEST_BODY:",
