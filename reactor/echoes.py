@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from itertools import filterfalse
 from typing import TYPE_CHECKING
-from unicodedata import normalize
+from unicodedata import combining, normalize
 
 from reactor.spellings import cut, spelled, unescaped
 from reactor.tokens import LONGEST_PROMPT
@@ -132,11 +133,17 @@ class Echoes:
 
     def _scattered(self, told: str) -> bool:
         """Whether most words of one prompt stand in what is left."""
-        left = set(_WORD.findall(told.replace(BLANK, " ").casefold()))
+        left = _words(told.replace(BLANK, " "))
         if len(left) < _LEAST_WORDS - 1:
             return False
-        wanted = (set(_WORD.findall(prompt.casefold())) for prompt in self._prompts)
+        wanted = map(_words, self._prompts)
         return any(len(words) >= _LEAST_WORDS and 2 * len(words & left) > len(words) for words in wanted)
+
+
+def _words(text: str) -> set[str]:
+    """The longer words of a text, without accents."""
+    plain = text if text.isascii() else "".join(filterfalse(combining, normalize("NFKD", text)))
+    return set(_WORD.findall(normalize("NFC", plain).casefold()))
 
 
 def _repeated_words(view: Spelled, forms: list[str]) -> Iterator[tuple[int, int]]:

@@ -93,6 +93,12 @@ def test_of_a_text_that_has_most_words_of_a_prompt_only_codes_are_kept():
     assert echoes.hide("the clouds are silver") == "the clouds are silver"
 
 
+def test_most_words_of_a_prompt_are_known_without_their_accents():
+    echoes = Echoes("très étoilée, une nuit près d'Orléans")
+
+    assert echoes.hide("Nuit-Etoilee tres Orleans pres (E005)") == f"{BLANK} (E005)"
+
+
 @pytest.mark.parametrize(
     ("prompt", "text", "left"),
     [
