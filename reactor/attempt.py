@@ -49,6 +49,11 @@ class Rules:
     max_attempts: int
     count_rate_limits: bool
 
+    @property
+    def prompts(self) -> tuple[str, str | None]:
+        """The operator's own, which are sent too, and so can be repeated."""
+        return self.fallback_prompt, self.default_prompt
+
 
 class Attempt:
     """Brings one claim to an outcome. `claim` changes when the fallback prompt takes over."""
@@ -64,7 +69,7 @@ class Attempt:
         rules: Rules,
         lease_runs: Callable[[], bool],
     ) -> None:
-        self._provider = provider.hiding(claim.prompt, rules.fallback_prompt, rules.default_prompt)
+        self._provider = provider.hiding(claim.prompt, *rules.prompts)
         self._intake = intake
         self._settler = settler
         self._telemetry = telemetry

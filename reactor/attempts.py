@@ -7,7 +7,6 @@ import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
-from urllib.parse import unquote
 
 import anyio
 
@@ -178,7 +177,7 @@ class Attempts:
         told: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
         match outcome:
             case Succeeded():
-                told |= {"image_url": _told_url(outcome), "prediction_id": outcome.prediction_id}
+                told |= {"image_url": self._told_url(outcome), "prediction_id": outcome.prediction_id}
                 self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)
             case Retry():
                 event, told["retry_in_seconds"] = "token.generation.retry", round(outcome.due_in, 3)
@@ -191,6 +190,13 @@ class Attempts:
             case _:
                 assert_never(outcome)
 
+    def _told_url(self, outcome: Succeeded) -> str:
+        """The image's URL as the log may have it, because a provider can name a file after its prompt.
+
+        The row has it as it is.
+        """
+        return Echoes(outcome.claim.prompt, *self._rules.prompts).hide(outcome.image_url)
+
     def _error(self, outcome: Retry | Failed | Released) -> dict[str, Any]:
         message = outcome.reason if isinstance(outcome, Released) else outcome.error
         fields = {
@@ -200,9 +206,3 @@ class Attempts:
             "prediction_id": outcome.prediction_id,
         }
         return {name: value for name, value in fields.items() if value is not None}
-
-
-def _told_url(outcome: Succeeded) -> str:
-    """The image's URL as the log may have it: a provider can name a file after its prompt. The row has it as it is."""
-    echoes = Echoes(outcome.claim.prompt)
-    return echoes.hide(outcome.image_url) if echoes.in_word(unquote(outcome.image_url)) else outcome.image_url

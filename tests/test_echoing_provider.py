@@ -119,9 +119,18 @@ async def test_an_attempt_hides_its_own_prompt_and_the_operators(database, make_
     assert hidden == [(PROMPT, FALLBACK, DEFAULT)]
 
 
-@pytest.mark.parametrize("name", [PROMPT.replace(" ", "-"), quote(PROMPT), PROMPT.upper().replace(" ", "")])
+FRENCH = "très étoilée, une nuit d'été"
+NAMES = {
+    PROMPT: [PROMPT.replace(" ", "-"), quote(PROMPT), PROMPT.upper().replace(" ", "")],
+    FRENCH: ["tres-etoilee-une-nuit-dete", quote(FRENCH), quote(quote(FRENCH))],
+    "my secret": ["my-secret"],
+    None: [DEFAULT.replace(" ", "_"), FALLBACK.replace(" ", "")],
+}
+
+
+@pytest.mark.parametrize(("prompt", "name"), [(prompt, name) for prompt, names in NAMES.items() for name in names])
 async def test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so(
-    database, make_token, token_row, name
+    database, make_token, token_row, prompt, name
 ):
     url = f"https://replicate.delivery/xezq/{name}.webp"
     provider = DirectedProvider()
@@ -130,9 +139,10 @@ async def test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged
         return url
 
     provider.script["wait"] = [named]
-    async with running(database, provider) as (_, log):
-        token_id = await make_token(prompt=PROMPT)
+    async with running(database, provider, default_prompt=DEFAULT, fallback_censored_prompt=FALLBACK) as (_, log):
+        token_id = await make_token(prompt=prompt)
         told = await log.wait("token.generation.succeeded")
 
-    assert told["image_url"] == "https://replicate.delivery/xezq/[prompt].webp"
+    assert told["image_url"].startswith("https://replicate.delivery/xezq/[prompt]")
+    assert told["image_url"].endswith(".webp")
     assert (await token_row(token_id))["image_url"] == url

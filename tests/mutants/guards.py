@@ -1915,7 +1915,7 @@ MUTANTS = (
     Mutant(
         "an attempt that hides nothing",
         "reactor/attempt.py",
-        "provider.hiding(claim.prompt, rules.fallback_prompt, rules.default_prompt)",
+        "provider.hiding(claim.prompt, *rules.prompts)",
         "provider",
         "tests/test_echoing_provider.py::test_an_attempt_hides_its_own_prompt_and_the_operators",
     ),
@@ -2042,7 +2042,7 @@ MUTANTS = (
     Mutant(
         "a prompt in the log's image URL",
         "reactor/attempts.py",
-        '"image_url": _told_url(outcome)',
+        '"image_url": self._told_url(outcome)',
         '"image_url": outcome.image_url',
         "tests/test_echoing_provider.py::test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so",
     ),
