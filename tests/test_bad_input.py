@@ -366,7 +366,7 @@ def refused(detail, **more):
     return [http({"detail": detail, **more}, 400)]
 
 
-NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"
 LOST = 'Traceback (most recent call last):\n  File "/src/predict.py", line 7, in predict\nOSError: no space left'
 ODD = {
     # name: answers to creates, answers to looks, what becomes of the token, creates
