@@ -77,7 +77,7 @@ class Api:
             fated(fault, prediction)
         if lifetime is not None:
             prediction.deadline = prediction.requested_at + lifetime
-        prediction.size = len(await request.body())
+        prediction.size = len(await request.body()) + len(request.scope["path"])
         self._books.enter(prediction)
         return prediction
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reactor.messages import message_of
-from reactor.sandbox.bounds import DIRECTING, LONGEST, LONGEST_DIRECTIVE, OTHERS, is_within, keep_newest
+from reactor.sandbox.bounds import DIRECTING, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, OTHERS, is_within, keep_newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,9 +132,12 @@ class Fault:
     def from_json(cls, given: Any) -> Fault:
         """Make one of a JSON object. Raises FaultError."""
         try:
-            return _FAULT.validate_python(given)
+            fault = _FAULT.validate_python(given)
         except ValidationError as error:
             raise FaultError(problem(error)) from error
+        if max(len(fault.match or ""), len(fault.text or "")) > LONGEST_TEXT:
+            raise FaultError(f"match and text have at most {LONGEST_TEXT} characters")
+        return fault
 
     def strikes(self, on: str, kinds: dict[str, str], prompt: str) -> bool:
         """Whether it is for this, and not used up."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reactor.sandbox import answers, bodies, catalog
 from reactor.sandbox.asking import base_url, json_object
-from reactor.sandbox.bounds import OTHERS, keep_newest
+from reactor.sandbox.bounds import LONGEST_NAME, OTHERS, keep_newest
 from reactor.sandbox.predictions import Prediction, Timing
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class Trainings:
         if not catalog.exists(str(given.get("destination"))):
             return answers.problem(answers.NO_SUCH_DESTINATION)
         training = Prediction(
-            f"{path['owner']}/{path['name']}",
-            path["version"],
-            given.get("input") or {},
+            f"{path['owner']}/{path['name']}"[:LONGEST_NAME],
+            path["version"][:LONGEST_NAME],
+            {},  # nobody asks for its input, and it may be large
             self._timing.queue[1],
             _FOREVER,
         )

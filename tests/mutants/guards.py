@@ -37,7 +37,7 @@ PORT, BOUNDS = "tests/test_port.py", "tests/test_sandbox_bounds.py"
 CHECKS, LOOK_BACK = "tests/test_checks.py", "tests/test_look_back.py"
 ECHOES, BODIES, COSTS = "tests/test_echoes.py", "tests/test_bodies.py", "tests/test_foreign_costs.py"
 CLASSIFIED = "tests/test_classification.py"
-PAGES = "tests/test_pages.py"
+PAGES, KEPT = "tests/test_pages.py", "tests/test_sandbox_kept.py"
 A_CLAIM = f"{PLANS}::test_a_claim_reads_what_it_takes_however_many_wait"
 A_WRITE = f"{PLANS}::test_a_write_reads_its_own_rows"
 FRESH = "  WHERE status = {detected} AND generation_due_at IS NULL\n"
@@ -1391,6 +1391,41 @@ MUTANTS = (
         "        orjson.dumps([[[[parsed]]]])",
         "        #",
         f"{BOUNDS}::test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered",
+    ),
+    Mutant(
+        "a sandbox that keeps a training's input",
+        "reactor/sandbox/trainings.py",
+        "            {},  # nobody",
+        "            given.get('input') or {},  # nobody",
+        f"{KEPT}::test_little_is_kept_of_a_training",
+    ),
+    Mutant(
+        "a sandbox that reads heads of any length",
+        "reactor/sandbox/uploads.py",
+        "if len(lines) > LARGEST_HEAD:",
+        "if False:",
+        f"{KEPT}::test_a_form_whose_parts_have_long_heads_is_refused_at_once",
+    ),
+    Mutant(
+        "a sandbox that keeps names of any length",
+        "reactor/sandbox/uploads.py",
+        "[:LONGEST_NAME]",
+        "",
+        f"{KEPT}::test_little_is_kept_of_a_file",
+    ),
+    Mutant(
+        "a sandbox that keeps faults' texts of any length",
+        "reactor/sandbox/faults.py",
+        'if max(len(fault.match or ""), len(fault.text or "")) > LONGEST_TEXT:',
+        "if False:",
+        f"{KEPT}::test_a_fault_has_no_text_of_any_length",
+    ),
+    Mutant(
+        "a sandbox that counts no names",
+        "reactor/sandbox/api.py",
+        ' + len(request.scope["path"])',
+        "",
+        f"{KEPT}::test_predictions_of_models_with_long_names_are_fewer",
     ),
     Mutant(
         "a sandbox that takes any body",
