@@ -302,7 +302,6 @@ PRIVATE = [
     ("POST", "/sandbox/faults"),
     ("DELETE", "/sandbox/faults"),
     ("GET", "/nothing"),
-    ("GET", "/v1/../sandbox/ledger"),
     ("GET", "/v1"),
 ]
 
@@ -329,6 +328,38 @@ async def test_where_others_reach_it_nothing_is_shown_or_changed_without_the_tok
 
     assert answer.status_code == 401
     assert [fault.kind for fault in sandbox.faults] == ["500"]
+
+
+NO_ROUTE = ["/v1/../sandbox/ledger", "/files/../sandbox/ledger", "/stream//sandbox/ledger", "/v1/sandbox/ledger"]
+NOT_OPEN = ["//sandbox/ledger", "/./sandbox/ledger", "/sandbox/ledger/", "/sandbox/../v1/predictions", "//", "/v1"]
+
+
+@pytest.mark.parametrize(("path", "status"), [*((path, 404) for path in NO_ROUTE), *((path, 401) for path in NOT_OPEN)])
+async def test_no_path_that_is_sent_as_it_stands_leads_around_the_token(path, status):
+    """httpx would make `/sandbox/ledger` of it, and send that."""
+    sandbox, sent = Sandbox(INSTANT, token=TOKEN), []
+    await buy(sandbox, "a secret fox", headers={"authorization": f"Bearer {TOKEN}".encode()})
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+    }
+    scope |= {"query_string": b"", "headers": [(b"host", b"10.1.2.3")], "http_version": "1.1", "server": None}
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    await Locked(sandbox.app, TOKEN)(scope, receive, send)
+
+    assert sent[0]["status"] == status
+    assert b"fox" not in b"".join(message.get("body", b"") for message in sent)
+    assert len(sandbox.ledger) == 1
 
 
 @pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"Token {TOKEN}", basic(TOKEN)])
