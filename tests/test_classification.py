@@ -372,7 +372,7 @@ def test_a_refusal_repeats_neither_the_prompt_nor_the_token(where):
 
     error = refused(422, {where: [{"description": said}] if where == "invalid_fields" else said}, prompt=prompt)
 
-    assert str(error).endswith("[prompt] [prompt] is bad")  # the token was a part of the prompt
+    assert str(error).endswith(" [prompt] is bad")  # the token is a part of the prompt, and stands next to it
 
 
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"

@@ -162,7 +162,7 @@ async def test_a_database_that_was_made_read_only_is_waited_for(database, connec
 
     assert statuses == ["generating", "detected"]
     assert len(provider.asked("create")) == 2
-    assert len(log.of("worker.error", role="dispatcher")) == 1
+    assert len(log.of("worker.error", role="dispatcher", error_type="ReadOnlyError")) == 1
     assert [(await token_row(token))["generation_attempts"] for token in (held, waiting)] == [0, 0]
 
 

@@ -303,8 +303,13 @@ async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_
         for _ in range(3):
             await make_token()
         await log.wait("token.generation.succeeded", token_id=3)
-        row = await token_row(1)
         told = await log.wait("worker.error", role="settler", token_id=1)
+
+        async def handed_back():
+            return await connection.fetchval("SELECT count(*) = 2 FROM tokens_s0 WHERE status = 'detected'")
+
+        await until(handed_back)
+        row = await token_row(1)
         await connection.execute(
             "DROP TRIGGER refuse ON tokens_s0; UPDATE tokens_s0 SET generation_due_at = now() WHERE status = 'detected'"
         )
