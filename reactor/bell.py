@@ -35,6 +35,7 @@ import asyncpg
 from reactor.backoff import jittered
 from reactor.database import LOST
 from reactor.failpoints import reached
+from reactor.strangers import Strangers
 from reactor.table import plain_query
 
 if TYPE_CHECKING:
@@ -93,8 +94,12 @@ class Bell:
         self._doubt: _Doubt | None = None
         self._own: int | None = None  # the key of a watch of this worker's own
         self._ring_at = 0.0  # the loop's clock: when to look under it though nothing rang
-        self._seen: dict[str, int] = {}  # strangers that hold the lock of the watch, and in how many looks in a row
-        self.blocked = False  # a stranger keeps this worker from the common watch
+        self._strangers = {"watch": Strangers(), "quiet": Strangers()}
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a stranger keeps this worker from one of the two locks."""
+        return any(strangers.told for strangers in self._strangers.values())
 
     def rung(self) -> None:
         """A mint rang: answer, unless another worker is known to be on watch."""
@@ -157,14 +162,13 @@ class Bell:
             await anyio.sleep(pause)
             found = await ask(plain_query("watch"), self._channels[0], self._quiet, self._relation)
             self._quiet = False
-            self._seen = {name: self._seen.get(name, 0) + 1 for name in found["strangers"]}
             if taken := found["upto"] is not None:
                 break
         if self._ask is not ask:
             return None
+        self._tell_blocked("watch", found, held=taken)
         if not taken and not found["ours"]:
             return await self._watch_alone(ask)
-        self.blocked = False
         await self._end_own_watch(ask)
         if not taken and not self._elsewhere:
             self._telemetry.emit("watch.taken_elsewhere")
@@ -190,16 +194,17 @@ class Bell:
             # A session may have remembered for a moment that mints are silent, as this watch began.
             self._ring_at = anyio.current_time() + TRY_EVERY
             self._wake.ring()
-        self._tell_blocked()
         pause, look = jittered(TRY_EVERY), await self._look_again(ask)
         return pause if look is None else min(pause, look)
 
-    def _tell_blocked(self) -> None:
-        """Say once who holds the lock in several looks in a row: a producer's trigger holds it for microseconds."""
-        held_by = [name for name, looks in self._seen.items() if looks >= len(_TRIES)]
-        if held_by and not self.blocked:
-            self.blocked = True
-            self._telemetry.emit("lock.blocked", lock="watch", held_by=", ".join(held_by))
+    def _tell_blocked(self, lock: str, found: asyncpg.Record, *, held: bool) -> None:
+        strangers = self._strangers[lock]
+        if held or found["ours"]:
+            strangers.none()
+            return
+        holders = dict(zip(found["strangers"] or (), found["processes"] or (), strict=True))
+        if held_by := strangers.found(holders, anyio.current_time()):
+            self._telemetry.emit("lock.blocked", lock=lock, held_by=held_by)
 
     async def _end_own_watch(self, ask: Ask) -> None:
         if self._own is not None:
@@ -227,7 +232,10 @@ class Bell:
                 await self._news.wait()
                 return 0.0
         await self._end_own_watch(ask)
-        quiet = (await ask(plain_query("leave"), *self._channels, self.watching, self._quiet, hush))["quiet"]
+        found = await ask(plain_query("leave"), *self._channels, self.watching, self._quiet, hush, self._relation)
+        quiet = found["quiet"]
+        if hush:
+            self._tell_blocked("quiet", found, held=quiet)
         if self._ask is ask:
             if self.watching:
                 self._telemetry.emit("watch.left", quiet=quiet)

@@ -28,13 +28,14 @@ def provider():
 
 @pytest.fixture(autouse=True)
 def nobody_sweeps(monkeypatch):
-    """Neither the sweep nor another try for the watch serves what the bell has to."""
+    """Neither the sweep nor another try for the watch serves what the bell has to; a stranger is said at once."""
 
     async def nothing(_store):
         return None
 
     monkeypatch.setattr(Store, "next_due", nothing)
     monkeypatch.setattr("reactor.bell.TRY_EVERY", 3600.0)
+    monkeypatch.setattr("reactor.strangers.LOOKS", 1)
 
 
 @pytest.fixture
@@ -637,21 +638,61 @@ async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
     assert wake._rung.is_set() is (every < 1)
 
 
-async def test_holders_that_change_from_look_to_look_are_producers_and_no_news(bell, strange):
+@pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
+async def test_a_stranger_that_holds_the_quiet_lock_alone_is_said(database, provider, strange, make_token, lock):
+    gate = Gate()
+    await (await strange()).execute(f"SELECT {lock}(hashtextextended('{WAKE}', {QUIET}))")
+    provider.script["wait"] = [gate]
+    async with running(database, provider, worker_batch_size=1) as (_, log):
+        await make_token()
+        await gate.entered()
+        blocked = await log.wait("lock.blocked")
+        gate.open()
+
+    assert blocked["lock"] == "quiet"
+    assert blocked["held_by"].startswith("stranger_")
+
+
+async def test_another_workers_quiet_lock_is_no_strangers(bell, connection, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
+    bell, _, looks = bell
+    tried, twice = [], anyio.Event()
+
+    async def ask(query, *arguments):
+        if tried:
+            twice.set()  # the first answer was taken in
+        tried.append(query)
+        return await looks.ask(query, *arguments)
+
+    await connection.execute(LOCK.replace("$1", str(QUIET)))
+    bell.attach(ask)
+    bell.want("quiet")
+    await meet(twice)
+
+    assert (set(tried), bell._quiet, bell.blocked) == ({plain_query("leave")}, False, False)
+
+
+async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange, monkeypatch):
+    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
+    monkeypatch.setattr("reactor.strangers.APART", 0.0)
+    monkeypatch.setattr("reactor.strangers.LOOKS", 5)
     bell, _, looks = bell
     one, other = await strange(), await strange()
+    before, said = [], anyio.Event()
 
     async def ask(query, *arguments):
         nonlocal one, other
+        if bell.blocked:
+            said.set()
         if query == plain_query("watch"):
             await one.execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
             await other.execute("SELECT pg_advisory_unlock_all()")
             one, other = other, one
+            before.append(bell.blocked)
         return await looks.ask(query, *arguments)
 
     bell.attach(ask)
     bell.want("watch")
-    await looks.more(1)  # made under a watch of its own
+    await meet(said)
 
-    assert (bell.watching, bell._elsewhere, bell.blocked) == (False, False, False)
-    assert looks.tries == 4
+    assert (bell.watching, bell._elsewhere, before[4]) == (False, False, False)

@@ -3,7 +3,8 @@
 -- $2 quiet    boolean  whether this connection holds the quiet lock, to be let go
 -- $3 tokens   text     the tokens table, quoted and with its schema: a worker's role is one that may write its epoch
 -- Returns upto: a transaction id above those of all that may have found nobody on watch; null where somebody else is.
--- Then ours tells whether a worker is, and strangers names all others that hold the lock: any role may take it.
+-- Then ours tells whether a worker is. Strangers and processes name the others that hold the lock, because any role may
+-- take it: their roles, and a process of each in the same place.
 -- The id is taken after the lock. It costs one of four billion, and no flush: nothing else is written.
 WITH watch AS MATERIALIZED (
   SELECT pg_try_advisory_lock(hashtextextended($1::text, 0)) AS taken
@@ -12,12 +13,14 @@ SELECT
   CASE WHEN taken THEN pg_current_xact_id()::text::bigint END AS upto,
   CASE WHEN $2::boolean THEN pg_advisory_unlock(hashtextextended($1::text, 1)) END AS let_go,
   holders.ours,
-  holders.strangers
+  holders.strangers,
+  holders.processes
 FROM watch
 CROSS JOIN LATERAL (
   SELECT
     coalesce(bool_or(able AND mode = 'ExclusiveLock'), false) AS ours,
-    coalesce(array_agg(format('%s (process %s)', usename, pid)) FILTER (WHERE NOT able), ARRAY[]::text[]) AS strangers
+    array_agg(coalesce(usename::text, '')) FILTER (WHERE NOT able) AS strangers,
+    array_agg(pid) FILTER (WHERE NOT able) AS processes
   FROM pg_catalog.pg_locks AS held
   JOIN pg_catalog.pg_stat_activity AS holder USING (pid)
   CROSS JOIN LATERAL (
