@@ -14,6 +14,7 @@ somebody else may raise it.
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from reactor.telemetry import Trouble
     from reactor.tokens import Claim
     from reactor.wake import Wake
+
+MOST_LEFT = 10_000  # tokens that are left alone because their rows cannot be written
+LONGEST_LEFT = 600.0  # seconds that such a token is left alone
 
 
 def renewal_interval(lease: float) -> float:
@@ -80,7 +84,7 @@ class Keeper:
         self._lease = lease
         self._held: dict[UUID, Holding] = {}
         self._freed = anyio.Event()
-        self._left: dict[UUID, float] = {}  # until when, in monotonic seconds
+        self._left: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
         self.draining = False  # somebody waits for the last slot to become free
         self.went_back = False  # a token was let go that may be due again at a time that nobody was told
 
@@ -98,8 +102,7 @@ class Keeper:
     def known(self) -> set[UUID]:
         """The tokens in the slots, and those that were left to their lease: a rescue is to touch neither."""
         now = time.monotonic()
-        self._left = {id_: until for id_, until in self._left.items() if until > now}
-        return self._held.keys() | self._left.keys()
+        return self._held.keys() | {token for token, (until, _) in self._left.items() if until > now}
 
     def hold(self, claim: Claim) -> Holding:
         """Occupy a slot with a claim. A claim of a token that is still held here replaces a lost one."""
@@ -130,8 +133,15 @@ class Keeper:
             await self._freed.wait()
 
     def leave(self, token: UUID) -> None:
-        """Leave a token alone whose row cannot be written, for as long as a lease lasts. Then it is tried again."""
-        self._left[token] = time.monotonic() + self._lease
+        """Leave a token alone whose row cannot be written, for as long as a lease lasts, then twice as long each time.
+
+        Of too many the oldest is forgotten, and is tried again.
+        """
+        _, before = self._left.pop(token, (0.0, 0.0))
+        seconds = max(self._lease, min(2 * before, LONGEST_LEFT))
+        for oldest in list(islice(self._left, max(0, len(self._left) + 1 - MOST_LEFT))):
+            del self._left[oldest]
+        self._left[token] = time.monotonic() + seconds, seconds
 
     async def run(self) -> None:
         """Renew all leases at the renewal interval, until cancelled."""

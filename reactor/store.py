@@ -136,14 +136,27 @@ class Store:
         rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
         return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
 
-    async def abandoned(
-        self, slots: int, worker: int, *, renewed_every: float, known: Collection[UUID], uptime: float
-    ) -> list[Abandoned]:
-        """Find up to `slots` tokens that nobody can finish, our own lost claims included."""
+    async def abandoned(  # noqa: PLR0913  (each is a value that the query needs)
+        self,
+        tokens: int,
+        worker: int,
+        *,
+        renewed_every: float,
+        known: Collection[UUID],
+        uptime: float,
+        after: UUID,
+        held: int,
+    ) -> tuple[list[Abandoned], UUID | None]:
+        """Find up to `tokens` tokens that nobody can finish, our own lost claims included.
+
+        They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
+        """
         rows = await self._claims.fetch(
-            self._abandoned, slots, self._lease, renewed_every, list(known), [worker, -worker], uptime
+            self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
-        return [Abandoned(row["id"], row["epoch"], row["lease_ends_at"], row["owner"]) for row in rows]
+        names = ("id", "epoch", "lease_ends_at", "owner")
+        found = [Abandoned(*(row[name] for name in names)) for row in rows if row["id"] is not None]
+        return found, rows[0]["last"]
 
     async def rescue(self, abandoned: Sequence[Abandoned], worker: int, *, most_rescues: int) -> list[Rescued]:
         """Take over what is still as it was seen."""

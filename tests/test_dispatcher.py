@@ -234,7 +234,7 @@ async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
     async def looks(_store, *_arguments, **_named):
         looking.set()
         await looked.wait()
-        return []
+        return [], None
 
     async with running(database, provider) as (worker, log):
         monkeypatch.setattr(Store, "abandoned", looks)

@@ -4,6 +4,7 @@ import sys
 import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import anyio
 import asyncpg
@@ -210,7 +211,7 @@ async def test_what_the_replaced_system_left_keeps_working(empty_database):
 
     async def rescue(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
-        seen = await connection.fetch(table.query("abandoned"), 10, 60.0, 3.0, [], [7, -7], 60.0)
+        seen = await connection.fetch(table.query("abandoned"), 10, 60.0, 3.0, [], [7, -7], 60.0, UUID(int=0), 10)
         names = ("id", "epoch", "lease_ends_at", "owner")
         found = ([row[name] for row in seen] for name in names)
         return await connection.fetch(table.query("rescue"), *found, 7, 60.0, 5)

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import asyncpg
@@ -44,6 +44,7 @@ HOLD = f"""
     WHERE token_id = ANY (ARRAY(SELECT generate_series(1, {ROWS}, {ROWS // max(BATCHES)})));
     SET LOCAL session_replication_role = origin
 """
+MIDDLE = UUID(int=2**127)
 SEEN = 946684800.0  # their lease, in seconds since 1970
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
@@ -304,8 +305,23 @@ async def test_a_claim_that_goes_on_reads_nothing_of_what_is_behind_it(full, at_
 # Rescues.
 
 
-def look_for(slots):
-    return slots, 60.0, 3.0, [], [8, -8], 0.0
+def look_for(slots, held=10_000):
+    return slots, 60.0, 3.0, [], [8, -8], 0.0, MIDDLE, held
+
+
+@with_or_without_statistics
+@pytest.mark.parametrize("after", [MIDDLE, UUID(int=0), UUID(int=2**128 - 1)], ids=["middle", "front", "end"])
+async def test_a_rescue_looks_through_so_many_held_tokens_and_no_more(full, statistics, after):
+    connection = await full("held", statistics=statistics)
+    abandoned = await Statement.of(connection, "abandoned")
+
+    for held in (1, 100, 1000):
+        cost = await abandoned.explained(100, 60.0, 3.0, [], [8, -8], 0.0, after, held)
+        assert not cost.whole_tables
+        assert cost.indexes == {HELD}
+        assert cost.touched == held
+        assert cost.worked <= 14 * held + 150
+        assert cost.blocks <= 2 * held + 50
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "held"])
@@ -323,7 +339,7 @@ async def test_a_rescue_reads_what_is_held_and_no_more(full, shape, statistics):
         assert not cost.whole_tables
         assert cost.indexes == {HELD}
         assert cost.touched <= 2 * max(BATCHES)
-        assert cost.worked <= 6 * max(BATCHES) + 100
+        assert cost.worked <= 14 * max(BATCHES) + 100
 
 
 # Writes of what is held.

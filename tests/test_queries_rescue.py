@@ -1,3 +1,5 @@
+from uuid import UUID, uuid4
+
 import anyio
 import pytest
 from strangers import stranger
@@ -13,11 +15,14 @@ STARTED = "pg_postmaster_start_time()"
 def abandoned(connection, table):
     """Look for abandoned tokens; as if the server had been running for so long."""
 
-    async def abandoned(slots=100, *, held=(), own=(US, -US), uptime=0.0, server_up="1 hour", on=connection):
+    async def abandoned(slots=100, *, known=(), own=(US, -US), uptime=0.0, server_up="1 hour", on=connection, **walk):
         text = table.query("abandoned")
         assert text.count(STARTED) == 1
         text = text.replace(STARTED, f"(clock_timestamp() - interval '{server_up}')")
-        return await on.fetch(text, slots, LEASE, RENEWED_EVERY, list(held), list(own), uptime)
+        after, held = walk.get("after", uuid4()), walk.get("held", 1000)
+        rows = await on.fetch(text, slots, LEASE, RENEWED_EVERY, list(known), list(own), uptime, after, held)
+        assert len(rows) >= 1
+        return rows if walk else [row for row in rows if row["id"]]
 
     return abandoned
 
@@ -220,7 +225,7 @@ async def test_claims_whose_answer_never_came_are_taken_up_at_once(rescue, make_
 async def test_what_a_worker_knows_that_it_holds_is_not_taken_from_itself(rescue, make_held, token_row):
     known, unknown = [await make_held(lease, worker=US) for lease in (59.0, 59.0)]
 
-    rows = await rescue(held=[(await token_row(known))["id"]])
+    rows = await rescue(known=[(await token_row(known))["id"]])
 
     assert [row["token_id"] for row in rows] == [unknown]
 
@@ -228,7 +233,7 @@ async def test_what_a_worker_knows_that_it_holds_is_not_taken_from_itself(rescue
 async def test_even_with_the_lease_over_a_worker_keeps_what_it_holds(rescue, make_held, token_row):
     known = await make_held(-1.0, worker=US)
 
-    assert await rescue(held=[(await token_row(known))["id"]]) == []
+    assert await rescue(known=[(await token_row(known))["id"]]) == []
 
 
 @pytest.mark.parametrize(("uptime", "taken"), [(LEASE - 1, []), (LEASE, ["foreign"])])
@@ -327,6 +332,22 @@ async def test_workers_that_look_at_once_do_not_all_go_for_the_same_tokens(aband
     looks = {frozenset(row["id"] for row in await abandoned(5)) for _ in range(8)}
 
     assert len(looks) > 1
+
+
+async def test_a_look_goes_through_so_many_held_tokens_behind_a_key_and_on_from_the_front(abandoned, make_held):
+    keys = [UUID(int=number) for number in range(1, 7)]
+    for key in keys:
+        await make_held(3600.0 if key.int % 2 else -1.0, id=key)  # only even ones are abandoned
+
+    async def looked(**walk):
+        rows = await abandoned(**walk)
+        return [row["id"].int for row in rows if row["id"]], rows[0]["last"]
+
+    assert await looked(after=keys[3], held=5) == ([6, 2], keys[2])
+    assert await looked(after=keys[0], held=1) == ([2], keys[1])
+    assert await looked(after=keys[1], held=1) == ([], keys[2])
+    assert await looked(after=keys[3], held=7) == ([6, 2, 4], None)
+    assert await looked(slots=1, after=keys[3], held=7) == ([6], None)
 
 
 async def test_a_rescue_is_not_repeated(rescue, make_held):

@@ -29,6 +29,7 @@ INHERITED = "tests/test_inherited_settings.py"
 PRODUCERS = "tests/test_producers.py"
 CLAIMER = "tests/test_claimer.py"
 DETOUR = "tests/test_detour.py"
+RESCUER = "tests/test_rescuer.py"
 SETTLER = "tests/test_settler.py"
 BOUNDED = "tests/test_bounded_answers.py"
 SKIP = "  FOR NO KEY UPDATE SKIP LOCKED\n"
@@ -302,8 +303,8 @@ MUTANTS = (
     Mutant(
         "a free lock is enough to rescue",
         "reactor/queries/abandoned.sql",
-        "          AND generation_lease_ends_at < clock_timestamp()\n"
-        "            + make_interval(secs => $2::double precision - $3::double precision - 2)\n",
+        "            AND generation_lease_ends_at < clock_timestamp()\n"
+        "              + make_interval(secs => $2::double precision - $3::double precision - 2)\n",
         "",
         "tests/test_queries_rescue.py::test_a_free_lock_alone_is_not_enough",
     ),
@@ -604,8 +605,8 @@ MUTANTS = (
     Mutant(
         "refused tokens that hold up a rescue until the next look",
         "reactor/rescuer.py",
-        "return bool(rescued) or self._refused > refused",
-        "return bool(rescued)",
+        "most = self._worker(), time.monotonic(), max(slots, MOST_TRIED)",
+        "most = self._worker(), time.monotonic(), slots",
         "tests/test_keeper.py::test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look",
     ),
     Mutant(
@@ -628,6 +629,41 @@ MUTANTS = (
         '"55006", "55P03", "57014")',
         '"55006")',
         f"{DETOUR}::test_a_row_whose_trigger_waits_for_a_lock_is_gone_around",
+    ),
+    Mutant(
+        "a refused rescue without a rest",
+        "reactor/rescuer.py",
+        "        if more:\n",
+        "        if True:\n",
+        f"{RESCUER}::test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest",
+    ),
+    Mutant(
+        "held tokens beyond one look",
+        "reactor/rescuer.py",
+        "            self._after = last or uuid4()\n",
+        "            pass\n",
+        f"{RESCUER}::test_held_tokens_beyond_one_look_are_looked_at_by_the_next",
+    ),
+    Mutant(
+        "refused rescues that the next pass meets again",
+        "reactor/rescuer.py",
+        "            self._after = some[-1].id\n",
+        "            self._keeper._left.clear()\n",
+        f"{RESCUER}::test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest",
+    ),
+    Mutant(
+        "a look at all that is held",
+        "reactor/queries/abandoned.sql",
+        "    AND {key} > $7::uuid\n  ORDER BY {key}\n  LIMIT $8::integer\n",
+        "    AND {key} > $7::uuid\n  ORDER BY {key}\n",
+        f"{PLANS}::test_a_rescue_looks_through_so_many_held_tokens_and_no_more",
+    ),
+    Mutant(
+        "tokens left alone without end",
+        "reactor/keeper.py",
+        "            del self._left[oldest]\n",
+        "            pass\n",
+        f"{RESCUER}::test_tokens_that_are_left_alone_are_a_bounded_number",
     ),
     Mutant(
         "an age without an end",

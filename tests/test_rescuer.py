@@ -1,0 +1,111 @@
+"""How a rescuer goes through what is held, pass by pass."""
+
+import asyncio
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from doubles import Log, refuse
+from stores import store_of
+
+from reactor import keeper, rescuer
+from reactor.breaker import Breaker
+from reactor.keeper import Keeper
+from reactor.rescuer import Rescuer
+from reactor.telemetry import Telemetry
+
+pytestmark = pytest.mark.anyio
+
+US = 7
+MIDDLE = UUID(int=2**127)
+
+
+@pytest.fixture
+def slots():
+    return Keeper(None, None, None, slots=10, lease=60.0)
+
+
+@pytest.fixture
+async def rescues(database, slots, monkeypatch):
+    """A rescuer whose looks begin in the middle, and the tokens that it took over."""
+    monkeypatch.setattr(rescuer, "uuid4", lambda: MIDDLE)
+    started = []
+    async with store_of(database) as store:
+        store.reach = SimpleNamespace(steady_for=1e9)
+        given = {"worker": lambda: US, "start": started.append, "claiming": asyncio.Lock(), "lease": 60.0}
+        yield Rescuer(store, slots, Breaker(0), Telemetry(Log()), **given), started
+
+
+@pytest.fixture
+def hold(connection):
+    """Insert held tokens with these numbers as keys, counted from the middle."""
+
+    async def hold(numbers, *, worker=US, lease="now() + interval '1 hour'"):
+        keys = [UUID(int=MIDDLE.int + number) for number in numbers]
+        await connection.execute(
+            "INSERT INTO tokens_s0 (id, status, generation_worker, generation_epoch, generation_lease_ends_at)"
+            f" SELECT id, 'generating', $2, 1, {lease} FROM unnest($1::uuid[]) AS given (id)",
+            keys,
+            worker,
+        )
+
+    return hold
+
+
+async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connection, rescues, hold):
+    await hold(range(1, 4))
+    await refuse(connection, "true")
+    looks, started = rescues
+
+    assert not await looks._pass(2)
+    assert (looks._rest, started) == (rescuer.RESCUE_EVERY, [])
+
+
+async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold, monkeypatch):
+    monkeypatch.setattr(rescuer, "MOST_TRIED", 3)
+    monkeypatch.setattr(rescuer, "REST_FOR", 0.0)
+    await hold(range(1, 8))
+    await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + 7)}'")
+    looks, started = rescues
+
+    assert [(await looks._pass(2), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert await looks._pass(2)
+    assert [claim.id.int - MIDDLE.int for claim in started] == [7]
+
+
+async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold, monkeypatch):
+    monkeypatch.setattr(rescuer, "HELD_AT_ONCE", 100)
+    monkeypatch.setattr(rescuer, "REST_FOR", 0.0)
+    await hold(range(1, 251), worker=8)
+    await hold([251])
+    looks, started = rescues
+
+    assert [(await looks._pass(2), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert await looks._pass(2)
+    assert [claim.id.int - MIDDLE.int for claim in started] == [251]
+
+
+async def test_no_more_is_taken_over_than_there_are_slots(rescues, hold):
+    await hold(range(1, 8))
+    looks, started = rescues
+
+    assert await looks._pass(2)
+    assert len(started) == 2
+
+
+def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):
+    monkeypatch.setattr(keeper, "MOST_LEFT", 5)
+    for number in range(20):
+        slots.leave(UUID(int=number))
+
+    assert slots.known == {UUID(int=number) for number in range(15, 20)}
+
+
+def test_a_token_that_is_left_again_is_left_twice_as_long(slots, monkeypatch):
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    waits = []
+    for _ in range(6):
+        slots.leave(MIDDLE)
+        waits.append(slots._left[MIDDLE][0])
+
+    assert waits == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
