@@ -70,6 +70,6 @@ async def test_an_accepted_create_opens_the_gate(ask, connection):
 async def test_the_watch_is_left(ask, table):
     await ask("watch", "wake", False, table.relation)
 
-    ((quiet, left, _),) = await ask("leave", *ARGUMENTS["leave"])
+    (row,) = await ask("leave", *ARGUMENTS["leave"], table.relation)
 
-    assert (quiet, left) == (True, True)
+    assert (row["quiet"], row["left_watch"]) == (True, True)
