@@ -20,7 +20,10 @@ SPELLINGS = {
     "in small letters": str.lower,
     "with other spaces": lambda text: " ".join(text.split()),
     "without spaces": lambda text: "".join(text.split()),
-    "without accents": lambda text: unicodedata.normalize("NFD", text).encode("utf-8").decode(),
+    "with accents apart": lambda text: unicodedata.normalize("NFD", text),
+    "without accents": lambda text: "".join(
+        c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn"
+    ),
     "in wide letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
     "as JSON": json.dumps,
     "as JSON of Unicode": lambda text: json.dumps(text, ensure_ascii=False),
