@@ -68,14 +68,25 @@ async def _alone(dsn: str, work: Callable[[Connection], None], *, direct: bool) 
     try:
         async with engine.connect() as connection:
             await _lock(connection)
-            # Before Alembic looks for its table; asked first, because IF NOT EXISTS needs the privilege all the same.
-            if await connection.scalar(text("SELECT to_regnamespace('reactor') IS NULL")):
-                await connection.execute(text("CREATE SCHEMA reactor"))
-            await connection.commit()
+            await _make_schema(connection)
             await connection.run_sync(work)
             await connection.commit()
     finally:
         await engine.dispose()
+
+
+async def _make_schema(connection: AsyncConnection) -> None:
+    """Before Alembic looks for its table. Raises MigrationError where a stranger has made it already."""
+    owner = (await connection.exec_driver_sql(plain_query("schema_owner"))).scalar()
+    if owner is not None:
+        raise MigrationError(
+            f"schema reactor belongs to {owner}, whose code would run as yours: DROP SCHEMA reactor if nothing of yours"
+            f" is in it; if you trust {owner}, ALTER SCHEMA reactor OWNER TO CURRENT_USER"
+        )
+    # Asked first, because IF NOT EXISTS needs the privilege all the same.
+    if await connection.scalar(text("SELECT to_regnamespace('reactor') IS NULL")):
+        await connection.execute(text("CREATE SCHEMA reactor"))
+    await connection.commit()
 
 
 async def _connect(dsn: str, *, direct: bool) -> asyncpg.Connection[Any]:

@@ -621,6 +621,17 @@ async def test_a_stranger_that_holds_the_lock_of_migrations_is_named(empty_datab
             await migrations.upgrade(empty_database)
 
 
+async def test_a_schema_that_a_stranger_has_made_in_advance_is_refused(empty_database, connect_to):
+    database = urlsplit(empty_database).path[1:]
+    async with stranger(empty_database, f"GRANT CREATE ON DATABASE {database} TO {{role}}") as url:
+        await (await connect_to(url)).execute("CREATE SCHEMA reactor")
+
+        with pytest.raises(turns.MigrationError, match=r"^schema reactor belongs to stranger_\w+, whose code"):
+            await migrations.upgrade(empty_database)
+        await (await connect_to(empty_database)).execute("ALTER SCHEMA reactor OWNER TO CURRENT_USER")
+        await migrations.upgrade(empty_database)
+
+
 async def test_a_pooler_is_refused_in_one_line(empty_database):
     async with pooler(empty_database) as pooled:
         with pytest.raises(turns.MigrationError, match=r"^DATABASE_URL is a pooler's, .* set LISTEN_DATABASE_URL"):

@@ -1,6 +1,7 @@
 -- Tells whom we trust: roles that can have their code run as us anyway, or that may act for us.
 -- Returns roles, an array of oids: ourselves, superusers, the owners of the database and of schema reactor, and the roles
--- that we are a member of with their rights.
+-- that we are a member of with their rights; and first_roles, the same without the owner of schema reactor, because
+-- whoever may create schemas may have made that one before the migrations.
 -- Other statements contain it, where they say "trusted" in braces.
 --
 -- Only a superuser, the owner of the database or a role with CREATEROLE can make us a member of a role we trust: before
@@ -18,12 +19,16 @@ WITH RECURSIVE us AS (
     OR granter.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
   ) AND pg_has_role(membership.roleid, 'USAGE')
 )
-SELECT array_agg(oid) AS roles
-FROM pg_catalog.pg_roles
-WHERE rolsuper
-  OR rolname = 'pg_database_owner'
-  OR oid IN (SELECT oid FROM us)
-  OR oid IN (
-    (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database()),
-    (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'reactor')
-  )
+SELECT
+  array_agg(oid) FILTER (WHERE trusted OR oid = (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'reactor'))
+    AS roles,
+  array_agg(oid) FILTER (WHERE trusted) AS first_roles
+FROM (
+  SELECT
+    oid,
+    rolsuper
+    OR rolname = 'pg_database_owner'
+    OR oid IN (SELECT oid FROM us)
+    OR oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database()) AS trusted
+  FROM pg_catalog.pg_roles
+) AS role

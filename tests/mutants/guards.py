@@ -1030,6 +1030,13 @@ MUTANTS = (
         f"{SEARCH_PATH}::test_a_migration_calls_nothing_that_is_planted",
     ),
     Mutant(
+        "a schema reactor that a stranger made in advance",
+        "reactor/queries/schema_owner.sql",
+        " AND nspowner <> ALL (trusted.first_roles)",
+        " AND nspowner <> ALL (trusted.roles)",
+        "tests/test_migrations.py::test_a_schema_that_a_stranger_has_made_in_advance_is_refused",
+    ),
+    Mutant(
         "triggers of hosts without their schemas",
         "reactor/store.py",
         "    session.safe.beside(table.relation)\n",
