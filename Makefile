@@ -50,8 +50,8 @@ torture: $(READY) ## Kill, stop and restart under 10,000 tokens, and audit every
 steady: $(READY) ## Run the tests twenty times, ten of them beside busy loops, until one is red
 	@$(PY) tests/steady.py $(ARGS)
 
-mutants: $(READY) ## Take each guard out and see its test fail
-	@$(PY) -m tests.mutants
+mutants: $(READY) ## Take each guard out and see its test fail (ARGS="part of a guard's name" for fewer)
+	@$(PY) -m tests.mutants $(ARGS)
 
 bare: ## Run demo and tests in a bare Debian with a newer Python, as root and as a user (needs root, debootstrap)
 	@tests/bare/run.sh $(or $(BARE),/var/tmp/reactor-bare) $(ARGS)
