@@ -9,12 +9,15 @@ the two happened: ConnectionLostError (unknown) or, certainly nothing, RolledBac
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from reactor.messages import message_of, of_connecting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONNECT_WITHIN = 5.0  # seconds
 ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
@@ -144,6 +147,20 @@ async def _open(dsn: str, name: str, *, pooled: bool) -> tuple[asyncpg.Connectio
         statement_cache_size=0,
     )
     return connection, True
+
+
+@contextmanager
+def ended_by_others(connection: asyncpg.Connection[Any]) -> Iterator[None]:
+    """Raise InterfaceError, which is in LOST, where another task terminated the connection between two of its steps.
+
+    asyncpg itself raises AttributeError then, because the connection has no protocol any more.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if not connection.is_closed():
+            raise
+        raise asyncpg.InterfaceError("the connection was terminated") from error
 
 
 def _keep_alive(connection: asyncpg.Connection[Any]) -> None:

@@ -18,7 +18,7 @@ import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import LOST, DatabaseError, session_name
+from reactor.database import LOST, DatabaseError, ended_by_others, session_name
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.search_path import Inherited, connect, within
@@ -141,8 +141,9 @@ class Listener:
         async def ask(query: str, *arguments: Any) -> asyncpg.Record:
             async with self._turn:
                 try:
-                    async with within(connection, inherited) if inherited else nullcontext():
-                        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                    with ended_by_others(connection):
+                        async with within(connection, inherited) if inherited else nullcontext():
+                            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
                 except BaseException as error:
                     self._unanswered = isinstance(error, TimeoutError)
                     connection.terminate()

@@ -35,6 +35,7 @@ from reactor.database import (
     RowRefusedError,
     TooManyConnectionsError,
     dial,
+    ended_by_others,
     told,
 )
 from reactor.reach import Reach
@@ -103,7 +104,8 @@ class Session:
             self._used_at = time.monotonic()
             try:
                 connection = await self._connected()
-                rows = await self._fetched(connection, query, arguments)
+                with ended_by_others(connection):
+                    rows = await self._fetched(connection, query, arguments)
             except (*LOST, asyncpg.PostgresError) as error:
                 raise self._judged(error) from error
             except anyio.get_cancelled_exc_class():

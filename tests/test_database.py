@@ -6,6 +6,7 @@ from doubles import DirectedProvider, running
 from proxy import proxied
 
 from reactor.database import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
+from reactor.listener import Listener
 from reactor.redaction import Redactor
 from reactor.session import Session
 
@@ -48,6 +49,42 @@ async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_
         await log.wait("listener.lost")
         await make_token()
         await log.wait("token.generation.succeeded")
+
+
+def terminated_once(monkeypatch):
+    """Let the driver's connection be terminated between two steps of its next statement, as by another task."""
+    original = asyncpg.Connection._get_statement
+
+    async def terminates(connection, *arguments, **named):
+        monkeypatch.setattr(asyncpg.Connection, "_get_statement", original)
+        statement = await original(connection, *arguments, **named)
+        connection.terminate()
+        return statement
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", terminates)
+
+
+async def test_a_connection_that_another_task_terminates_within_a_statement_is_lost(
+    open_session, database, monkeypatch
+):
+    session = open_session(database)
+    await session.fetch("SELECT 1")
+    terminated_once(monkeypatch)
+
+    with pytest.raises(ConnectionLostError, match="the connection was terminated"):
+        await session.fetch("SELECT 1")
+
+    assert await session.fetch("SELECT 1")
+
+
+async def test_a_question_on_the_listeners_connection_that_is_terminated_within_it_is_lost(
+    database, connect, monkeypatch
+):
+    ask = Listener(database, None, None, None, None, worker=1)._asking(await connect(), None)
+    terminated_once(monkeypatch)
+
+    with pytest.raises(asyncpg.InterfaceError, match="the connection was terminated"):
+        await ask("SELECT 1")
 
 
 @pytest.fixture

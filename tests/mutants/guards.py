@@ -1030,6 +1030,13 @@ MUTANTS = (
         f"{SEARCH_PATH}::test_a_migration_calls_nothing_that_is_planted",
     ),
     Mutant(
+        "a connection that another task terminated",
+        "reactor/database.py",
+        "    except AttributeError as error:",
+        "    except ZeroDivisionError as error:",
+        "tests/test_database.py::test_a_connection_that_another_task_terminates_within_a_statement_is_lost",
+    ),
+    Mutant(
         "a schema reactor that a stranger made in advance",
         "reactor/queries/schema_owner.sql",
         " AND nspowner <> ALL (trusted.first_roles)",
