@@ -7,7 +7,7 @@ predictions.py  a prediction's life, as a function of the clock; bodies.py: as J
 books.py        what was asked and bought, and the listing
 catalog.py      the models it knows; inputs.py: what they take
 faults.py       what goes wrong, and when; strikes.py: to a request; fates.py: to a prediction
-other.py        models, hardware, collections; trainings.py, uploads.py
+other.py        the account, models and their versions
 pictures.py     an actual picture per prompt and seed; gallery.py: a page of them
 server.py       a socket, with connections that can be cut
 """

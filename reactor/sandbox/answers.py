@@ -15,7 +15,6 @@ UNAUTHENTICATED = {
 }
 FORBIDDEN = {"title": "Forbidden", "detail": "You do not have permission to perform this action.", "status": 403}
 NOT_FOUND = {"detail": "The requested resource could not be found.", "status": 404}
-NO_SUCH_DESTINATION = {"detail": "The specified training destination does not exist", "status": 404}
 BAD_JSON = {"detail": "The request's body is no JSON object.", "status": 400}
 BAD_VERSION = {
     "title": "Invalid version or not permitted",

@@ -1,14 +1,10 @@
-"""Predictions over HTTP: create, get, cancel, list, stream."""
+"""Predictions over HTTP: create, get, cancel, list."""
 
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-
-import orjson
-from starlette.responses import Response, StreamingResponse
 
 from reactor.messages import message_of
 from reactor.sandbox import answers, bodies, catalog, inputs
@@ -19,9 +15,8 @@ from reactor.sandbox.lifetimes import seconds_of
 from reactor.sandbox.predictions import TERMINAL, Prediction, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from reactor.sandbox.books import Books
 
@@ -71,8 +66,6 @@ class Api:
         self, request: Request, model: str, version: str, given: dict[str, Any], lifetime: float | None
     ) -> Prediction:
         prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
-        if "/deployments/" in request.scope["path"]:
-            prediction.deployment = model
         for fault in self._faults.strike("create", FATES, prediction.prompt):
             fated(fault, prediction)
         if lifetime is not None:
@@ -119,29 +112,3 @@ class Api:
 
         results = [self._books.described(prediction, here) for prediction in page.predictions]
         return answers.paged(results, following=link(page.following), previous=link(page.previous))
-
-    async def stream(self, request: Request) -> Response:
-        """One's output as server-sent events, once it is there."""
-        prediction = self._books.find(request.path_params["id"])
-        if prediction is None:
-            return answers.problem(answers.NOT_FOUND)
-        here = base_url(request)
-
-        async def events() -> AsyncIterator[bytes]:
-            while prediction.status not in TERMINAL:
-                await prediction.ended(within=3600)
-            body = self._books.described(prediction, here)
-            output = body.get("output")
-            for piece in output if isinstance(output, list) else [output] * bool(output):
-                yield _event("output", str(piece))
-            if body["status"] == "failed":
-                yield _event("error", orjson.dumps({"detail": body["error"]}).decode())
-            done = {"canceled": {"reason": "canceled"}, "failed": {"reason": "error"}}.get(body["status"], {})
-            yield _event("done", orjson.dumps(done).decode())
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
-
-
-def _event(kind: str, text: str) -> bytes:
-    data = "".join(f"data: {line}\n" for line in text.split("\n"))
-    return f"event: {kind}\nid: {time.time_ns()}:0\n{data}\n".encode()

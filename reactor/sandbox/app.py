@@ -26,8 +26,6 @@ from reactor.sandbox.keys import Locked
 from reactor.sandbox.limits import Limits
 from reactor.sandbox.predictions import Prediction, Timing
 from reactor.sandbox.server import serving
-from reactor.sandbox.trainings import Trainings
-from reactor.sandbox.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +55,6 @@ class Sandbox:
         self._books = Books(retention)
         self._api = Api(self._books, timing, self.faults)
         self._guard = Guard(self._books, self.faults, limits or Limits(), token=token, latency=timing.latency)
-        self._trainings = Trainings(timing)
         self._gallery = gallery.Gallery(self._books)
         refusals = dict.fromkeys((404, 405, 413, 422), _refused)
         bodies = [Middleware(BoundedBodies)]
@@ -128,20 +125,15 @@ class Sandbox:
             ("POST", "/predictions", "create", api.create),
             ("GET", "/predictions", "list", api.list),
             ("POST", "/predictions/{id}/cancel", "cancel", api.cancel),
-            ("POST", "/deployments/{owner}/{name}/predictions", "create", api.create),
             ("GET", "/account", "account", other.account),
-            *((method, path, "other", handler) for method, path, handler in self._others()),
+            *((method, path, "other", handler) for method, path, handler in other.ROUTES),
         ]
         return [
             *(Route(f"/v1{path}", self._guard.around(on, to), methods=[method]) for method, path, on, to in guarded),
             *(Route(f"/sandbox/{path}", to, methods=["GET", "POST", "DELETE"]) for path, to in control),
             Route("/files/{id}/{name}", self._picture),
-            Route("/stream/{id}", api.stream),
             Route("/", self._gallery.page),
         ]
-
-    def _others(self) -> list[tuple[str, str, Handler]]:
-        return [*other.ROUTES, *self._trainings.routes(), *Uploads().routes()]
 
     async def _picture(self, request: Request) -> Response:
         return await self._guard.served("picture", request, self._gallery.picture)

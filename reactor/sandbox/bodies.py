@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from reactor.sandbox.predictions import Prediction
 
 
-def described(prediction: Prediction, base_url: str, retention: float, *, among: str = "predictions") -> dict[str, Any]:
-    """What GET answers. `base_url` is without /v1; `retention` in seconds; `among` is predictions or trainings."""
-    status, mine = prediction.status, f"{base_url}/v1/{among}/{prediction.id}"
+def described(prediction: Prediction, base_url: str, retention: float) -> dict[str, Any]:
+    """What GET answers. `base_url` is without /v1; `retention` in seconds."""
+    status, mine = prediction.status, f"{base_url}/v1/predictions/{prediction.id}"
     removed = prediction.data_removed(retention)
     body: dict[str, Any] = {
         "id": prediction.id,
@@ -36,8 +36,6 @@ def described(prediction: Prediction, base_url: str, retention: float, *, among:
     }
     if prediction.deadline is not None:
         body["deadline"] = stamp(prediction.deadline, 3)
-    if prediction.deployment is not None:
-        body["deployment"] = prediction.deployment
     if status == "starting":
         return body
     body["output"] = None

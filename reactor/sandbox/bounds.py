@@ -15,10 +15,8 @@ PREDICTIONS = 100_000  # that are kept, the newest
 PREDICTIONS_BYTES = 32_000_000  # of the requests that made them
 REQUESTS = 200_000  # that are remembered, the newest
 LONGEST_PATH = 500  # characters of a request's that are remembered
-OTHERS = 1_000  # faults, files and trainings, of each
-LONGEST_NAME = 500  # characters of a model's or a file's that are kept
+FAULTS = 1_000  # that are in force
 LONGEST_TEXT = 4_000  # characters of a fault's
-LARGEST_HEAD = 8_000  # bytes of a part of a form
 DIRECTING = 10_000  # prompts whose faults are counted
 LONGEST_DIRECTIVE = 1_000  # characters
 

@@ -38,13 +38,10 @@ ALIASES = {"meta/llama-2-70b-chat": "replicate/lifeboat-70b"}  # the internal na
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 TINY_PNG = f"data:image/png;base64,{_PIXEL}"
 RECORDED_OUTPUTS = {_RECORDED: TINY_PNG, _CORGI: "https://replicate.delivery/pbxt/sandbox/out-0.png"}
-# A prediction and a training that are always there: the SDK's own tests ask for them.
+# A prediction that is always there, because the SDK's own tests ask for it.
 EXAMPLE_PREDICTION = "vgcm4plb7tgzlyznry5d5jkgvu"
 EXAMPLE_INPUT = {"prompt": "a studio photo of a rainbow colored corgi", "seed": 42069}
-EXAMPLE_TRAINING = "medrnz3bm5dd6ultvad2tejrte"
 EXAMPLE_VERSION = _CORGI
-COLLECTION = {"name": "Text to image", "slug": "text-to-image", "description": "Models that make pictures"}
-HARDWARE = ({"name": "CPU", "sku": "cpu"}, {"name": "Nvidia T4 GPU", "sku": "gpu-t4"})
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reactor.messages import message_of
-from reactor.sandbox.bounds import DIRECTING, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, OTHERS, is_within, keep_newest
+from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within, keep_newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,8 +170,8 @@ class Faults:
 
     def add(self, fault: Fault) -> Fault:
         """Put one in force. Raises FaultError where there are too many."""
-        if len(self._made) >= OTHERS:
-            raise FaultError(f"there are {OTHERS} faults already; clear them first")
+        if len(self._made) >= FAULTS:
+            raise FaultError(f"there are {FAULTS} faults already; clear them first")
         self._made.append(fault)
         return fault
 

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_OPEN = ("/v1/", "/files/", "/stream/")
+_OPEN = ("/v1/", "/files/")
 
 
 def is_token(given: bytes, token: str) -> bool:

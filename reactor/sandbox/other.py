@@ -1,9 +1,9 @@
-"""What else the API has, as far as its SDK asks: the account, models and versions, hardware, collections."""
+"""What else the API has, as far as its SDK asks: the account, models and their versions."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reactor.sandbox import answers, catalog
 from reactor.sandbox.asking import base_url, json_object
@@ -64,26 +64,6 @@ async def _version(request: Request) -> Response:
     return answers.answered(catalog.described_version(version, _named(request)))
 
 
-async def _hardware(_request: Request) -> Response:
-    return answers.answered(catalog.HARDWARE)
-
-
-async def _collections(_request: Request) -> Response:
-    return answers.paged([catalog.COLLECTION])
-
-
-async def _collection(request: Request) -> Response:
-    if request.path_params["slug"] != catalog.COLLECTION["slug"]:
-        return answers.problem(answers.NOT_FOUND)
-    models = [model for model in catalog.MODELS if model not in catalog.TEXT_MODELS]
-    described: list[Any] = [catalog.described(model, base_url(request)) for model in models]
-    return answers.answered({**catalog.COLLECTION, "models": described})
-
-
-async def _webhook_secret(_request: Request) -> Response:
-    return answers.answered({"key": "whsec_c2FuZGJveC1zYW5kYm94LXNhbmRib3g="})
-
-
 def _named(request: Request) -> str:
     return f"{request.path_params['owner']}/{request.path_params['name']}"
 
@@ -95,8 +75,4 @@ ROUTES = (
     ("GET", "/models/{owner}/{name}", _model),
     ("GET", "/models/{owner}/{name}/versions", _versions),
     ("GET", "/models/{owner}/{name}/versions/{version}", _version),
-    ("GET", "/hardware", _hardware),
-    ("GET", "/collections", _collections),
-    ("GET", "/collections/{slug}", _collection),
-    ("GET", "/webhooks/default/secret", _webhook_secret),
 )

@@ -71,7 +71,6 @@ class Prediction:
     removed: bool = False  # its data, as soon as it has ended
     gone: bool = False
     source: str = "api"
-    deployment: str | None = None
     canceled: anyio.Event = field(default_factory=anyio.Event)
     size: int = 0  # bytes of the request that made it
     spare_seed: int = field(default_factory=lambda: secrets.randbelow(2**16))

@@ -1478,27 +1478,6 @@ MUTANTS = (
         f"{BOUNDS}::test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered",
     ),
     Mutant(
-        "a sandbox that keeps a training's input",
-        "reactor/sandbox/trainings.py",
-        "            {},  # nobody",
-        "            given.get('input') or {},  # nobody",
-        f"{KEPT}::test_little_is_kept_of_a_training",
-    ),
-    Mutant(
-        "a sandbox that reads heads of any length",
-        "reactor/sandbox/uploads.py",
-        "if len(lines) > LARGEST_HEAD:",
-        "if False:",
-        f"{KEPT}::test_a_form_whose_parts_have_long_heads_is_refused_at_once",
-    ),
-    Mutant(
-        "a sandbox that keeps names of any length",
-        "reactor/sandbox/uploads.py",
-        "[:LONGEST_NAME]",
-        "",
-        f"{KEPT}::test_little_is_kept_of_a_file",
-    ),
-    Mutant(
         "a sandbox that keeps faults' texts of any length",
         "reactor/sandbox/faults.py",
         'if max(len(fault.match or ""), len(fault.text or "")) > LONGEST_TEXT:',
