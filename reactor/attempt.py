@@ -195,11 +195,11 @@ class Attempt:
         return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
 
     async def _judged(self, error: GenerationError) -> Outcome:
-        excused = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None)
+        blame = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None)
         return verdict(
             self.claim,
             error,
-            excused=excused,
+            blame=blame,
             sure_in=self._purchase.sure_in,
             prediction_id=self.prediction_id,
             max_attempts=self._rules.max_attempts,

@@ -23,6 +23,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from reactor.blame import Blamed, Excused
 from reactor.database import DatabaseError
 from reactor.errors import (
     AccountError,
@@ -37,6 +38,7 @@ from reactor.messages import message_of
 
 if TYPE_CHECKING:
     from reactor.announcer import Announcer
+    from reactor.blame import Blame
     from reactor.breaker import Breaker
     from reactor.gate import Gate, Opening
     from reactor.telemetry import Telemetry
@@ -57,16 +59,16 @@ class Intake:
         self._telemetry = telemetry
         self._wake = wake
 
-    async def learn(self, claim: Claim, error: GenerationError, *, bought: bool) -> float | None:
-        """Close the gate where the error is not the token's own, before its token goes back to be claimed again.
+    async def learn(self, claim: Claim, error: GenerationError, *, bought: bool) -> Blame:
+        """Close the gate if the error is not the token's own, and say whether the attempt counts against the token.
 
-        Return after how many seconds the token may be tried again with nothing counted; None where it is its own.
+        The gate closes first, so that the token is not claimed again at once.
         """
         if error.answered:
             self._reached(self._breaker.answered())
         match error:
             case UnauthorizedError():
-                return None if await self._refused() else 0.0
+                return Blamed() if await self._refused() else Excused()
             case AccountError():
                 return await self._account_failed(claim, ACCOUNT_PAUSE, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
@@ -77,7 +79,7 @@ class Intake:
                 return await failed(claim, error)
             case _:
                 await self.unproven(claim)
-                return None
+                return Blamed()
 
     async def _refused(self) -> bool:
         """Close the gate for a refused API token; return whether this token is the one that told."""
@@ -89,9 +91,9 @@ class Intake:
             self._announcer.closed(None, refused.reason, "check", was_open=True)
         return refused is not None
 
-    async def _account_failed(self, claim: Claim, seconds: float, reason: str) -> float | None:
+    async def _account_failed(self, claim: Claim, seconds: float, reason: str) -> Blame:
         paused = await self._pause(seconds, reason, probed=bool(claim.probe))
-        return _after(paused) if claim.probe else None
+        return Excused(_after(paused)) if claim.probe else Blamed()
 
     async def _limit(self, error: RateLimitedError) -> None:
         if error.limit_per_minute is None:
@@ -101,29 +103,30 @@ class Intake:
                 told = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
                 self._telemetry.emit("intake.limited", **told)
 
-    async def _create_failed(self, claim: Claim, error: TransientError) -> float | None:
+    async def _create_failed(self, claim: Claim, error: TransientError) -> Blame:
         broke = self._breaker.failed(bought=False)
         alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
         if (claim.probe and not alone) or (broke and error.answered):
             paused = await self._pause(
                 BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=bool(claim.probe)
             )
-            return _after(paused) if claim.probe else 0.0
+            return Excused(_after(paused) if claim.probe else 0.0)
         if broke or claim.probe:
-            excuse = self._rest(claim, error) if broke else 0.0
+            wait = self._rest(claim, error) if broke else 0.0
             await self.unproven(claim)
-            return excuse
-        return 0.0 if await self._shut_for() else None
+            return Excused(wait)
+        return Excused() if await self._shut_for() else Blamed()
 
-    async def _generation_failed(self, claim: Claim, error: TransientError) -> float | None:
-        broke = self._breaker.failed(bought=True, prompt=_blamed(claim, error))
+    async def _generation_failed(self, claim: Claim, error: TransientError) -> Blame:
+        broke = self._breaker.failed(bought=True, prompt=_suspect(claim, error))
         if broke or claim.probe:
             reason = f"Generations fail in a row: {message_of(error)}"
             paused = await self._pause(BREAKER_PAUSE, reason, probed=bool(claim.probe), opens_on="image")
-            return _after(paused) if claim.probe else 0.0
-        return 0.0 if await self._shut_for() == "image" else None
+            return Excused(_after(paused) if claim.probe else 0.0)
+        return Excused() if await self._shut_for() == "image" else Blamed()
 
     def _rest(self, claim: Claim, error: GenerationError) -> float:
+        """Rest this worker if it does not rest yet; return the seconds until the token may be tried again."""
         seconds = self._breaker.rest(claim.fence)
         if seconds is None:
             return 0.0
@@ -191,7 +194,7 @@ def _after(paused: Paused | None) -> float:
     return 0.0 if paused is None or paused.seconds is None else paused.seconds + 1.0
 
 
-def _blamed(claim: Claim, error: TransientError) -> str | None:
+def _suspect(claim: Claim, error: TransientError) -> str | None:
     """The prompt that may be the reason of a failure; '' for the operator's own. None if no prompt can be."""
     if not error.unexplained:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reactor.backoff import retry_delay
+from reactor.blame import Blamed, Excused
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -17,6 +18,7 @@ from reactor.messages import message_of
 from reactor.tokens import Failed, Released, Retry
 
 if TYPE_CHECKING:
+    from reactor.blame import Blame
     from reactor.errors import GenerationError
     from reactor.tokens import Claim
 
@@ -25,7 +27,7 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
     claim: Claim,
     error: GenerationError,
     *,
-    excused: float | None,
+    blame: Blame,
     sure_in: float,
     prediction_id: str | None,
     max_attempts: int,
@@ -33,21 +35,21 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
 ) -> Retry | Failed | Released:
     """Return what becomes of a token whose attempt ended in `error`.
 
-    A content rejection gets here only once the fallback prompt was rejected too. `excused`: seconds after which the
-    token may be tried again with nothing counted, where the fault is the account's or the provider's, as other tokens
-    have shown. `sure_in`: seconds until a single look tells what was bought.
+    A content rejection gets here only once the fallback prompt was rejected too. `sure_in`: seconds until a single look
+    tells what was bought.
     """
+    wait = blame.wait if isinstance(blame, Excused) else 0.0
     match error:
-        case TransientError() if excused is None:
+        case TransientError() if isinstance(blame, Blamed):
             delay = retry_delay(claim.attempts) if error.retry_after is None else error.retry_after
             due_in = max(delay, sure_in)
             return _again(claim, error, prediction_id, max_attempts, count_rate_limits=count_rate_limits, due_in=due_in)
         case TransientError():
-            return _released(claim, error, prediction_id, due_in=max(excused or 0.0, error.retry_after or 0.0, sure_in))
+            return _released(claim, error, prediction_id, due_in=max(wait, error.retry_after or 0.0, sure_in))
         case AccountError() | AmbiguousCreateError():
             # An ambiguous create is looked for before it gets here. Were it not, its seed would be what is left of it.
-            return _released(claim, error, prediction_id, due_in=max(excused or 0.0, sure_in))
-        case UnauthorizedError() if excused is not None or not error.purchase_over:
+            return _released(claim, error, prediction_id, due_in=max(wait, sure_in))
+        case UnauthorizedError() if isinstance(blame, Excused) or not error.purchase_over:
             # One token says that the API token is refused; nine that were under way with it need not fail too. And an
             # image that was bought is not thrown away.
             return _released(claim, error, prediction_id, due_in=sure_in)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from reactor.blame import Blamed, Excused
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -40,13 +41,16 @@ def claim(attempts):
     )
 
 
+BLAMED = Blamed()
+
+
 def judged(
-    error, attempts=0, max_attempts=3, *, count_rate_limits=False, prediction_id="p1", excused=None, sure_in=0.0
+    error, attempts=0, max_attempts=3, *, count_rate_limits=False, prediction_id="p1", blame=BLAMED, sure_in=0.0
 ):
     return verdict(
         claim(attempts),
         error,
-        excused=excused,
+        blame=blame,
         sure_in=sure_in,
         prediction_id=prediction_id,
         max_attempts=max_attempts,
@@ -127,7 +131,7 @@ def test_a_token_is_not_lost_to_a_refused_key_while_its_image_is_under_way():
 
 def test_a_refused_key_fails_one_token_and_hands_back_those_that_were_under_way_with_it():
     assert type(judged(UnauthorizedError("said"))) is Failed
-    assert type(judged(UnauthorizedError("said"), excused=0.0)) is Released
+    assert type(judged(UnauthorizedError("said"), blame=Excused())) is Released
 
 
 @pytest.mark.parametrize("kind", [TransientError, AccountError, UnauthorizedError])
@@ -146,12 +150,12 @@ def test_what_may_have_been_bought_is_never_forgotten():
 @pytest.mark.parametrize("attempts", [0, 2, 9])
 @pytest.mark.parametrize(("kind", "named"), [(TransientError, {}), (RateLimitedError, {"retry_after": 2.0})])
 def test_what_others_have_shown_to_be_the_providers_fault_counts_nothing(kind, named, attempts):
-    outcome = judged(kind("said", purchase_over=False, **named), attempts, excused=6.0, count_rate_limits=True)
+    outcome = judged(kind("said", purchase_over=False, **named), attempts, blame=Excused(6.0), count_rate_limits=True)
 
     assert (type(outcome), outcome.due_in, outcome.purchase_over) == (Released, 6.0, False)
 
 
 def test_an_excused_token_waits_as_long_as_the_provider_says_and_until_a_look_can_tell():
-    assert judged(RateLimitedError("said", retry_after=30.0), excused=0.0).due_in == 30.0
-    assert judged(TransientError("said"), excused=0.0, sure_in=8.0).due_in == 8.0
-    assert judged(AccountError("said"), excused=11.0).due_in == 11.0
+    assert judged(RateLimitedError("said", retry_after=30.0), blame=Excused()).due_in == 30.0
+    assert judged(TransientError("said"), blame=Excused(), sure_in=8.0).due_in == 8.0
+    assert judged(AccountError("said"), blame=Excused(11.0)).due_in == 11.0

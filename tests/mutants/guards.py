@@ -423,8 +423,8 @@ MUTANTS = (
     Mutant(
         "a failed probe that counts",
         "reactor/intake.py",
-        "return _after(paused) if claim.probe else None",
-        "return None",
+        "return Excused(_after(paused)) if claim.probe else Blamed()",
+        "return Blamed()",
         "tests/test_gate.py::test_a_failed_probe_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
     ),
     Mutant(
@@ -549,7 +549,7 @@ MUTANTS = (
     Mutant(
         "a prompt is never the reason of a failure",
         "reactor/intake.py",
-        "prompt=_blamed(claim, error)",
+        "prompt=_suspect(claim, error)",
         "prompt=None",
         "tests/test_one_author.py::test_an_authors_prompt_that_fails_again_and_again_does_not_close_the_gate",
     ),
@@ -1832,8 +1832,8 @@ MUTANTS = (
     Mutant(
         "failures that count though the model is down",
         "reactor/intake.py",
-        'return 0.0 if await self._shut_for() == "image" else None',
-        "return None",
+        'return Excused() if await self._shut_for() == "image" else Blamed()',
+        "return Blamed()",
         "tests/test_gate_image.py::test_what_another_worker_bought_and_lost_meanwhile_counts_nothing",
     ),
     Mutant(
