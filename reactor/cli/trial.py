@@ -48,8 +48,7 @@ def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
 
     Set REPLICATE_BASE_URL to it. A prompt can ask for trouble: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
     """
-    from reactor.sandbox import Sandbox  # noqa: PLC0415
-    from reactor.sandbox.server import serve_forever  # noqa: PLC0415
+    from reactor.sandbox.app import Sandbox, serve_forever  # noqa: PLC0415  (needs uvicorn)
 
     try:
         configured = Sandbox.from_config(config)

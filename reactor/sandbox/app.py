@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import secrets
+import signal
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
@@ -174,3 +177,19 @@ def _configured(name: str, value: Any) -> Any:
 async def _refused(_request: Request, error: Exception) -> Response:
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, "")
     return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": detail.capitalize(), "status": status})
+
+
+async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; the base URL is the first line on stdout. Raises OSError: the port is taken.
+
+    Off loopback a sandbox without a token makes one up, and says it in the second line, as a worker's setting.
+    """
+    made_up = sandbox.token is None and not is_loopback(host)
+    if made_up:
+        sandbox.token = secrets.token_urlsafe()
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with sandbox.serve(host, port) as base_url:
+            with suppress(OSError):  # whoever started it reads this, or knows it already
+                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made_up, sep="\n", flush=True)  # noqa: T201
+            async for _ in signals:
+                return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import signal
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -19,14 +17,10 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from reactor.hosts import is_loopback
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from reactor.sandbox.app import Sandbox
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 75  # seconds
@@ -112,19 +106,3 @@ def _quiet(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
 
     return called
-
-
-async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; the base URL is the first line on stdout. Raises OSError: the port is taken.
-
-    Off loopback a sandbox without a token makes one up, and says it in the second line, as a worker's setting.
-    """
-    made_up = sandbox.token is None and not is_loopback(host)
-    if made_up:
-        sandbox.token = secrets.token_urlsafe()
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with sandbox.serve(host, port) as base_url:
-            with contextlib.suppress(OSError):  # whoever started it reads this, or knows it already
-                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made_up, sep="\n", flush=True)  # noqa: T201
-            async for _ in signals:
-                return
