@@ -192,7 +192,7 @@ async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
     assert (await token_row(token_id))["status"] != "generating"
 
 
-async def test_a_token_given_to_a_waiting_task_in_the_moment_of_a_stop_is_handed_back(
+async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_back(
     database, provider, make_token, token_row, monkeypatch
 ):
     start, stops = Attempts.start, []

@@ -330,11 +330,11 @@ MUTANTS = (
         "tests/test_keeper.py::test_nothing_is_bought_once_the_lease_may_be_over",
     ),
     Mutant(
-        "a claim given to a task that a stop has reached",
+        "an attempt that a stop cuts short before it begins",
         "reactor/attempts.py",
-        "            if not given.done():  # else a stop came first",
-        "            if True:",
-        "tests/test_dispatcher.py::test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back",
+        "                await self._settle(holding, attempt.released(), time.monotonic())\n",
+        "",
+        "tests/test_dispatcher.py::test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_back",
     ),
     Mutant(
         "an attempt that is lost before it begins",
@@ -1740,7 +1740,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost token whose purchase is not named",
-        "reactor/attempts.py",
+        "reactor/token_events.py",
         "token_id=claim.token_id, prediction_id=prediction_id",
         "token_id=claim.token_id, prediction_id=claim.prediction_id",
         "tests/test_lost_purchases.py::test_a_token_that_is_lost_after_its_purchase_is_told_with_the_prediction",
@@ -2140,7 +2140,7 @@ MUTANTS = (
     ),
     Mutant(
         "a prompt in the log's image URL",
-        "reactor/attempts.py",
+        "reactor/token_events.py",
         '"image_url": self._told_url(outcome)',
         '"image_url": outcome.image_url',
         "tests/test_echoing_provider.py::test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so",
