@@ -8,7 +8,7 @@ books.py        what was asked and bought, and the listing
 catalog.py      the models it knows; inputs.py: what they take
 faults.py       what goes wrong, and when; strikes.py: to a request; fates.py: to a prediction
 other.py        the account, models and their versions
-pictures.py     an actual picture per prompt and seed; gallery.py: a page of them
+pictures.py     a picture for a prompt and a seed; brushes.py: colours and patterns; gallery.py: a page of pictures
 server.py       a socket, with connections that can be cut
 """
 

@@ -1,9 +1,10 @@
-"""What the scenes and patterns are painted with."""
+"""Colours, brushes, and the pictures that show no place."""
 
 from __future__ import annotations
 
 import math
 import random
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -16,10 +17,11 @@ Point = tuple[float, float]
 Size = tuple[int, int]
 Dice = random.Random
 BLACK = (0, 0, 0)
+_GOLDEN = math.pi * (3 - math.sqrt(5))  # the angle between two seeds of a sunflower
 
 
 class Palette(NamedTuple):
-    """Five colours from dark to light; the accent is the odd one."""
+    """Five colours from dark to light, and the accent, which stands out from the others."""
 
     dark: Colour
     deep: Colour
@@ -29,25 +31,23 @@ class Palette(NamedTuple):
 
 
 def palette(codes: str) -> Palette:
-    """Make one of five hexadecimal colours."""
     return Palette(*((int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16)) for code in codes.split()))
 
 
 def mixed(one: Colour, other: Colour, share: float) -> Colour:
-    """Between two colours; a share of 0 is the first."""
+    """A colour between two; with a share of 0 it is the first."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def ramp(colours: Sequence[Colour], share: float) -> Colour:
-    """Between several colours."""
+    """A colour between several; `share` goes from 0 to 1."""
     place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
     first = min(int(place), len(colours) - 2)
     return mixed(colours[first], colours[first + 1], place - first)
 
 
 def gradient(size: Size, colours: Sequence[Colour]) -> Image.Image:
-    """A smooth one through the colours, from the top."""
     strip = Image.new("RGB", (1, len(colours)))
     strip.putdata(list(colours))
     return strip.resize((1, size[1]), Image.Resampling.BICUBIC).resize(size, Image.Resampling.NEAREST)
@@ -59,7 +59,7 @@ def box(centre: Point, radius: float) -> tuple[float, float, float, float]:
 
 
 def glow(picture: Image.Image, centre: Point, radius: float, colour: Colour) -> None:
-    """A disc with light around it."""
+    """Paint a disc with light around it."""
     reach, coarse = radius * 3.5, 8
     side = math.ceil(reach * 2 / coarse)
     small = Image.new("L", (side, side))
@@ -73,17 +73,16 @@ def glow(picture: Image.Image, centre: Point, radius: float, colour: Colour) -> 
 
 
 def mist(picture: Image.Image, y: float, depth: float, colour: Colour, strength: int) -> None:
-    """A soft bank of it, thickest at y + depth."""
+    """Paint a soft bank of mist, thickest at y + depth."""
     height = round(depth * 5)
     band = Image.new("L", (1, 64))
     band.putdata([round(strength * math.exp(-(((row - 31.5) / 13) ** 2))) for row in range(64)])
-    top = round(y + depth - height / 2)
-    whole = 0, top, picture.width, top + height
-    picture.paste(colour, whole, band.resize((picture.width, height), Image.Resampling.BICUBIC))
+    band = band.resize((picture.width, height), Image.Resampling.BICUBIC)
+    picture.paste(colour, (0, round(y + depth - height / 2)), band)
 
 
 def ridge(width: int, roughness: float, dice: Dice) -> list[float]:
-    """Heights in -1 … 1 for every fourth column, as a sum of waves that grow finer and lower."""
+    """Heights from -1 to 1, one for every fourth column: a sum of waves, each finer and lower than the last."""
     waves = [(1.7**octave, roughness**octave, dice.uniform(0, math.tau)) for octave in range(1, 10)]
     total = sum(height for _, height, _ in waves)
     return [
@@ -93,7 +92,6 @@ def ridge(width: int, roughness: float, dice: Dice) -> list[float]:
 
 
 def stars(picture: Image.Image, count: int, colours: Palette, dice: Dice, *, down_to: float = 1.0) -> None:
-    """Points of light, down to a share of the height."""
     draw = ImageDraw.Draw(picture)
     for _ in range(count):
         star = dice.uniform(0, picture.width), dice.uniform(0, picture.height * down_to)
@@ -102,9 +100,8 @@ def stars(picture: Image.Image, count: int, colours: Palette, dice: Dice, *, dow
 
 
 def reflect(picture: Image.Image, horizon: float, colour: Colour, dice: Dice) -> None:
-    """Still water below the horizon: what is above it, upside down, darker and drawn out sideways."""
-    width, height = picture.size
-    top = round(horizon)
+    """Paint water below the horizon: a mirror image of the picture above it, darker and stretched sideways."""
+    (width, height), top = picture.size, round(horizon)
     depth = height - top
     mirrored = picture.crop((0, max(0, top - depth), width, top)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     blurred = mirrored.resize((width // 24, depth // 3), Image.Resampling.BOX).resize((width, depth))
@@ -120,16 +117,112 @@ def reflect(picture: Image.Image, horizon: float, colour: Colour, dice: Dice) ->
 
 
 def finished(picture: Image.Image, dice: Dice) -> Image.Image:
-    """A little paper grain and a vignette. Grain comes from the dice: PIL's own noise differs from run to run."""
+    """Add paper grain and darker corners. The dice make the grain, because Pillow's noise differs at each run."""
     tile = Image.frombytes("L", (256, 256), dice.randbytes(256 * 256)).point(
         [120 + value // 16 for value in range(256)]
     )
     grain = Image.new("L", picture.size)
-    for x in range(0, picture.width, tile.width):
-        for y in range(0, picture.height, tile.height):
-            grain.paste(tile, (x, y))
+    for corner in product(range(0, picture.width, tile.width), range(0, picture.height, tile.height)):
+        grain.paste(tile, corner)
     grained = ImageChops.overlay(picture, Image.merge("RGB", (grain,) * 3))
     shade = [max(0, value - 150) // 3 for value in range(256)]
-    edge = Image.radial_gradient("L").point(shade).resize(picture.size, Image.Resampling.BILINEAR)
-    grained.paste(BLACK, (0, 0, *picture.size), edge)
+    grained.paste(
+        BLACK, (0, 0), Image.radial_gradient("L").point(shade).resize(picture.size, Image.Resampling.BILINEAR)
+    )
     return grained
+
+
+def currents(size: Size, colours: Palette, dice: Dice) -> Image.Image:
+    """Threads that follow a field of slow waves."""
+    (width, height), (dark, deep, accent, soft, light) = size, colours
+    picture = gradient(size, (dark, mixed(dark, deep, 0.6)))
+    draw = ImageDraw.Draw(picture)
+    one, two, three, four = (dice.uniform(0, math.tau) for _ in range(4))
+    pitch = dice.uniform(2.0, 4.5)
+    for _ in range(380):
+        x, y = dice.uniform(-0.1, 1.1), dice.uniform(-0.1, 1.1)
+        path = []
+        for _ in range(60):
+            path.append((x * width, y * height))
+            turn = math.sin(pitch * x + one) + math.cos(pitch * y + two) + math.sin(pitch * (x + y) + three)
+            x += 0.0095 * math.cos(turn * 1.4 + four)
+            y += 0.0095 * math.sin(turn * 1.4 + four)
+        colour = mixed(dice.choice((accent, soft, soft, light, deep)), dark, dice.uniform(0.0, 0.4))
+        draw.line(path, fill=colour, width=dice.choice((3, 5, 7, 12)))
+    return picture
+
+
+def bloom(size: Size, colours: Palette, dice: Dice) -> Image.Image:
+    """Dots in the order of a sunflower's seeds."""
+    (width, height), (dark, deep, accent, soft, light) = size, colours
+    lit = dice.random() < 0.4
+    ground = (light, mixed(light, soft, 0.35)) if lit else (mixed(dark, BLACK, 0.3), mixed(dark, deep, 0.5))
+    picture = gradient(size, ground)
+    draw = ImageDraw.Draw(picture)
+    centre = dice.uniform(0.35, 0.65) * width, dice.uniform(0.35, 0.65) * height
+    seeds, turn = dice.randint(420, 620), _GOLDEN + dice.choice((0.0, 0.0, 0.0008, -0.0008))
+    reach, swell = max(width, height) * dice.uniform(0.46, 0.62), dice.uniform(0.5, 0.72)
+    petals = (accent, mixed(accent, soft, 0.5), soft, deep) if lit else (light, accent, soft, mixed(deep, soft, 0.3))
+    for seed in range(seeds, 0, -1):
+        share = seed / seeds
+        far = reach * math.sqrt(share)
+        at = centre[0] + far * math.cos(seed * turn), centre[1] + far * math.sin(seed * turn)
+        radius = reach / math.sqrt(seeds) * (0.35 + swell * 0.9 * share)
+        colour = mixed(ramp(petals, share), dice.choice((light, dark)), dice.uniform(0, 0.16))
+        draw.ellipse(box(at, radius), fill=colour)
+    return picture
+
+
+def waves(size: Size, colours: Palette, dice: Dice) -> Image.Image:
+    """Rows of arcs over each other, like the waves on a Japanese cloth."""
+    (width, height), (dark, deep, accent, soft, light) = size, colours
+    picture = Image.new("RGB", size, dark)
+    draw = ImageDraw.Draw(picture)
+    radius, rings, odd = width / dice.choice((8, 10, 12)), dice.choice((4, 5)), dice.random() * 0.12
+    for row in range(round(height / radius * 2) + 4):
+        share = row * radius / 2 / height
+        line = ramp((mixed(soft, light, 0.6), soft, mixed(soft, deep, 0.6)), share)
+        ground = ramp((deep, mixed(deep, dark, 0.5), dark), share)
+        for column in range(-1, round(width / radius / 2) + 2):
+            x, y = (column * 2 + row % 2) * radius, row * radius / 2
+            special = dice.random() < odd
+            for ring in range(rings):
+                fill = (accent if special else line) if ring % 2 == 0 else ground
+                draw.ellipse(box((x, y), radius * (1 - ring / rings)), fill=fill)
+    return picture
+
+
+def geometry(size: Size, colours: Palette, dice: Dice) -> Image.Image:
+    """A poster of quarter circles, discs and bars on a grid."""
+    picture = Image.new("RGB", size, colours.light)
+    side = math.ceil(max(size) / dice.choice((3, 4, 5)))
+    inks = [*colours[:4], colours.accent]  # the accent twice, so that it is seen more often
+    for y, x in product(range(0, size[1], side), range(0, size[0], side)):
+        plain, (front, back) = dice.random() < 0.4, dice.sample(inks, 2)
+        while front == back:
+            front, back = dice.sample(inks, 2)
+        picture.paste(_cell(side, front, colours.light if plain else back, dice), (x, y))
+    return picture
+
+
+def _cell(side: int, front: Colour, back: Colour, dice: Dice) -> Image.Image:
+    cell = Image.new("RGB", (side, side), back)
+    draw = ImageDraw.Draw(cell)
+    match dice.randrange(6):
+        case 0:
+            draw.ellipse(box(dice.choice(((0, 0), (side, 0), (0, side), (side, side))), side), fill=front)
+        case 1:
+            draw.ellipse(box((side / 2, side / 2), side * 0.36), fill=front)
+            draw.ellipse(box((side / 2, side / 2), side * 0.16), fill=back)
+        case 2:
+            for bar in range(0, 6, 2):
+                draw.rectangle((0, bar * side / 6, side, (bar + 1) * side / 6), fill=front)
+        case 3:
+            draw.polygon(((0, side), (side, side), (side, 0)), fill=front)
+        case 4:
+            for ring in range(4):
+                draw.ellipse(box((0, side), side * (1 - ring / 4)), fill=back if ring % 2 else front)
+        case _:
+            draw.ellipse(box((side / 2, 0), side / 2), fill=front)
+            draw.ellipse(box((side / 2, side), side / 2), fill=front)
+    return cell.rotate(dice.choice((0, 90, 180, 270)))
