@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from reactor import events
+
 if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
@@ -39,7 +41,7 @@ class Announcer:
         news = self._said is None or self._said[0] != kind
         self._say(kind, reason)
         if news:
-            self._telemetry.emit("intake.paused", reason=reason, seconds=seconds)
+            self._telemetry.emit(events.INTAKE_PAUSED, reason=reason, seconds=seconds)
 
     def opened(self) -> None:
         """The gate is open."""
@@ -47,7 +49,7 @@ class Announcer:
             return
         _, reason = self._said
         self._said = None
-        self._telemetry.emit("intake.resumed", reason=reason)
+        self._telemetry.emit(events.INTAKE_RESUMED, reason=reason)
 
     def let_through(self, claim: Claim) -> None:
         """A token was claimed: if it is no probe, the gate was open after the claim was sent."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from reactor import events
 from reactor.backoff import reconnect_delay
 from reactor.database import REFUSED, HostRefusedError
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
@@ -152,7 +153,7 @@ class Attempt:
         if intent is None:
             return False
         told = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}  # the rejected one
-        self._telemetry.emit("token.censored", token_id=self.claim.token_id, **told)
+        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, **told)
         new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
         self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
         return True

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import asyncpg
 
+from reactor import events
 from reactor.backoff import jittered
 from reactor.database import LOST
 from reactor.failpoints import reached
@@ -171,11 +172,11 @@ class Bell:
             return await self._watch_alone(ask)
         await self._end_own_watch(ask)
         if not taken and not self._elsewhere:
-            self._telemetry.emit("watch.taken_elsewhere")
+            self._telemetry.emit(events.WATCH_TAKEN_ELSEWHERE)
         self._elsewhere, self.watching = not taken, taken
         if not taken:
             return jittered(TRY_EVERY)
-        self._telemetry.emit("watch.taken")
+        self._telemetry.emit(events.WATCH_TAKEN)
         self._doubt = _Doubt(found["upto"], anyio.current_time())
         await reached("on_watch")
         return await self._look_again(ask)
@@ -204,7 +205,7 @@ class Bell:
             return
         holders = dict(zip(found["strangers"] or (), found["processes"] or (), strict=True))
         if held_by := strangers.found(holders, anyio.current_time()):
-            self._telemetry.emit("lock.blocked", lock=lock, held_by=held_by)
+            self._telemetry.emit(events.LOCK_BLOCKED, lock=lock, held_by=held_by)
 
     async def _end_own_watch(self, ask: Ask) -> None:
         if self._own is not None:
@@ -238,6 +239,6 @@ class Bell:
             self._tell_blocked("quiet", found, held=quiet)
         if self._ask is ask:
             if self.watching:
-                self._telemetry.emit("watch.left", quiet=quiet)
+                self._telemetry.emit(events.WATCH_LEFT, quiet=quiet)
             self.watching, self._quiet, self._doubt = False, quiet, None
         return None if quiet == hush else jittered(TRY_EVERY)

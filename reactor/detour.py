@@ -25,6 +25,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from reactor import events
 from reactor.database import REFUSED, DatabaseError
 from reactor.messages import message_of
 from reactor.tokens import FRONT, Place
@@ -196,7 +197,7 @@ class Detour:
         told = {"error_type": error.kind, "error_message": message_of(error)}
         _, before = self._refused.pop(token.id, (0.0, 0.0))
         if not before:
-            self._telemetry.emit("worker.error", role="claimer", token_id=token.token_id, **told)
+            self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **told)
         for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - MOST_REMEMBERED))):
             del self._refused[oldest]
         seconds = min(max(AGAIN_AFTER, 2 * before), LONGEST_AFTER)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from reactor import events
 from reactor.backoff import reconnect_delay
 from reactor.claimer import Claimer
 from reactor.database import DatabaseError
@@ -125,7 +126,7 @@ class Dispatcher:
         self._failures = 0
         self._empty = 0 if claims or self._claimer.more else self._empty + 1
         self._held_back = any(claim.limited or claim.probe for claim in claims)
-        self._telemetry.emit("tokens.claimed", count=len(claims), slots=room)
+        self._telemetry.emit(events.TOKENS_CLAIMED, count=len(claims), slots=room)
         return self._claimer.more
 
     async def _rest(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
+from reactor import events
 from reactor.database import DatabaseError, ReadOnlyError, RolledBackError
 from reactor.gate import intake
 from reactor.messages import message_of
@@ -47,9 +48,9 @@ class Health:
     def __call__(self, event: str, fields: dict[str, Any]) -> None:  # noqa: ARG002  (what a sink takes)
         # Once degraded it is connected and lost again and again, and stays degraded until it is proven.
         match event:
-            case "listener.degraded":
+            case events.LISTENER_DEGRADED:
                 self._unproven = "degraded"
-            case "listener.lost" if self._unproven != "degraded":
+            case events.LISTENER_LOST if self._unproven != "degraded":
                 self._unproven = "lost"
 
     def attach(

@@ -23,6 +23,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from reactor import events
 from reactor.blame import Blamed, Excused
 from reactor.database import DatabaseError
 from reactor.errors import (
@@ -101,7 +102,7 @@ class Intake:
         with suppress(DatabaseError):  # the next 429 says it again
             if await self._gate.limit(60.0 / error.limit_per_minute):
                 told = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
-                self._telemetry.emit("intake.limited", **told)
+                self._telemetry.emit(events.INTAKE_LIMITED, **told)
 
     async def _create_failed(self, claim: Claim, error: TransientError) -> Blame:
         broke = self._breaker.failed(bought=False)
@@ -131,7 +132,7 @@ class Intake:
         if seconds is None:
             return 0.0
         reason = f"This worker does not reach the provider: {message_of(error)}"
-        self._telemetry.emit("intake.paused", reason=reason, seconds=seconds, worker_only=True)
+        self._telemetry.emit(events.INTAKE_PAUSED, reason=reason, seconds=seconds, worker_only=True)
         return seconds + 1.0
 
     async def accepted(self, claim: Claim) -> None:
@@ -150,7 +151,7 @@ class Intake:
 
     def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker tells it)
         if rested:
-            self._telemetry.emit("intake.resumed", worker_only=True)
+            self._telemetry.emit(events.INTAKE_RESUMED, worker_only=True)
             self._wake.ring()
 
     async def unproven(self, claim: Claim) -> None:

@@ -17,6 +17,7 @@ import anyio
 import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
+from reactor import events
 from reactor.backoff import jittered, reconnect_delay
 from reactor.database import LOST, DatabaseError, ended_by_others, session_name
 from reactor.failpoints import reached
@@ -129,7 +130,7 @@ class Listener:
             self._tell_connected()
 
     def _tell_connected(self) -> None:
-        self._telemetry.emit("listener.connected", channel=self._store.table.wake_channel)
+        self._telemetry.emit(events.LISTENER_CONNECTED, channel=self._store.table.wake_channel)
         self._told_lost = False
 
     def _asking(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> Ask:
@@ -182,7 +183,7 @@ class Listener:
 
     def _tell_blocked(self, strangers: str | None) -> None:
         if strangers and not self.blocked:
-            self._telemetry.emit("lock.blocked", lock="liveness", held_by=strangers)
+            self._telemetry.emit(events.LOCK_BLOCKED, lock="liveness", held_by=strangers)
         self.blocked = bool(strangers)
 
     async def _rung(self) -> bool:
@@ -195,7 +196,9 @@ class Listener:
     def _hears_nothing(self) -> None:
         self._deaf += 1
         if self._deaf == DEAF_AFTER:
-            self._telemetry.emit("listener.degraded", error_message="connected, but no notification arrives: a pooler?")
+            self._telemetry.emit(
+                events.LISTENER_DEGRADED, error_message="connected, but no notification arrives: a pooler?"
+            )
         raise _DeafError("a probe did not arrive")
 
     def _tell_started(self) -> None:
@@ -206,5 +209,5 @@ class Listener:
         if not self._told_lost:
             self._told_lost = True
             self._telemetry.emit(
-                "listener.lost", error_type=type(error).__name__.strip("_"), error_message=message_of(error)
+                events.LISTENER_LOST, error_type=type(error).__name__.strip("_"), error_message=message_of(error)
             )

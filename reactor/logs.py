@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from reactor import events
 from reactor.foreign import LONGEST_LINE, fit, fit_values
 
 if TYPE_CHECKING:
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
 
 # What is not named here is told at INFO: a token's life in two lines, and the worker's own.
 _LEVELS = {
-    "worker.error": logging.ERROR,
-    "listener.lost": logging.WARNING,
-    "listener.degraded": logging.WARNING,
-    "lock.blocked": logging.WARNING,
-    "intake.paused": logging.WARNING,
-    "intake.limited": logging.WARNING,
-    "http.refused": logging.WARNING,
-    "token.generation.retry": logging.WARNING,
-    "token.generation.exhausted": logging.ERROR,
-    "token.generation.failed": logging.ERROR,
-    "token.lease_lost": logging.WARNING,
-    "token.censored": logging.WARNING,
-    "token.create_sent": logging.DEBUG,
-    "tokens.claimed": logging.DEBUG,
-    "watch.taken": logging.DEBUG,
-    "watch.left": logging.DEBUG,
-    "watch.taken_elsewhere": logging.DEBUG,
+    events.WORKER_ERROR: logging.ERROR,
+    events.LISTENER_LOST: logging.WARNING,
+    events.LISTENER_DEGRADED: logging.WARNING,
+    events.LOCK_BLOCKED: logging.WARNING,
+    events.INTAKE_PAUSED: logging.WARNING,
+    events.INTAKE_LIMITED: logging.WARNING,
+    events.HTTP_REFUSED: logging.WARNING,
+    events.GENERATION_RETRIED: logging.WARNING,
+    events.GENERATION_EXHAUSTED: logging.ERROR,
+    events.GENERATION_FAILED: logging.ERROR,
+    events.LEASE_LOST: logging.WARNING,
+    events.CENSORED: logging.WARNING,
+    events.CREATE_SENT: logging.DEBUG,
+    events.TOKENS_CLAIMED: logging.DEBUG,
+    events.WATCH_TAKEN: logging.DEBUG,
+    events.WATCH_LEFT: logging.DEBUG,
+    events.WATCH_TAKEN_ELSEWHERE: logging.DEBUG,
 }
 
 _NO_TEXT = (int, float, datetime)
-_LONGEST_EVENT = len("token.generation.succeeded")
+_LONGEST_EVENT = len(events.GENERATION_SUCCEEDED)
 
 
 class StructuredLog:

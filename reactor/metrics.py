@@ -8,12 +8,21 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from reactor import events
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from prometheus_client import Metric
 
-OUTCOMES = ("succeeded", "retry", "exhausted", "failed", "released", "lost")
+OUTCOMES = {
+    events.GENERATION_SUCCEEDED: "succeeded",
+    events.GENERATION_RETRIED: "retry",
+    events.GENERATION_EXHAUSTED: "exhausted",
+    events.GENERATION_FAILED: "failed",
+    events.GENERATION_RELEASED: "released",
+    events.LEASE_LOST: "lost",
+}
 REFUSALS = ("malformed", "slow", "crowded", "host", "token")
 DURATIONS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)  # seconds
 REACTIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds
@@ -56,7 +65,7 @@ class Metrics:
             buckets=REACTIONS,
             registry=self._registry,
         )
-        for outcome in OUTCOMES:  # a rate needs the zero before the first
+        for outcome in OUTCOMES.values():  # a rate needs the zero before the first
             self._total.labels(outcome)
         for reason in REFUSALS:
             self._refused.labels(reason)
@@ -66,27 +75,25 @@ class Metrics:
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         match event:
-            case "tokens.claimed":
+            case events.TOKENS_CLAIMED:
                 self._claims.inc(fields.get("count", 0))
-            case "token.generation.rescued":
+            case events.GENERATION_RESCUED:
                 self._rescues.inc()
-            case "token.create_sent":
+            case events.CREATE_SENT:
                 if (age := fields.get("age_seconds")) is not None:
                     self._reaction.observe(age + fields.get("waited_seconds", 0.0))
-            case "token.create_ambiguous":
+            case events.CREATE_AMBIGUOUS:
                 self._ambiguous.inc()
-            case "http.refused":
+            case events.HTTP_REFUSED:
                 for reason in REFUSALS:
                     self._refused.labels(reason).inc(fields.get(reason, 0))
-            case "token.lease_lost":
+            case events.LEASE_LOST:
                 self._lost.inc()
-                self._total.labels("lost").inc()
-            case _:
-                self._ended(event.removeprefix("token.generation."), fields)
+        if outcome := OUTCOMES.get(event):
+            self._ended(outcome, fields)
 
     def _ended(self, outcome: str, fields: dict[str, Any]) -> None:
-        if outcome in OUTCOMES:
-            self._total.labels(outcome).inc()
+        self._total.labels(outcome).inc()
         if outcome == "retry":
             attempt = fields.get("attempt")
             self._retries.labels(str(attempt) if attempt in ATTEMPTS else "more").inc()

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from reactor import events
 from reactor.backoff import jittered
 from reactor.errors import AmbiguousCreateError, GenerationError, PermanentError, TransientError
 from reactor.failpoints import reached
@@ -99,7 +100,7 @@ class Purchase:
         """Say that a prediction may have been bought which nobody can find: it is counted like an ambiguous create."""
         if self.prediction is None and self._claim.seeded_at < self._provider.finds_since:
             told = f"its seed is from {self._claim.seeded_at:%Y-%m-%d %H:%M} UTC, longer ago than the provider keeps"
-            self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=told)
+            self._telemetry.emit(events.CREATE_AMBIGUOUS, token_id=self._claim.token_id, error_message=told)
 
     async def make(self, prompt: str) -> Prediction:
         """Buy. Raises LeaseOverError, and TransientError, due at once, where an unanswered create bought nothing."""
@@ -109,7 +110,7 @@ class Purchase:
         self._sure_at = float("inf")
         waited = time.monotonic() - self._claim.asked_at
         self._telemetry.emit(
-            "token.create_sent", token_id=self._claim.token_id, age_seconds=self._claim.age, waited_seconds=waited
+            events.CREATE_SENT, token_id=self._claim.token_id, age_seconds=self._claim.age, waited_seconds=waited
         )
         self._see("without an answer to the create")
         try:
@@ -141,7 +142,7 @@ class Purchase:
 
     async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
         """Find what an unanswered create bought."""
-        self._telemetry.emit("token.create_ambiguous", token_id=self._claim.token_id, error_message=message_of(error))
+        self._telemetry.emit(events.CREATE_AMBIGUOUS, token_id=self._claim.token_id, error_message=message_of(error))
         if not self._provider.seedable:
             self._sure_at = 0.0
             raise self._sent_blindly(error) from error

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import anyio
 
+from reactor import events
 from reactor.backoff import jittered
 from reactor.database import REFUSED, ConnectionLostError, DatabaseError
 from reactor.keeper import renewal_interval
@@ -108,7 +109,7 @@ class Rescuer:
         for token in rescued:
             self._begin(token)
         if recovered := sum(token.owner != "own" for token in rescued):
-            self._telemetry.emit("worker.recovery", count=recovered)
+            self._telemetry.emit(events.WORKER_RECOVERY, count=recovered)
         if tried == len(abandoned) < most:
             self._after = last or uuid4()
         if more:
@@ -134,7 +135,7 @@ class Rescuer:
             if len(abandoned) > 1:
                 return [rescued for token in abandoned for rescued in await self._taken_together([token], worker)]
             told = {"error_type": error.kind, "error_message": message_of(error)}
-            self._telemetry.emit("worker.error", role="rescuer", **told)
+            self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
             self._keeper.leave(abandoned[0].id)
             return []
 
@@ -142,8 +143,8 @@ class Rescuer:
         claim = token.claim
         if token.failed is not None:
             told = {"error_type": "PermanentError", "error_message": token.failed, "prediction_id": claim.prediction_id}
-            self._telemetry.emit("token.generation.failed", token_id=claim.token_id, **told)
+            self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **told)
             return
-        self._telemetry.emit("token.generation.rescued", token_id=claim.token_id, prediction_id=claim.prediction_id)
+        self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, prediction_id=claim.prediction_id)
         self._breaker.tries(claim.fence)
         self._start(claim)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from reactor import events
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.messages import message_of
@@ -64,7 +65,9 @@ class Settler:
         except REFUSED as error:
             told = {"error_type": error.kind, "error_message": message_of(error)}
             claim, bought = outcome.claim, outcome.prediction_id
-            self._telemetry.emit("worker.error", role="settler", token_id=claim.token_id, prediction_id=bought, **told)
+            self._telemetry.emit(
+                events.WORKER_ERROR, role="settler", token_id=claim.token_id, prediction_id=bought, **told
+            )
             other = instead(outcome, error, max_attempts=self._max_attempts)
             if other is None:
                 raise

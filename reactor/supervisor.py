@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from reactor import events
 from reactor.backoff import reconnect_delay
 from reactor.table import TableError
 from reactor.telemetry import Trouble
@@ -61,7 +62,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  (whatever ends a worker, the application goes on)
             self._unfit.passed()
             kind, place = _place(error)
-            self._telemetry.emit("worker.error", role="worker", error_type=kind, error_message=place)
+            self._telemetry.emit(events.WORKER_ERROR, role="worker", error_type=kind, error_message=place)
         finally:
             self._worker = None
 

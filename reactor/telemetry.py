@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reactor import events
 from reactor.messages import message_of
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ class Telemetry:
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
         self._noted: list[tuple[str, dict[str, Any]]] = []
-        self._repeats = Repeats(partial(self._note, "worker.error"))
+        self._repeats = Repeats(partial(self._note, events.WORKER_ERROR))
 
     def emit(self, event: str, **fields: Any) -> None:
         """Tell every sink; of errors that repeat, how many. Prompts and secrets are never among the fields."""
-        if event == "worker.error" and self._repeats.counts(fields):
+        if event == events.WORKER_ERROR and self._repeats.counts(fields):
             return
-        if event == "worker.stopped":
+        if event == events.WORKER_STOPPED:
             self._repeats.tell()
         self._note(event, fields)
 
@@ -123,7 +124,7 @@ class Trouble:
         kind = type(error).__name__
         if kind not in self._told:
             self._told.add(kind)
-            self._telemetry.emit("worker.error", role=self._role, error_type=kind, error_message=message_of(error))
+            self._telemetry.emit(events.WORKER_ERROR, role=self._role, error_type=kind, error_message=message_of(error))
 
     def passed(self) -> None:
         """The next error is news again."""

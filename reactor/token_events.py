@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
+from reactor import events
 from reactor.echoes import Echoes
 from reactor.tokens import Failed, Released, Retry, Succeeded
 
@@ -24,7 +25,7 @@ class TokenEvents:
 
     def began(self, claim: Claim) -> None:
         """An attempt buys, or resumes what was bought."""
-        event = "token.generation.resumed" if claim.prediction_id else "token.generation.started"
+        event = events.GENERATION_RESUMED if claim.prediction_id else events.GENERATION_STARTED
         fields: dict[str, Any] = {"prediction_id": claim.prediction_id} if claim.prediction_id else {}
         attempt = claim.attempts + 1
         self._telemetry.emit(
@@ -33,18 +34,18 @@ class TokenEvents:
 
     def lost(self, claim: Claim, prediction_id: str | None) -> None:
         """The token is another worker's now."""
-        self._telemetry.emit("token.lease_lost", token_id=claim.token_id, prediction_id=prediction_id)
+        self._telemetry.emit(events.LEASE_LOST, token_id=claim.token_id, prediction_id=prediction_id)
 
     def unsettled(self, outcome: Outcome, kind: str, message: str) -> None:
         """An outcome is not written down. Its prediction is named, because it may have been paid for."""
         told = {"token_id": outcome.claim.token_id, "prediction_id": outcome.prediction_id}
-        self._telemetry.emit("worker.error", role="attempt", **told, error_type=kind, error_message=message)
+        self._telemetry.emit(events.WORKER_ERROR, role="attempt", **told, error_type=kind, error_message=message)
 
     def crashed(self, attempt: Attempt, error: Exception) -> None:
         """A bug of ours. Only the place of the error is told, because its message may repeat the prompt."""
         place = traceback.extract_tb(error.__traceback__)[-1]
         self._telemetry.emit(
-            "worker.error",
+            events.WORKER_ERROR,
             role="attempt",
             token_id=attempt.claim.token_id,
             prediction_id=attempt.prediction_id,
@@ -59,15 +60,15 @@ class TokenEvents:
         match outcome:
             case Succeeded():
                 told |= {"image_url": self._told_url(outcome), "prediction_id": outcome.prediction_id}
-                self._telemetry.emit("token.generation.succeeded", attempt=claim.attempts + 1, **told)
+                self._telemetry.emit(events.GENERATION_SUCCEEDED, attempt=claim.attempts + 1, **told)
             case Retry():
-                event, told["retry_in_seconds"] = "token.generation.retry", round(outcome.due_in, 3)
+                event, told["retry_in_seconds"] = events.GENERATION_RETRIED, round(outcome.due_in, 3)
                 self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
             case Failed():
-                event = "token.generation.exhausted" if outcome.exhausted else "token.generation.failed"
+                event = events.GENERATION_EXHAUSTED if outcome.exhausted else events.GENERATION_FAILED
                 self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
             case Released():
-                self._telemetry.emit("token.generation.released", token_id=claim.token_id, **self._error(outcome))
+                self._telemetry.emit(events.GENERATION_RELEASED, token_id=claim.token_id, **self._error(outcome))
             case _:
                 assert_never(outcome)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from reactor import events
 from reactor.backoff import reconnect_delay
 from reactor.checks import Checks, mark_of
 from reactor.database import DatabaseError, session_name
@@ -112,16 +113,16 @@ class Worker:
             self.stop_now()
 
     async def _run(self, store: Store, *, drain: bool) -> None:
-        self._telemetry.emit("worker.started", worker=self._key, table=store.table.relation)
+        self._telemetry.emit(events.WORKER_STARTED, worker=self._key, table=store.table.relation)
         if not store.table.triggers_enabled:
             message = f"no enabled wake triggers on {store.table.relation}: mints wait for the sweep"
-            self._telemetry.emit("listener.degraded", error_message=message)
+            self._telemetry.emit(events.LISTENER_DEGRADED, error_message=message)
         async with anyio.create_task_group() as upkeep:
             await self._work(store, upkeep, drain=drain)
             upkeep.cancel_scope.cancel()
         if self._health is not None:
             self._health.detach()
-        self._telemetry.emit("worker.stopped", worker=self._key)
+        self._telemetry.emit(events.WORKER_STOPPED, worker=self._key)
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
         settings = self._settings
@@ -142,7 +143,7 @@ class Worker:
         async with roles.attempts as self._attempts_scope:
             await self._take_in(roles, drain=drain)
             self._telemetry.emit(
-                "worker.stopping", held=roles.keeper.held, grace_seconds=settings.shutdown_grace_seconds
+                events.WORKER_STOPPING, held=roles.keeper.held, grace_seconds=settings.shutdown_grace_seconds
             )
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):

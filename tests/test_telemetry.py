@@ -1,7 +1,11 @@
+import ast
+from pathlib import Path
+
 import anyio.lowlevel
 import pytest
 from doubles import Log
 
+from reactor import events
 from reactor import telemetry as module
 from reactor.telemetry import Telemetry
 
@@ -92,3 +96,20 @@ async def test_errors_of_other_kinds_or_about_something_bought_are_always_told()
     refused(telemetry, 3, 4, prediction_id="paid")
 
     assert [told["token_id"] for told in log.events] == [1, 2, 3, 4]
+
+
+def test_the_name_of_an_event_stands_in_one_place():
+    names = {value for name, value in vars(events).items() if name.isupper()}
+    places, emitted = [], set()
+    for path in Path(events.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Constant(value=value) if value in names:
+                    places.append((path.name, value))
+                case ast.Call(func=ast.Attribute(attr="emit"), args=[ast.Constant(value=value)]):
+                    places.append((path.name, value))
+                case ast.Attribute(value=ast.Name(id="events"), attr=name):
+                    emitted.add(getattr(events, name))
+
+    assert sorted(places) == sorted(("events.py", name) for name in names)
+    assert emitted == names

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from reactor import events
 from reactor.foreign import fit_line
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 ENDS = ("uploading", "failed")
 _STATUS_AFTER = {
-    "token.generation.started": "generating",
-    "token.generation.resumed": "generating",
-    "token.generation.retry": "detected",
-    "token.generation.released": "detected",
-    "token.generation.succeeded": "uploading",
-    "token.generation.failed": "failed",
-    "token.generation.exhausted": "failed",
+    events.GENERATION_STARTED: "generating",
+    events.GENERATION_RESUMED: "generating",
+    events.GENERATION_RETRIED: "detected",
+    events.GENERATION_RELEASED: "detected",
+    events.GENERATION_SUCCEEDED: "uploading",
+    events.GENERATION_FAILED: "failed",
+    events.GENERATION_EXHAUSTED: "failed",
 }
 
 
@@ -90,9 +91,9 @@ class Stories:
             story.requested_at = at
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        if event == "listener.connected":
+        if event == events.LISTENER_CONNECTED:
             self.listening.set()
-        elif event == "worker.error":
+        elif event == events.WORKER_ERROR:
             self.trouble = self._shown(fields.get("error_message"))
         elif "token_id" in fields:
             self._learn(event, fields)
@@ -103,8 +104,8 @@ class Stories:
             self.stray()
             return
         story.status = _STATUS_AFTER.get(event, story.status)
-        story.retried |= event == "token.generation.retry"
-        story.censored |= event == "token.censored"
+        story.retried |= event == events.GENERATION_RETRIED
+        story.censored |= event == events.CENSORED
         story.image_url = fields.get("image_url") or story.image_url
         story.error = self._shown(fields.get("error_message"))
         if story.status in ENDS and story.ended_at is None:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from reactor import events
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Refusals:
     def _tell(self) -> None:
         counts, self._counts, self._next = self._counts, Counter(), None
         if counts:
-            self._telemetry.emit("http.refused", count=counts.total(), **counts)
+            self._telemetry.emit(events.HTTP_REFUSED, count=counts.total(), **counts)
             self._next = asyncio.get_running_loop().call_later(TELL_EVERY, self._tell)
 
 

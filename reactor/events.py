@@ -1,0 +1,36 @@
+"""The name of every event, in one place for the code that emits it, logs it or counts it."""
+
+WORKER_STARTED = "worker.started"
+WORKER_STOPPING = "worker.stopping"
+WORKER_STOPPED = "worker.stopped"
+WORKER_ERROR = "worker.error"
+WORKER_RECOVERY = "worker.recovery"
+
+LISTENER_CONNECTED = "listener.connected"
+LISTENER_LOST = "listener.lost"
+LISTENER_DEGRADED = "listener.degraded"
+
+WATCH_TAKEN = "watch.taken"
+WATCH_TAKEN_ELSEWHERE = "watch.taken_elsewhere"
+WATCH_LEFT = "watch.left"
+LOCK_BLOCKED = "lock.blocked"
+
+INTAKE_PAUSED = "intake.paused"
+INTAKE_RESUMED = "intake.resumed"
+INTAKE_LIMITED = "intake.limited"
+
+HTTP_REFUSED = "http.refused"
+
+TOKENS_CLAIMED = "tokens.claimed"
+GENERATION_STARTED = "token.generation.started"
+GENERATION_RESUMED = "token.generation.resumed"
+GENERATION_RESCUED = "token.generation.rescued"
+GENERATION_SUCCEEDED = "token.generation.succeeded"
+GENERATION_RETRIED = "token.generation.retry"
+GENERATION_EXHAUSTED = "token.generation.exhausted"
+GENERATION_FAILED = "token.generation.failed"
+GENERATION_RELEASED = "token.generation.released"
+LEASE_LOST = "token.lease_lost"
+CENSORED = "token.censored"
+CREATE_SENT = "token.create_sent"
+CREATE_AMBIGUOUS = "token.create_ambiguous"
