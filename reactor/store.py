@@ -125,7 +125,7 @@ class Store:
 
     async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> list[Claim]:
         asked_at = time.monotonic()
-        rows = await self._claims.fetch(query, slots, worker, self._lease, self._create_interval, *further)
+        rows = await self._claims.fetch(query, self._create_interval, slots, worker, self._lease, *further)
         await reached("claimed")
         told = ("age", "probe", "limited", "last_fresh")
         return [claim_of(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,7 @@ PINNED = "pg_catalog, pg_temp"  # the search path of our sessions: see search_pa
 HEAD = "0009"  # the newest revision in alembic/versions: our statements need what it makes
 
 FURTHER = {"claim": 5, "look": 2}  # the number of the first parameter behind those of the header
+_PART = re.compile(r"\{(trusted|parts/\w+)\}")  # names a file in queries whose text statements contain
 
 
 class TableError(Exception):
@@ -189,5 +191,6 @@ def literal(words: str) -> str:
 
 @cache
 def _statement(name: str) -> str:
-    statement = files("reactor").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
-    return statement.replace("{trusted}", _statement("trusted")) if "{trusted}" in statement else statement
+    """A statement as it is stored, each part that it names in braces in its place."""
+    text = files("reactor").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+    return _PART.sub(lambda named: _statement(named[1]), text)

@@ -90,6 +90,6 @@ async def test_a_number_that_nobody_could_read_is_none(connection, table):
         "ALTER TABLE tokens_s0 ALTER token_id DROP IDENTITY; ALTER TABLE tokens_s0 ALTER token_id TYPE numeric"
     )
     await connection.execute("INSERT INTO tokens_s0 (token_id) VALUES (10::numeric ^ 10000), (12)")
-    rows = await connection.fetch(replace(table, number_type="numeric").query("claim"), 10, 7, 60.0, 0.0)
+    rows = await connection.fetch(replace(table, number_type="numeric").query("claim"), 0.0, 10, 7, 60.0)
 
     assert {row["token_id"] for row in rows} == {None, 12}

@@ -17,7 +17,7 @@ from reactor.redaction import Redactor
 pytestmark = pytest.mark.anyio
 
 CHECKOUT = Path(__file__).parents[1]
-STATEMENTS = [*(CHECKOUT / "reactor" / "queries").glob("*.sql"), *(CHECKOUT / "sql").glob("*.sql")]
+STATEMENTS = [*(CHECKOUT / "reactor" / "queries").rglob("*.sql"), *(CHECKOUT / "sql").glob("*.sql")]
 SAYS = "“no” … нет é 中"
 STORED = {
     "LATIN1": "?no? ? ??? é ?",

@@ -52,7 +52,7 @@ async def test_no_value_set_by_hand_stops_claims_unseen(connection, ask, make_to
         await connection.execute(f"UPDATE reactor.intake SET {SAFE}")
         await connection.execute(f"UPDATE reactor.intake SET {row}")
         ((paused, _, resumes_in, *_),) = await ask("intake")
-        claimed = await ask("claim", 1, 7, 60.0, 0.1)
+        claimed = await ask("claim", 0.1, 1, 7, 60.0)
         closed = paused and resumes_in != 0
         if bool(claimed) is bool(closed):
             silent.append(row)

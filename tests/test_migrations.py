@@ -184,7 +184,7 @@ async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_dat
 
     async def work(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
-        claims = await connection.fetch(table.query("claim"), 10, 7, 60.0, 0.0)
+        claims = await connection.fetch(table.query("claim"), 0.0, 10, 7, 60.0)
         ids = [row["id"] for row in claims]
         settled = await connection.fetch(
             table.query("settle"), ids, [1, 1], [7, 7], ["uploading", "failed"], ["https://x/1", None],

@@ -185,7 +185,7 @@ def rows(node):
 
 
 def claim_of(slots):
-    return slots, 7, 60.0, 0.001
+    return 0.001, slots, 7, 60.0
 
 
 @pytest.mark.parametrize("onward", [False, True], ids=["from the front", "onward"])
@@ -437,7 +437,7 @@ async def test_renewals_are_hot_updates(connection, ask):
         "INSERT INTO tokens_s0 (status) SELECT 'ready' FROM generate_series(1, 2000);"
         "INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 50)"
     )
-    claims = await ask("claim", 50, 7, 60.0, 0.0)
+    claims = await ask("claim", 0.0, 50, 7, 60.0)
     fences = [row["id"] for row in claims], [row["epoch"] for row in claims], [7] * 50
 
     async def updates():

@@ -13,7 +13,7 @@ UNLIMITED = 0.0
 @pytest.fixture
 def claim(ask):
     async def claim(slots=100, *, worker=WORKER, lease=60.0, create_interval=UNLIMITED, **on):
-        return await ask("claim", slots, worker, lease, create_interval, **on)
+        return await ask("claim", create_interval, slots, worker, lease, **on)
 
     return claim
 
@@ -155,7 +155,7 @@ async def test_a_prompt_of_any_type_is_read_as_text(connection, table, make_toke
     table = replace(table, encoding=encoding)
 
     (shown,) = await connection.fetch(table.query("show"), str(token))
-    (claimed,) = await connection.fetch(table.query("claim"), 1, WORKER, 60.0, UNLIMITED)
+    (claimed,) = await connection.fetch(table.query("claim"), UNLIMITED, 1, WORKER, 60.0)
 
     assert (claimed["prompt"], shown["prompt_characters"]) == ('{"a": "red kite"}', 17)
 
@@ -415,6 +415,15 @@ async def test_a_gate_that_opens_while_a_probe_waits_lets_it_through(connection,
     assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 
+async def test_a_lower_limit_that_comes_while_a_claim_waits_counts(make_token, claim_at_once):
+    for _ in range(3):
+        await make_token()
+
+    answers = await claim_at_once(1, 3, create_interval=0.1, meanwhile=LIMITED)
+
+    assert list(map(len, answers)) == [1]
+
+
 async def test_where_the_limit_admits_fewer_than_were_found_retries_come_first(claim, make_token, set_gate, seconds):
     await make_token(mint_timestamp=await seconds(-60))
     retry = await make_token(generation_due_at=await seconds(-1))
@@ -522,6 +531,16 @@ async def test_after_a_claim_that_spent_the_rate_limit_the_next_is_due_an_interv
     assert await next_due(create_interval) == pytest.approx(create_interval, abs=0.3)
 
 
+async def test_what_a_limit_that_ended_has_booked_puts_off_claims_and_looks_alike(
+    claim, next_due, make_token, set_gate
+):
+    await make_token()
+    await set_gate("arrival_at = clock_timestamp() + interval '3 minutes'")
+
+    assert await claim() == []
+    assert 170 - SLOW < await next_due() <= 170
+
+
 # Restricted claims, and looks at what a claim would take.
 
 
@@ -530,7 +549,7 @@ def restricted(connection, table):
     """Run a claim or a look that is restricted; return the tokens' numbers."""
 
     async def restricted(name, *arguments, **restriction):
-        given = (100, WORKER, 60.0, UNLIMITED) if name == "claim" else (100,)
+        given = (UNLIMITED, 100, WORKER, 60.0) if name == "claim" else (100,)
         return ids(await connection.fetch(table.query(name, **restriction), *given, *arguments))
 
     return restricted

@@ -14,7 +14,7 @@ def claim(ask, make_token):
     async def claim(count=1, **columns):
         for _ in range(count):
             await make_token(**columns)
-        rows = await ask("claim", count, WORKER, 60.0, 0.0)
+        rows = await ask("claim", 0.0, count, WORKER, 60.0)
         return sorted(rows, key=lambda row: row["id"])
 
     return claim
@@ -326,7 +326,7 @@ async def test_another_outcome_for_a_settled_token_is_lost(claim, settle, first,
 async def test_a_repeat_for_a_token_that_was_claimed_again_is_lost(ask, claim, settle):
     claims = await claim()
     await settle(claims, detected(0.0))
-    await ask("claim", 1, WORKER, 60.0, 0.0)
+    await ask("claim", 0.0, 1, WORKER, 60.0)
 
     assert await settle(claims, detected(0.0)) == ["lost"]
 
@@ -334,7 +334,7 @@ async def test_a_repeat_for_a_token_that_was_claimed_again_is_lost(ask, claim, s
 async def test_a_repeat_for_a_token_that_another_worker_has_ended_since_is_lost(connection, ask, claim, settle):
     claims = await claim()
     await settle(claims, detected(0.0, attempts=0))
-    (row,) = await ask("claim", 1, 8, 60.0, 0.0)
+    (row,) = await ask("claim", 0.0, 1, 8, 60.0)
     await ask("settle", [row["id"]], [row["epoch"]], [8], *([value] for value in uploading()), [row["seed"]])
 
     assert await settle(claims, detected(0.0, attempts=0)) == ["lost"]
@@ -351,7 +351,7 @@ async def test_a_settle_after_an_operator_has_intervened_is_lost(connection, cla
 async def test_two_outcomes_of_one_token_are_each_held_against_their_own_claim(ask, claim, settle):
     (first,) = await claim()
     await settle([first], detected(0.0))
-    (second,) = await ask("claim", 1, WORKER, 60.0, 0.0)
+    (second,) = await ask("claim", 0.0, 1, WORKER, 60.0)
     told = map(list, zip(uploading("https://x/stale"), detected(), strict=True))
 
     rows = await ask("settle", *fences([first, second]), *told, [first["seed"], second["seed"]])

@@ -159,7 +159,7 @@ async def test_above_two_hundred_tokens_a_number_stands_for_their_ids(connection
 async def test_claims_renewals_and_records_are_silent_and_settling_tells(rung, ask, make_tokens):
     await make_tokens(3, status="detected")
 
-    claims = sorted(await ask("claim", 10, 7, 60.0, 0.1), key=lambda row: row["token_id"])
+    claims = sorted(await ask("claim", 0.1, 10, 7, 60.0), key=lambda row: row["token_id"])
     fences = [[row["id"] for row in claims], [1, 1, 1], [7, 7, 7]]
     await ask("renew", *fences, 60.0)
     await ask("record", *fences, ["a", "b", "c"], [row["seed"] for row in claims])
@@ -176,7 +176,7 @@ async def test_claims_renewals_and_records_are_silent_and_settling_tells(rung, a
 
 async def test_a_retry_is_silent_and_a_release_wakes(rung, ask, make_tokens):
     await make_tokens(2, status="detected")
-    first, second = await ask("claim", 10, 7, 60.0, 0.0)
+    first, second = await ask("claim", 0.0, 10, 7, 60.0)
 
     async def back(row, due_in):
         outcome = ["detected"], [None], ["boom"], [None], [1], [due_in], [False]

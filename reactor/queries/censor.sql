@@ -23,7 +23,7 @@ censored AS (
     generation_attempts = $4::integer,
     generation_error = $5::text,
     generation_prediction_id = CASE WHEN generation_censored THEN generation_prediction_id END,
-    generation_seed = CASE WHEN generation_censored THEN generation_seed ELSE floor(random() * 2147483648)::integer END,
+    generation_seed = CASE WHEN generation_censored THEN generation_seed ELSE floor(random() * 2^31)::integer END,
     generation_seeded_at = CASE WHEN generation_censored THEN generation_seeded_at ELSE now() END
   WHERE {key} = ANY (ARRAY(SELECT key FROM held))
   RETURNING generation_seed AS seed, generation_seeded_at AS seeded_at

@@ -29,15 +29,9 @@ SELECT greatest(
   0,
   waiting.seconds,
   CASE WHEN isfinite(paused_until) THEN extract(epoch FROM paused_until - clock_timestamp()) END,
-  CASE
-    WHEN every > 0 AND isfinite(arrival_at) AND arrival_at < clock_timestamp() + interval '5 minutes'
-      THEN extract(epoch FROM arrival_at - clock_timestamp()) + every - greatest(10, every)
-  END
+  extract(epoch FROM arrives_at - clock_timestamp()) + every - greatest(10, every)
 )::double precision AS due_in
 FROM waiting, reactor.intake
-CROSS JOIN LATERAL (
-  SELECT
-    greatest($1::double precision, CASE WHEN limited_until > clock_timestamp() THEN 1.02 * least(60, limit_interval) END) AS every
-) AS pace
+CROSS JOIN {parts/pace}
 WHERE waiting.seconds IS NOT NULL
   AND (paused_until IS NULL OR paused_until < 'infinity');

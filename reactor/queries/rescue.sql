@@ -35,25 +35,12 @@ taken AS (
     generation_due_at = NULL,
     generation_attempts = least(1000, greatest(0, generation_attempts)),
     generation_rescues = greatest(0, generation_rescues) + CASE WHEN owner = 'dead' AND NOT hopeless THEN 1 ELSE 0 END,
-    generation_seed = coalesce(generation_seed, floor(random() * 2147483648)::integer),
-    generation_seeded_at = CASE
-      WHEN generation_seed IS NULL THEN now()
-      WHEN generation_seeded_at > now() - interval '1 year' AND generation_seeded_at < now() THEN generation_seeded_at
-      ELSE now() - interval '2 hours'
-    END
+    generation_seed = coalesce(generation_seed, floor(random() * 2^31)::integer),
+    generation_seeded_at = {parts/seeded_at}
   FROM abandoned
   WHERE token.{key} = abandoned.key
   RETURNING
-    token.{key} AS id,
-    {number} AS token_id,
-    generation_epoch AS epoch,
-    {prompt} AS prompt,
-    generation_attempts AS attempts,
-    generation_censored AS censored,
-    generation_seed AS seed,
-    generation_seeded_at AS seeded_at,
-    generation_seeded_at < now() AS seed_was_set,
-    CASE WHEN octet_length(generation_prediction_id) <= 200 THEN generation_prediction_id END AS prediction_id,
+    {parts/held},
     generation_rescues AS rescues,
     hopeless AS failed,
     CASE WHEN hopeless THEN generation_error END AS error,

@@ -569,16 +569,9 @@ MUTANTS = (
     ),
     Mutant(
         "a seed's time as it was written",
-        "reactor/queries/claim.sql",
-        "      ELSE now() - interval '2 hours'\n",
-        "      ELSE generation_seeded_at\n",
-        ODD_ROWS,
-    ),
-    Mutant(
-        "a rescued seed's time as it was written",
-        "reactor/queries/rescue.sql",
-        "      ELSE now() - interval '2 hours'\n",
-        "      ELSE generation_seeded_at\n",
+        "reactor/queries/parts/seeded_at.sql",
+        "  ELSE now() - interval '2 hours'\n",
+        "  ELSE generation_seeded_at\n",
         ODD_ROWS,
     ),
     Mutant(
@@ -688,7 +681,7 @@ MUTANTS = (
     ),
     Mutant(
         "a prediction id of any length",
-        "reactor/queries/claim.sql",
+        "reactor/queries/parts/held.sql",
         "CASE WHEN octet_length(generation_prediction_id) <= 200 THEN generation_prediction_id END AS prediction_id",
         "generation_prediction_id AS prediction_id",
         f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
@@ -1586,9 +1579,8 @@ MUTANTS = (
     Mutant(
         "a join of what was found",
         "reactor/queries/claim.sql",
-        "  WHERE {key} = ANY (ARRAY(\n    SELECT key\n    FROM found\n"
-        "    LIMIT CASE WHEN (SELECT guarded FROM gate) THEN coalesce((SELECT tokens FROM admitted), 0) END\n  ))\n",
-        "  FROM found\n  WHERE token.{key} = found.key\n",
+        "  WHERE {key} = ANY (ARRAY(SELECT key FROM passed))\n",
+        "  FROM passed\n  WHERE token.{key} = passed.key\n",
         A_CLAIM,
     ),
     *(
@@ -1684,8 +1676,8 @@ MUTANTS = (
     Mutant(
         "retries tell where to go on",
         "reactor/queries/claim.sql",
-        "    FROM fresh\n    WHERE fresh.position IS NOT NULL\n    ORDER BY fresh.position DESC",
-        "    FROM (SELECT id AS key, position FROM claimed) AS fresh\n    ORDER BY fresh.position DESC",
+        "FROM fresh WHERE fresh.position IS NOT NULL",
+        "FROM (SELECT id AS key, position FROM claimed) AS fresh",
         f"{CLAIMER}::test_where_to_go_on_is_told_by_fresh_tokens_alone",
     ),
     Mutant(
@@ -1839,8 +1831,8 @@ MUTANTS = (
     Mutant(
         "a bad prompt that goes first each time",
         "reactor/queries/claim.sql",
-        "  SELECT key FROM fresh WHERE (SELECT half_open FROM gate)\n  UNION ALL\n  SELECT key FROM retries\n",
-        "  SELECT key FROM retries\n  UNION ALL\n  SELECT key FROM fresh WHERE (SELECT half_open FROM gate)\n",
+        " WHERE NOT ((SELECT half_open FROM gate) AND EXISTS (SELECT FROM fresh))",
+        "",
         "tests/test_queries_claim.py::test_half_open_a_fresh_token_goes_before_a_retry_and_retries_by_their_time",
     ),
     Mutant(
@@ -1852,17 +1844,39 @@ MUTANTS = (
     ),
     Mutant(
         "a lower limit that claims ignore",
-        "reactor/queries/claim.sql",
+        "reactor/queries/parts/pace.sql",
         "CASE WHEN limited_until > clock_timestamp() THEN",
         "CASE WHEN false THEN",
         "tests/test_queries_claim.py::test_a_lower_limit_of_the_account_is_kept_whatever_ours_is",
     ),
     Mutant(
         "a pause of NaN seconds",
-        "reactor/queries/claim.sql",
+        "reactor/queries/parts/admission.sql",
         "least(60, greatest(1, intake.pause_seconds))",
         "intake.pause_seconds",
         "tests/test_gate_by_hand.py::test_no_value_set_by_hand_stops_claims_unseen",
+    ),
+    Mutant(
+        "a pace beside the locked row, which a wait for the lock does not renew",
+        "reactor/queries/parts/admission.sql",
+        "  SELECT paused_until, opens_on, arrival_at, limited_until, limit_interval\n  FROM reactor.intake\n",
+        "  SELECT paused_until, opens_on, arrives_at AS arrival_at, limited_until, limit_interval\n"
+        "  FROM reactor.intake\n  CROSS JOIN {parts/pace}\n",
+        "tests/test_queries_claim.py::test_many_that_claim_at_once_share_the_rate_limit",
+    ),
+    Mutant(
+        "a rate that is read before the lock",
+        "reactor/queries/parts/admission.sql",
+        "limited_until, limit_interval\n",
+        "(SELECT limited_until FROM reactor.intake), (SELECT limit_interval FROM reactor.intake)\n",
+        "tests/test_queries_claim.py::test_a_lower_limit_that_comes_while_a_claim_waits_counts",
+    ),
+    Mutant(
+        "an arrival that only claims go by",
+        "reactor/queries/next_due.sql",
+        "  extract(epoch FROM arrives_at - clock_timestamp()) + every - greatest(10, every)\n",
+        "  CASE WHEN every > 0 THEN extract(epoch FROM arrives_at - clock_timestamp()) + every - 10 END\n",
+        "tests/test_queries_claim.py::test_what_a_limit_that_ended_has_booked_puts_off_claims_and_looks_alike",
     ),
     Mutant(
         "a claim of before the pause that says it is over",

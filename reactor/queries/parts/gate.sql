@@ -1,0 +1,13 @@
+-- The gate as the snapshot shows it: how many tokens to look for; no row if it lets none through.
+-- It is read without a lock. How many tokens pass is computed under the lock: see admission.sql.
+-- guarded: something has to be booked, because the gate is half-open or there is a rate limit.
+gate AS (
+  SELECT
+    CASE WHEN half_open THEN 1 ELSE $2::integer END AS slots,
+    half_open,
+    paused_until IS NOT NULL OR every > 0 AS guarded
+  FROM reactor.intake
+  CROSS JOIN {parts/pace}
+  WHERE (paused_until IS NULL OR paused_until <= clock_timestamp())
+    AND arrives_at <= clock_timestamp() + make_interval(secs => greatest(10, every) - every)
+)
