@@ -8,7 +8,8 @@ import os
 import signal
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from itertools import count
 from urllib.parse import urlsplit
 
 import anyio
@@ -22,6 +23,7 @@ from proxy import proxied
 from reactor import migrations
 from reactor.database import SERVER_SETTINGS
 from reactor.embedded import EmbeddedPostgres
+from reactor.failpoints import switched_on
 
 pytestmark = [
     pytest.mark.anyio,
@@ -317,14 +319,25 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
 @pytest.mark.parametrize("probe_within", [0.6, 20.0], ids=["the probe's limit", "the question's limit"])
 async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon, monkeypatch, probe_within):
     monkeypatch.setattr("reactor.listener.PROBE_WITHIN", probe_within)
+
+    swallowed = count(1)
     async with proxied(database) as proxy, working(database, through=proxy.url) as case:
-        for again in (2, 3, 4):
-            proxy.swallow("reactor listener")
-            await case.log.wait("listener.connected", times=again)
+        with ExitStack() as stack:
+
+            async def swallow():
+                """Before the connection is asked for anything, three times in a row."""
+                proxy.swallow("reactor listener")
+                if next(swallowed) < 3:
+                    stack.enter_context(switched_on("listening", swallow))
+
+            stack.enter_context(switched_on("listening", swallow))
+            await case.operator.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENS}")
+            await case.log.wait("listener.lost", times=4)
         case.end.set()
         await case.recovers()
 
-    assert {told["error_message"] for told in case.log.of("listener.lost")} == {"the connection does not answer"}
+    said = [told["error_message"] for told in case.log.of("listener.lost")]
+    assert said[1:] == ["the connection does not answer"] * 3
     assert not case.log.of("listener.degraded")
 
 

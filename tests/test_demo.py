@@ -115,9 +115,8 @@ def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how
 
 def test_a_signal_while_the_server_starts_is_no_traceback(tmp_path):
     process = start(cwd=tmp_path)
-    deadline = time.monotonic() + 20
     while not folders(process):
-        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
