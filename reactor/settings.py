@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from reactor.environment import Unreadable, given, is_folder, is_given, reason
 from reactor.hosts import is_loopback
-from reactor.urls import base_url, database_url, passwords
+from reactor.proxies import proxy_of
+from reactor.urls import DEFAULT_BASE_URL, base_url, database_url, passwords
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
 _DOTENV = "dotenv"  # where the source finds the path of `.env`, among what the caller gives
@@ -172,6 +173,11 @@ class Settings(DatabaseSettings):
     def _token_off_loopback(self) -> Self:
         if self.http_port and self.http_token is None and not is_loopback(self.http_host):
             raise ValueError("HTTP_TOKEN: is required where HTTP_HOST is not a loopback address")
+        return self
+
+    @model_validator(mode="after")
+    def _usable_proxy(self) -> Self:
+        proxy_of(self.replicate_base_url or DEFAULT_BASE_URL)
         return self
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlsplit
 
+DEFAULT_BASE_URL = "https://api.replicate.com"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SCHEME = re.compile(r"(?i)postgres(ql)?(\+\w+)?://")
 _ENCODE = "percent-encode what a name or a password holds: %40 for @, %2F for /, %3F for ?, %23 for #"

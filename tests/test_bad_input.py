@@ -17,7 +17,7 @@ from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor import dispatcher, purchase
-from reactor.providers import bodies, connection, looks, replicate
+from reactor.providers import bodies, http_client, looks, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.settings import SettingsError
@@ -45,7 +45,7 @@ def short(monkeypatch):
     monkeypatch.setattr(purchase, "SURE_AFTER", 0.6)
     monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(looks, "FIRST", 0.02)
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 3.0)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 3.0)
     monkeypatch.setattr(bodies, "LARGEST", 1_000_000)
 
 
@@ -289,7 +289,7 @@ TIMEOUTS = {
 async def test_an_attempt_that_ran_out_of_time_says_what_was_last_seen(
     database, sandbox, base_url, make_token, history, until, monkeypatch
 ):
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 30.0)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 30.0)
     async with working(database, base_url, generation_timeout_seconds=1.5, max_attempts=1):
         found = await ends(TIMEOUTS, sandbox, make_token, history, until)
 

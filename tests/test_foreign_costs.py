@@ -17,7 +17,7 @@ from reactor.prompts import fingerprint, validate_prompt
 from reactor.providers import listing, outputs, patience, seeds, times
 from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object, weight
 from reactor.providers.classification import failure, refusal
-from reactor.providers.connection import LARGEST_HEAD
+from reactor.providers.http_client import LARGEST_HEADER
 from reactor.providers.transport import Answer
 from reactor.redaction import Redactor
 
@@ -51,7 +51,7 @@ def refused(given):
 
 def throttled(text):
     header = text.encode("utf-8", "replace")
-    headers = httpx.Headers({"retry-after": header[:LARGEST_HEAD], "date": header[:5000]})
+    headers = httpx.Headers({"retry-after": header[:LARGEST_HEADER], "date": header[:5000]})
     patience.retry_after(Answer(429, headers, {"detail": text, "retry_after": text}))
     patience.lower_limit(Answer(429, headers, {"detail": text}))
 

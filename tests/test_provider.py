@@ -15,7 +15,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import Prediction, connection, looks, outputs, replicate
+from reactor.providers import Prediction, http_client, looks, outputs, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.sandbox.server import serving
@@ -82,7 +82,7 @@ UNANSWERED = {"reset", "close", "hang", "slow", "truncated"}
 async def test_a_create_that_fails_says_whether_something_may_have_been_bought(
     sandbox, provider, monkeypatch, fault, kind, bought, after
 ):
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.3 if fault in {"hang", "slow"} else 30)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.3 if fault in {"hang", "slow"} else 30)
     sandbox.fail(Fault(fault, after=after, seconds=60, retry_after=2))
 
     error = await failing(provider.create("a fox", 1))
@@ -262,7 +262,7 @@ async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, 
 
 async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, monkeypatch):
     bought = await provider.create("a fox", 1)
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.2)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.2)
     silence = sandbox.fail(Fault("hang", on="get", times=2))
 
     assert await provider.wait(Prediction(bought.id), print) == bought.image_url
@@ -615,7 +615,7 @@ async def test_a_listing_that_cannot_be_read_says_nothing_about_the_purchase(san
 
     assert isinstance(error, TransientError)
     assert (error.purchase_over, error.answered) == (False, fault != "reset")
-    assert broken.hits == 1
+    assert broken.hits == (2 if fault == "reset" else 1)  # aiohttp repeats a GET whose connection broke
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("401", UnauthorizedError), ("402", AccountError)])

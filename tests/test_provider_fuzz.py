@@ -17,7 +17,7 @@ from wire import quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import GenerationError
 from reactor.providers import Prediction
-from reactor.providers.connection import Reply
+from reactor.providers.http_client import Reply
 from reactor.providers.replicate import ReplicateProvider
 
 pytestmark = pytest.mark.anyio
@@ -92,10 +92,10 @@ def hostile():
     """A provider whose next answer is `reply`."""
     provider = ReplicateProvider("r8_a_secret_that_must_not_be_told", base_url="http://127.0.0.1:1")
 
-    async def asked(_request):
+    async def asked(*_request):
         return provider.reply
 
-    provider._transport._asked = asked
+    provider._transport.client.ask = asked
     with collected_rarely():
         yield provider
 

@@ -135,6 +135,14 @@ def test_a_bad_value_is_one_line_that_names_it(load, name, value):
     assert value.strip() == "" or value not in line
 
 
+def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(load, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://u:Secret9@proxy")
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    assert str(caught.value) == "HTTPS_PROXY: must be http://host:port or https://host:port"
+
+
 def test_a_port_off_loopback_needs_a_token(load, monkeypatch):
     with pytest.raises(SettingsError, match=r"^HTTP_TOKEN: is required"):
         load(HTTP_HOST="0.0.0.0")  # noqa: S104  (it is refused)

@@ -2,18 +2,20 @@
 
 import gc
 import json
+import socket
 import ssl
 import time
 import traceback
 import warnings
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import anyio
 import pytest
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
-from reactor.providers import Prediction, bodies, connection, connections
+from reactor.providers import Prediction, bodies, http_client
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 
@@ -55,11 +57,11 @@ def answering(provider, *bodies):
     """Answer what would be sent; give it."""
     sent, replies = [], iter(bodies)
 
-    async def asked(request):
+    async def asked(*request):
         sent.append(request)
-        return connection.Reply(200, [], json.dumps(next(replies)).encode())
+        return http_client.Reply(200, [], json.dumps(next(replies)).encode())
 
-    provider._transport._asked = asked
+    provider._transport.client.ask = asked
     return sent
 
 
@@ -76,7 +78,7 @@ async def test_a_create_asks_for_no_waiting(model):
 
 @every_call
 async def test_a_silent_server_is_given_up(monkeypatch, call):
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.1)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.1)
     wire = Wire(SILENCE)
 
     error = await asked(wire, call)
@@ -89,7 +91,7 @@ async def test_a_silent_server_is_given_up(monkeypatch, call):
 
 @every_call
 async def test_a_server_that_drips_is_given_up(monkeypatch, call):
-    monkeypatch.setitem(connection.TIMEOUTS, "answer", 0.2)
+    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.2)
     wire = Wire(drip(http(STARTING)))
 
     error = await asked(wire, call)
@@ -258,16 +260,16 @@ async def test_what_is_nested_deeper_than_python_can_write_is_no_bug_of_ours(cal
 
 async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
     monkeypatch.setattr(bodies, "LARGEST", 1000)
-    wire = Wire([(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)])
+    huge = [(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)]
+    wire = Wire(huge, http(STARTING, 201))
 
-    async def call(provider):
+    async def calls(provider):
         error = await failing(CALLS["get"](provider))
-        return str(error), provider._transport._connections._idle
+        await provider.create("a fox", 1)
+        return str(error)
 
-    told, idle = await asked(wire, call)
-
-    assert "more than 1,000 bytes" in told
-    assert idle == []
+    assert "more than 1,000 bytes" in await asked(wire, calls)
+    assert wire.connections == 2
 
 
 async def test_an_earlier_answer_is_not_taken_for_that_of_a_call_that_got_none():
@@ -407,14 +409,20 @@ async def test_a_connection_outlives_idle_hours(monkeypatch):
     assert wire.connections == 1
 
 
-async def test_a_peer_that_vanished_is_noticed_by_tcp():
+async def test_a_peer_that_vanished_is_noticed_by_tcp(monkeypatch):
+    made = []
+
+    def remembered(*given):
+        made.append(socket.socket(*given))
+        return made[-1]
+
+    monkeypatch.setattr(http_client, "socket", SimpleNamespace(socket=remembered))
+
     async def look(provider):
         await provider.create("a fox", 1)
-        (kept,) = provider._transport._connections._idle
-        sock = kept._transport.get_extra_info("socket")
-        return [sock.getsockopt(*option[:2]) for option in connections.SOCKET_OPTIONS]
+        return [made[0].getsockopt(*option[:2]) for option in http_client.SOCKET_OPTIONS]
 
-    assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in connections.SOCKET_OPTIONS]
+    assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in http_client.SOCKET_OPTIONS]
 
 
 async def test_the_environment_changes_nothing(monkeypatch):
@@ -436,7 +444,7 @@ async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
     sent = answering(provider, {})
     await provider._account()
 
-    assert sent[0].startswith(b"GET /v1/account HTTP/1.1\r\nHost: api.replicate.com\r\n")
+    assert sent[0][:2] == ("GET", "https://api.replicate.com/v1/account")
     assert provider._transport._base_url == "https://api.replicate.com"
 
 

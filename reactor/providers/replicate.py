@@ -27,14 +27,15 @@ from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
 from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, said
 from reactor.providers.waiting import until_ended
+from reactor.providers.warmth import keep_warm
 from reactor.redaction import Redactor
+from reactor.urls import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     import httpx
 
-DEFAULT_BASE_URL = "https://api.replicate.com"
 KEPT = timedelta(hours=2)  # the API removes inputs, and the seed with them, after one
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in KEPT
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
@@ -46,7 +47,7 @@ class ReplicateProvider:
     """Buys predictions of one model on one account. The API is at `base_url` (None: Replicate's own) + `api_prefix`.
 
     `cancel_after`: seconds from its creation until the provider ends a prediction that nobody is left to wait for.
-    Raises ValueError for a token that no header can carry, and for what is no model.
+    Raises ValueError for a token that no header can carry, for what is no model, and for an unusable proxy.
     """
 
     def __init__(  # noqa: PLR0913  (settings, each with a default)
@@ -162,7 +163,7 @@ class ReplicateProvider:
 
     async def keep_warm(self) -> None:
         """See Provider."""
-        await self._transport.keep_warm()
+        await keep_warm(self._transport.client, self._account)
 
     async def aclose(self) -> None:
         """Close the connections; the SDK has no way to."""

@@ -6,8 +6,7 @@ switch. But it repeats *responses*, never exceptions: so whatever is not a JSON 
 an exception, and what is one is also kept aside as it came, since the SDK's own model refuses answers that the real API
 gives (`aborted`, an error that is an object, a null version).
 
-A transport of one's own also means: no proxy from the environment (HTTPS_PROXY and the like), but SSL_CERT_FILE and
-SSL_CERT_DIR are heeded.
+What sends the requests is in `http_client.py`.
 """
 
 from __future__ import annotations
@@ -22,21 +21,20 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 from reactor.failpoints import reached
-from reactor.messages import message_of
 from reactor.providers import bodies
 from reactor.providers.bodies import UnreadableError, decoded
-from reactor.providers.connection import TooLargeError
-from reactor.providers.connections import Connections
+from reactor.providers.http_client import HttpClient
 from reactor.providers.pages import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reactor.providers.connection import Reply
+    from reactor.providers.http_client import Reply
 
 LARGE = 100_000  # bytes of a body after which other tasks have a turn, before anything more is made of it
-_UNCOMPRESSED = (b"Accept-Encoding", b"identity")  # answers are small, and what is compressed can be a bomb
-_BREAKS = re.compile(rb"[\r\n\0]")
+_OURS = {"accept-encoding", "connection", "content-length", "host"}  # headers that are made anew
+_UNCOMPRESSED = ("Accept-Encoding", "identity")  # answers are small, and what is compressed can be a bomb
+_BREAKS = re.compile(r"[\r\n\0]")
 # What the SDK's models of a prediction, a page and an account ask for at least.
 _ENOUGH = orjson.dumps(
     {
@@ -92,7 +90,7 @@ class Transport(httpx.AsyncBaseTransport):
         path = self._base_url.raw_path.rstrip(b"/")
         self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
         self._origin = _origin(self._base_url)
-        self._connections = Connections(self._base_url, largest=bodies.LARGEST)
+        self.client = HttpClient(base_url, largest=bodies.LARGEST)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else.
@@ -100,10 +98,10 @@ class Transport(httpx.AsyncBaseTransport):
         What comes back to the SDK only says that there was one: its own model of the whole would cost more than all the
         rest, and nobody reads it.
         """
-        written = self._written(request)
+        headers = self._headers(request)
         if request.method == "POST":
             await reached("before_send")
-        reply = await self._asked(written)
+        reply = await self.client.ask(request.method, self._url(request), headers, request.content)
         if request.method == "POST":
             await reached("request_sent")
         body = await _body_of(reply)
@@ -114,31 +112,23 @@ class Transport(httpx.AsyncBaseTransport):
         _answer.set(body)
         return httpx.Response(reply.status, content=_ENOUGH, request=request)
 
-    async def keep_warm(self) -> None:
-        """Hold one connection open though nothing is asked, until cancelled."""
-        await self._connections.keep_warm()
-
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._connections.aclose()
+        await self.client.aclose()
 
-    def _written(self, request: httpx.Request) -> bytes:
-        """The request as it is sent. Raises UnsupportedProtocol, LocalProtocolError: it must not be."""
+    def _url(self, request: httpx.Request) -> str:
+        """Where the request is sent."""
+        path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
+        return f"{request.url.scheme}://{request.url.netloc.decode()}{path.decode()}"
+
+    def _headers(self, request: httpx.Request) -> list[tuple[str, str]]:
+        """The headers as they are sent. Raises UnsupportedProtocol, LocalProtocolError: the request must not be."""
         if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
-        path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
-        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), path)]
-        kept = [header for header in request.headers.raw if header[0].lower() != b"accept-encoding"]
-        lines += [b"%b: %b" % header for header in (*kept, _UNCOMPRESSED)]
-        if any(_BREAKS.search(line) for line in lines):
+        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _OURS]
+        if any(_BREAKS.search(part) for part in (*sum(headers, ()), request.url.raw_path.decode())):
             raise httpx.LocalProtocolError("a line break in a header")
-        return b"\r\n".join([*lines, b"", request.content])
-
-    async def _asked(self, request: bytes) -> Reply:
-        try:
-            return await self._connections.ask(request)
-        except TooLargeError as error:
-            raise UnreadableError(message_of(error)) from error
+        return [*headers, _UNCOMPRESSED]
 
 
 async def _body_of(reply: Reply) -> dict[str, Any] | None:

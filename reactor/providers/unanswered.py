@@ -8,7 +8,7 @@ import httpx
 
 from reactor.messages import message_of
 from reactor.providers.bodies import UnreadableError
-from reactor.providers.connection import TIMEOUTS
+from reactor.providers.http_client import TIMEOUTS
 
 NEVER_SENT = (
     httpx.ConnectError,

@@ -20,7 +20,7 @@ from fuzz.measures import LONGEST_STEP, MOST_GROWTH, Growth, Steps
 from fuzz.provider import Provider
 from reactor import backoff, purchase
 from reactor.logs import HostLog, StructuredLog
-from reactor.providers import connection, looks, replicate
+from reactor.providers import http_client, looks, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.table import plain_query
@@ -148,7 +148,7 @@ def house(database):
     with ExitStack() as stack:
         for module, name, value in QUICK:
             stack.enter_context(patch.object(module, name, value))
-        stack.enter_context(patch.dict(connection.TIMEOUTS, answer=1.0))
+        stack.enter_context(patch.dict(http_client.TIMEOUTS, answer=1.0))
         root.addHandler(lines)
         stack.callback(root.removeHandler, lines)
         stack.enter_context(patch.object(ours, "level", logging.DEBUG))

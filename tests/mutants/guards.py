@@ -19,7 +19,7 @@ LOST = f"{FENCES}::test_a_holder_that_lost_its_token_writes_nothing"
 BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
-WIRE = "tests/test_connection.py"
+WIRE = "tests/test_http_client.py"
 LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 CONNECTIONS = "tests/test_connections.py"
@@ -835,45 +835,45 @@ MUTANTS = (
     ),
     Mutant(
         "a connection that spoke unasked is asked",
-        "reactor/providers/connection.py",
-        "        if self._parser is None or self._whole:\n            self._again = False\n            self.close()\n",
-        "        if self._parser is None or self._whole:\n",
+        "reactor/providers/http_client.py",
+        " or not connection.protocol.should_close:",
+        " or True:",
         f"{WIRE}::test_what_is_said_unasked_is_no_answer",
     ),
     Mutant(
-        "what follows an answer is left for the next request",
-        "reactor/providers/connection.py",
-        "        if self._whole:\n            self._again = False\n        else:\n",
-        "        if not self._whole:\n",
-        f"{WIRE}::test_what_follows_an_answer_is_not_the_next_one",
+        "a create whose connection broke counts as never sent",
+        "reactor/providers/http_client.py",
+        "_NEVER_SENT = (aiohttp.ClientConnectorError, ",
+        "_NEVER_SENT = (aiohttp.ClientError, ",
+        f"{WIRE}::test_a_connection_that_ends_once_asked_is_asked_once",
     ),
     Mutant(
-        "an end that the loop has not read is not looked for",
-        "reactor/providers/connection.py",
-        " or not self._socket.select(0):",
-        " or True:",
-        f"{WIRE}::test_an_end_that_the_loop_has_not_read_yet_is_seen",
+        "this machine is reached through a proxy",
+        "reactor/proxies.py",
+        'is_loopback(parts.hostname or "") or ',
+        "",
+        "tests/test_proxies.py::test_the_environment_says_who_goes_through_a_proxy",
     ),
     Mutant(
-        "what is cancelled leaves its connection open",
-        "reactor/providers/connection.py",
-        "        except BaseException:\n            self.close()\n            raise\n        finally:\n",
-        "        finally:\n",
-        f"{WIRE}::test_what_is_cancelled_takes_its_connection_with_it",
+        "what a proxy refused counts as perhaps sent",
+        "reactor/providers/http_client.py",
+        "ClientConnectorError, aiohttp.ClientHttpProxyError)",
+        "ClientConnectorError,)",
+        "tests/test_proxies.py::test_what_a_proxy_does_not_let_through_was_never_sent",
     ),
     Mutant(
-        "a connection whose opening was cancelled at the last moment is waited for",
-        "reactor/providers/connections.py",
-        "            if made in self._open:",
-        "            if False:",
-        f"{WIRE}::test_a_cancellation_at_any_turn_leaves_nothing_open",
+        "answers that are not whole yet take memory without end",
+        "reactor/providers/http_client.py",
+        "if len(body) > SMALL and self._reading > MOST_READ:",
+        "if False:",
+        f"{WIRE}::test_answers_that_are_not_whole_yet_take_a_bounded_memory",
     ),
     Mutant(
-        "an answer that was cut short is taken for whole",
-        "reactor/providers/connection.py",
-        "elif not self._head_ended or framed:",
-        "elif not self._head_ended:",
-        f"{WIRE}::test_an_answer_that_is_none_is_ambiguous",
+        "a connection that does not last is kept warm as seldom",
+        "reactor/providers/warmth.py",
+        "pause = longest = max(pause / 2.0, SHORTEST)",
+        "pass",
+        "tests/test_warmth.py::test_the_server_is_asked_as_seldom_as_the_connection_lasts",
     ),
     Mutant(
         "any origin gets the token",
@@ -2221,19 +2221,5 @@ MUTANTS = (
         "if reply.status < 300:",
         "if True:",
         "tests/test_unreadable.py::test_a_status_says_what_it_says_though_its_body_cannot_be_read",
-    ),
-    Mutant(
-        "headers without an end",
-        "reactor/providers/connection.py",
-        "if not self._head_ended and self._came > LARGEST_HEAD:",
-        "if False:",
-        f"{BODIES}::test_an_attack_is_ambiguous_and_takes_little_memory",
-    ),
-    Mutant(
-        "an answer that a kept connection keeps",
-        "reactor/providers/connection.py",
-        "        self._body.clear()",
-        "        self._body",
-        f"{BODIES}::test_a_kept_connection_keeps_no_answer",
     ),
 )

@@ -1,0 +1,208 @@
+"""One origin's HTTP client, which aiohttp frames, pools, times out and sends through a proxy.
+
+What matters is whether a request may have reached the provider. Before it was written nothing was bought, for certain:
+`httpx.ConnectError`, `httpx.ConnectTimeout`. After that anything may have been, whatever went wrong: every other
+`httpx.TransportError`. A create (POST) is never repeated here. aiohttp repeats a GET once, where its connection broke.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import EMPTY_PAYLOAD
+from yarl import URL
+
+from reactor.messages import message_of
+from reactor.providers.bodies import UnreadableError
+from reactor.proxies import proxy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiohttp.connector import Connection
+
+TIMEOUTS = {"connect": 5.0, "answer": 30.0}  # seconds; each from the beginning of the request
+_KEPT = 3600.0  # seconds; a server closes an idle connection sooner, and is heard
+LARGEST_HEADER = 8 * 1024  # bytes of one
+LARGEST_HEAD = 64 * 1024  # bytes of all, those of answers before the answer (1xx) included; the API's are about 1,000
+_LARGEST_READ = 256 * 1024  # bytes that the loop reads at once; a body may begin in them
+MOST_READ = 32 * 1024 * 1024  # bytes of all the answers that are being read; none of these is large:
+SMALL = 100_000  # bytes
+_LARGEST_CHUNK = 64 * 1024  # bytes; twice as many wait to be read at most, each perhaps a chunk of its own
+# A peer that is gone without a word is noticed within 35 s, by TCP and not by a create that then hangs; the probes also
+# keep the path open through NAT.
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+}  # seconds, seconds, probes; where the OS has them
+SOCKET_OPTIONS = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in _KEEPALIVE.items()
+        if hasattr(socket, name)
+    ),
+]
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came; `body` is not decoded."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class _Protocol(ResponseHandler):
+    """Ends an answer whose head does not end. Of each byte of a head Python makes 25, and aiohttp keeps all of it."""
+
+    _head = 0  # bytes that came before the body
+
+    def set_response_params(self, **given: Any) -> None:
+        """See ResponseHandler: a request begins."""
+        self._head = 0
+        super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._payload is None or self._payload is EMPTY_PAYLOAD:  # the latter after an answer before the answer
+            self._head += len(data)
+            if self._head > LARGEST_HEAD + _LARGEST_READ:
+                self.set_exception(aiohttp.ClientPayloadError(f"more than {LARGEST_HEAD:,} bytes of headers"))
+                self.abort()
+                return
+        super().data_received(data)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Gives out no kept connection on which the server has said something unasked.
+
+    A load balancer says 408 before it closes an idle connection. aiohttp would take that for the next answer.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        make: Callable[..., ResponseHandler] = _Protocol
+        self._factory = partial(make, loop=self._loop)
+
+    async def connect(self, *request: Any, **given: Any) -> Connection:
+        """See aiohttp.BaseConnector."""
+        while True:
+            connection = await super().connect(*request, **given)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+class HttpClient:
+    """Sends requests to one origin. `largest`: bytes of a body, beyond which an answer is unreadable.
+
+    Raises ValueError for a proxy in the environment that cannot be used.
+    """
+
+    def __init__(self, base_url: str, *, largest: int) -> None:
+        self._proxy = proxy_of(base_url)
+        self._largest = largest
+        self._tls = httpx.create_ssl_context()  # 50-90 ms, once; heeds SSL_CERT_FILE and SSL_CERT_DIR
+        self._session: aiohttp.ClientSession | None = None
+        self._reading = 0  # bytes of answers that are not whole yet
+        self.connections = 0  # opened so far
+        self.asked_at = float("-inf")  # the monotonic time of the last request
+
+    async def ask(self, method: str, url: str, headers: list[tuple[str, str]], content: bytes) -> Reply:
+        """Send a request and return its answer; where that fails, or is cancelled, its connection is closed.
+
+        Raises httpx.TransportError as the module says, and UnreadableError for an answer that is too large.
+        """
+        self.asked_at = time.monotonic()
+        try:
+            return await self._asked(method, url, headers, content)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise httpx.ConnectTimeout(message_of(error)) from error
+        except _NEVER_SENT as error:
+            raise httpx.ConnectError(_why(error)) from error
+        except UnicodeError as error:  # a host's name that cannot be looked up
+            raise httpx.ConnectError(message_of(error)) from error
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(message_of(error)) from error
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
+            raise httpx.RemoteProtocolError(message_of(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ReadError(message_of(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _asked(self, method: str, url: str, headers: list[tuple[str, str]], content: bytes) -> Reply:
+        if self._session is None:
+            self._session = self._opened()
+        options: dict[str, Any] = {"data": content or None, "allow_redirects": False, "proxy": self._proxy}
+        async with self._session.request(method, URL(url, encoded=True), headers=headers, **options) as response:
+            return Reply(response.status, response.raw_headers, await self._body(response))
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Raises UnreadableError. aiohttp closes a connection whose answer was not read to its end."""
+        body = bytearray()
+        try:
+            async for piece in response.content.iter_any():
+                body += piece
+                self._reading += len(piece)
+                if len(body) > self._largest:
+                    raise UnreadableError(f"more than {self._largest:,} bytes")
+                if len(body) > SMALL and self._reading > MOST_READ:
+                    raise UnreadableError(f"more than {MOST_READ:,} bytes of several answers at once")
+        finally:
+            self._reading -= len(body)
+        return bytes(body)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """A session belongs to a loop, so none is made before there is one."""
+        # An address is looked up for every connection, so one that changed is noticed by the next.
+        connector = _Connector(
+            limit=0, ssl=self._tls, use_dns_cache=False, keepalive_timeout=_KEPT, socket_factory=self._socket
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUTS["answer"], connect=TIMEOUTS["connect"]),
+            auto_decompress=False,  # with a bound, by bodies.py
+            read_bufsize=_LARGEST_CHUNK,
+            max_line_size=LARGEST_HEADER,
+            max_field_size=LARGEST_HEADER,
+            max_headers=LARGEST_HEAD // 16,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        )
+
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, *_ = address
+        self.connections += 1
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        for option in SOCKET_OPTIONS:
+            made.setsockopt(*option)
+        return made
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    """Why there was no connection. aiohttp's own message repeats the address and how TLS is set."""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered HTTP {error.status}"
+        case aiohttp.ClientConnectorCertificateError():
+            return message_of(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return message_of(error.os_error)
+        case _:
+            return message_of(error)

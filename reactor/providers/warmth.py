@@ -1,0 +1,42 @@
+"""Keeps a connection to the provider open though nothing is asked, so a mint after a quiet hour waits for no handshake.
+
+A server closes a connection that was idle for long; how long it waits, only trying tells. So the pause between two
+requests doubles as long as the connection lasts, and is halved for good where it did not.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.errors import GenerationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from reactor.providers.http_client import HttpClient
+
+SHORTEST, LONGEST = 3.0, 48.0  # seconds; Node and uvicorn close an idle connection after five
+
+
+async def keep_warm(client: HttpClient, ask: Callable[[], Awaitable[None]]) -> None:
+    """Send a light request whenever nothing was asked for a while, until cancelled.
+
+    What it comes to is nobody's business: the next request that matters tells.
+    """
+    pause, longest, since = SHORTEST, LONGEST, time.monotonic()
+    while True:
+        quiet = time.monotonic() - max(since, client.asked_at)
+        if quiet < pause:
+            await anyio.sleep(pause - quiet)
+            continue
+        opened, since = client.connections, time.monotonic()
+        with suppress(GenerationError):
+            await ask()
+        if client.connections == opened:
+            pause = min(2.0 * pause, longest)
+        elif opened:
+            pause = longest = max(pause / 2.0, SHORTEST)

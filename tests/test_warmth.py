@@ -1,0 +1,56 @@
+"""How a connection is kept open though nothing is asked."""
+
+from types import SimpleNamespace
+
+import anyio.lowlevel
+import pytest
+
+from reactor.errors import TransientError
+from reactor.providers import warmth
+
+pytestmark = pytest.mark.anyio
+
+
+class Quiet:
+    """An hour in which only keep_warm asks, and a server that closes what was idle for `lasts` seconds."""
+
+    def __init__(self, lasts):
+        self.lasts = lasts
+        self.now = 0.0
+        self.connections = 1
+        self.asked_at = 0.0
+        self.pauses = []
+
+    async def ask(self):
+        self.pauses.append(self.now - self.asked_at)
+        if self.pauses[-1] > self.lasts:
+            self.connections += 1
+        self.asked_at = self.now
+        if len(self.pauses) == 9:
+            raise KeyboardInterrupt
+        raise TransientError("nobody is to hear of it")
+
+    async def sleep(self, seconds):
+        self.now += seconds
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("lasts", "pauses"),
+    [
+        (400, [3, 6, 12, 24, 48, 48, 48, 48, 48]),
+        (60, [3, 6, 12, 24, 48, 48, 48, 48, 48]),
+        (15, [3, 6, 12, 24, 12, 12, 12, 12, 12]),
+        (5, [3, 6, 3, 3, 3, 3, 3, 3, 3]),
+        (1, [3] * 9),
+    ],
+)
+async def test_the_server_is_asked_as_seldom_as_the_connection_lasts(monkeypatch, lasts, pauses):
+    quiet = Quiet(lasts)
+    monkeypatch.setattr(warmth, "time", SimpleNamespace(monotonic=lambda: quiet.now))
+    monkeypatch.setattr(warmth, "anyio", SimpleNamespace(sleep=quiet.sleep))
+
+    with pytest.raises(KeyboardInterrupt):
+        await warmth.keep_warm(quiet, quiet.ask)
+
+    assert quiet.pauses == pauses
