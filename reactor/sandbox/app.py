@@ -1,4 +1,4 @@
-"""The server and its books, and its routes: the API below /v1, the control below /sandbox, pictures and their page."""
+"""The sandbox and its routes: the API below /v1, the control below /sandbox, the pictures and their page."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from starlette.routing import Route
 
 from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.messages import message_of
-from reactor.sandbox import answers, gallery, other
+from reactor.sandbox import gallery, other, wire
 from reactor.sandbox.api import Api
-from reactor.sandbox.asking import json_object
 from reactor.sandbox.books import Books, Seen
 from reactor.sandbox.bounds import LONGEST, BoundedBodies
 from reactor.sandbox.faults import Fault, FaultError, Faults, problem
@@ -42,7 +41,7 @@ _TOLD = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status
 
 
 class Sandbox:
-    """`app` is the server; `ledger` is what was bought, `requests` what was asked, `faults` what goes wrong."""
+    """`app` is the ASGI application, `ledger` what was bought, `requests` what was asked, `faults` what goes wrong."""
 
     def __init__(
         self,
@@ -62,11 +61,11 @@ class Sandbox:
         refusals = dict.fromkeys((404, 405, 413, 422), _refused)
         bodies = [Middleware(BoundedBodies)]
         self.app = Starlette(routes=self._routes(), exception_handlers=refusals, middleware=bodies)
-        self.app.router.redirect_slashes = False  # it would redirect to whatever Host the request names
+        self.app.router.redirect_slashes = False  # it would redirect to any Host that a request names
 
     @classmethod
     def from_config(cls, config: str) -> Sandbox:
-        """Make one of a JSON object: timing, token, limits, retention, seed, faults. Raises ValueError."""
+        """Make a sandbox of a JSON object: timing, token, limits, retention, seed, faults. Raises ValueError."""
         try:
             given = orjson.loads(config)
         except ValueError as error:
@@ -84,7 +83,7 @@ class Sandbox:
 
     @property
     def token(self) -> str | None:
-        """The only token that the API takes; None: any but "invalid"."""
+        """The only token that the API takes; None takes any but "invalid"."""
         return self._guard.token
 
     @token.setter
@@ -93,23 +92,22 @@ class Sandbox:
 
     @property
     def ledger(self) -> list[Prediction]:
-        """What was bought, in order."""
         return self._books.ledger
 
     @property
     def requests(self) -> list[Seen]:
-        """What was asked of the API, in order."""
         return self._books.requests
 
     def fail(self, fault: Fault) -> Fault:
-        """Let something go wrong from now on; the fault counts its hits."""
+        """Put a fault in force. It counts its hits."""
         return self.faults.add(fault)
 
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError: the port is taken.
+        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError if the port is taken.
 
-        Off loopback it needs a `token`, which then guards the books, the faults and the page too: else ValueError.
+        Off loopback the sandbox needs a token, which then guards the books, the faults and the page too. Raises
+        ValueError if there is none.
         """
         if is_loopback(host):
             app: ASGIApp = LoopbackOnly(self.app)
@@ -146,16 +144,16 @@ class Sandbox:
             self.faults.clear()
         elif request.method == "POST":
             try:
-                self.fail(Fault.from_json(await json_object(request)))
+                self.fail(Fault.from_json(await wire.json_object(request)))
             except FaultError as error:
-                return answers.answered({"detail": message_of(error)}, 422)
-        return answers.answered(list(self.faults))
+                return wire.answered({"detail": message_of(error)}, 422)
+        return wire.answered(list(self.faults))
 
     async def _ledger(self, _request: Request) -> Response:
-        return answers.answered([{name: getattr(bought, name) for name in _TOLD} for bought in self.ledger])
+        return wire.answered([{name: getattr(bought, name) for name in _TOLD} for bought in self.ledger])
 
     async def _requests(self, _request: Request) -> Response:
-        return answers.answered([asdict(seen) for seen in self.requests])
+        return wire.answered([asdict(seen) for seen in self.requests])
 
 
 _CONFIG: dict[str, TypeAdapter[Any]] = {
@@ -176,20 +174,20 @@ def _configured(name: str, value: Any) -> Any:
 
 async def _refused(_request: Request, error: Exception) -> Response:
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, "")
-    return answers.problem(answers.NOT_FOUND if status == 404 else {"detail": detail.capitalize(), "status": status})
+    return wire.problem(wire.NOT_FOUND if status == 404 else {"detail": detail.capitalize(), "status": status})
 
 
 async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; the base URL is the first line on stdout. Raises OSError: the port is taken.
+    """Serve until SIGTERM or Ctrl-C; the first line on stdout is the base URL. Raises OSError if the port is taken.
 
-    Off loopback a sandbox without a token makes one up, and says it in the second line, as a worker's setting.
+    Off loopback a sandbox without a token makes one up, and prints it in the second line, as a worker's setting.
     """
     made_up = sandbox.token is None and not is_loopback(host)
     if made_up:
         sandbox.token = secrets.token_urlsafe()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with sandbox.serve(host, port) as base_url:
-            with suppress(OSError):  # whoever started it reads this, or knows it already
+            with suppress(OSError):  # nobody reads the output: the one who started it knows the URL
                 print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made_up, sep="\n", flush=True)  # noqa: T201
             async for _ in signals:
                 return

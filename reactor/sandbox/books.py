@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PAGE = 100  # predictions
-_CURSOR = re.compile(r"(before|after)(\d{1,12})")
+_CURSOR = re.compile(r"before(\d{1,12})")
 
 
 @dataclass(slots=True)
 class Seen:
-    """A request, as it came. `monotonic` is for measuring; `status` 0 is a request that got no answer."""
+    """A request. `monotonic` is for measuring; `status` is 0 if the request got no answer."""
 
     method: str
     path: str
@@ -33,21 +33,20 @@ class Seen:
 
 
 class Page(NamedTuple):
-    """A part of the listing, newest first; cursors of the parts before and after it."""
+    """A part of the listing, newest first, and the cursor of the next part."""
 
     predictions: list[Prediction]
     following: str | None
-    previous: str | None
 
 
 class Books:
-    """Every request and every purchase, in their order. `retention` is how long data is kept, in seconds."""
+    """Every request and every purchase, in their order. `retention` is how long data are kept, in seconds."""
 
     def __init__(self, retention: float) -> None:
         self.ledger: list[Prediction] = []
         self.requests: list[Seen] = []
         self._retention = retention
-        self._bytes = 0  # of the requests that made what is in the ledger
+        self._bytes = 0  # of the requests that made the predictions in the ledger
         self._forgotten = 0  # predictions that were in the ledger
         example = Prediction(
             catalog.SDXL, catalog.EXAMPLE_VERSION, catalog.EXAMPLE_INPUT, 0.0, 1.0, catalog.EXAMPLE_PREDICTION,
@@ -56,7 +55,7 @@ class Books:
         self._by_id = {example.id: example}
 
     def enter(self, prediction: Prediction) -> None:
-        """Write down what was bought; forget the older half where that is more than we keep."""
+        """Write down a purchase. If there are too many, forget the older half."""
         self.ledger.append(prediction)
         self._by_id[prediction.id] = prediction
         self._bytes += prediction.size
@@ -71,53 +70,36 @@ class Books:
         self._forgotten += oldest
 
     def note(self, method: str, path: str) -> Seen:
-        """Write down what is asked; its answer's status is set later."""
+        """Write down a request; the caller sets the status of its answer later."""
         seen = Seen(method, path[: bounds.LONGEST_PATH], time.time(), time.monotonic(), 0)
         self.requests.append(seen)
         bounds.keep_newest(self.requests, bounds.REQUESTS)
         return seen
 
     def find(self, prediction_id: str) -> Prediction | None:
-        """The prediction, unless there is none, or it is gone."""
+        """The prediction of that id, unless there is none or it is gone."""
         found = self._by_id.get(prediction_id)
         return None if found is None or found.gone else found
 
     def described(self, prediction: Prediction, base_url: str) -> dict[str, Any]:
-        """The API's JSON of it."""
+        """The API's JSON of a prediction."""
         return bodies.described(prediction, base_url, self._retention)
 
     def has_data(self, prediction: Prediction) -> bool:
-        """Whether its pictures are still there."""
+        """Whether the pictures of a prediction are still there."""
         return not prediction.data_removed(self._retention)
 
     def page(self, query: Mapping[str, str]) -> Page:
-        """The newest, or what a page's cursor leads to. Takes cursor, created_after and created_before."""
+        """The newest predictions, or those before a cursor. Takes cursor, created_after and created_before."""
         now, key = time.time(), attrgetter("requested_at")
         low = bisect_left(self.ledger, _moment(query.get("created_after"), 0.0), key=key)
         high = bisect_right(self.ledger, _moment(query.get("created_before"), now), key=key)
-        kind, place = _cursor(query.get("cursor", ""), high + self._forgotten)
-        place = max(place - self._forgotten, -1 if kind == "after" else 0)
-        if kind == "after":
-            newer = self._listed(range(max(place + 1, low), high), now, PAGE)
-            place = newer[-1] + 1 if newer else high
-        found = self._listed(range(min(place, high) - 1, low - 1, -1), now, PAGE + 1)
-        shown, more = found[:PAGE], found[PAGE:]
-        newer = self._listed(range(max(place, low), high), now, 1)
-        return Page(
-            [self.ledger[index] for index in shown],
-            f"before{shown[-1] + self._forgotten}" if more else None,
-            f"after{place - 1 + self._forgotten}" if newer else None,
-        )
-
-    def _listed(self, places: range, now: float, most: int) -> list[int]:
-        """The first places of the ledger that the listing shows now."""
-        shown = (place for place in places if self.ledger[place].listed(now))
-        return list(islice(shown, most))
-
-
-def _cursor(text: str, newest: int) -> tuple[str, int]:
-    found = _CURSOR.fullmatch(text)
-    return (found[1], min(int(found[2]), newest)) if found else ("before", newest)
+        if cursor := _CURSOR.fullmatch(query.get("cursor", "")):
+            high = min(high, max(0, int(cursor[1]) - self._forgotten))
+        listed = (place for place in range(high - 1, low - 1, -1) if self.ledger[place].listed(now))
+        found = list(islice(listed, PAGE + 1))
+        following = f"before{found[PAGE - 1] + self._forgotten}" if len(found) > PAGE else None
+        return Page([self.ledger[place] for place in found[:PAGE]], following)
 
 
 def _moment(text: str | None, default: float) -> float:

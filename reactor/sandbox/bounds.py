@@ -1,4 +1,4 @@
-"""How much the sandbox takes and keeps: what a client sends is never a reason to run out of memory."""
+"""How much the sandbox takes and keeps, so that no client can make it run out of memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 LONGEST = 31_536_000.0  # seconds; a moment that far ahead can still be written as a date
 LARGEST_BODY = 10_000_000  # bytes of a request
-PREDICTIONS = 100_000  # that are kept, the newest
+PREDICTIONS = 100_000  # the newest, which are kept
 PREDICTIONS_BYTES = 32_000_000  # of the requests that made them
-REQUESTS = 200_000  # that are remembered, the newest
-LONGEST_PATH = 500  # characters of a request's that are remembered
-FAULTS = 1_000  # that are in force
-LONGEST_TEXT = 4_000  # characters of a fault's
+REQUESTS = 200_000  # the newest, which are remembered
+LONGEST_PATH = 500  # characters of a request's path that are remembered
+FAULTS = 1_000  # in force
+LONGEST_TEXT = 4_000  # characters of a fault's text
 DIRECTING = 10_000  # prompts whose faults are counted
 LONGEST_DIRECTIVE = 1_000  # characters
 
 
 def is_within(value: float | None, least: float, most: float) -> bool:
-    """Whether a number is within the bounds, which are finite, and no NaN; None is none, and as good."""
+    """Whether a number is within two finite bounds, and not NaN. None is within any bounds."""
     return value is None or least <= value <= most
 
 
 def keep_newest(kept: list[Any] | dict[Any, Any], most: int) -> None:
-    """Forget the older half of what is kept, if it is more than `most`."""
+    """Forget the older half if there are more than `most`."""
     if len(kept) <= most:
         return
     older = len(kept) // 2
@@ -39,7 +39,7 @@ def keep_newest(kept: list[Any] | dict[Any, Any], most: int) -> None:
 
 
 class BoundedBodies:
-    """Refuses a request whose body is larger than LARGEST_BODY, once that much has come."""
+    """Refuses a request once more than LARGEST_BODY of its body has come."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

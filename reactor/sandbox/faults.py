@@ -9,6 +9,7 @@ Sandbox.from_config('{"faults": [{"kind": "500", "probability": 0.1}]}')    by c
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,58 +18,19 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reactor.messages import message_of
 from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within, keep_newest
+from reactor.sandbox.catalog import TINY_PNG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
-# What the client gets instead of the answer to its request, or with `after` once the request has had its effect.
-ANSWERS = {
-    "202": "accepted: the good answer, but for its status",
-    "401": "the token is refused",
-    "402": "the account cannot pay; `title` says why",
-    "403": "not permitted",
-    "404": "there is no such thing",
-    "422": "the input is refused",
-    "429": "throttled; `retry_after` seconds are told in the `placement`: body, header or text",
-    "500": "as JSON",
-    "502": "as HTML; all three",
-    "503": "with a Retry-After header where there is `retry_after`",
-    "504": "after a while, if `seconds` are given by a latency too",
-    "reset": "TCP RST",
-    "close": "the connection ends without an answer",
-    "truncated": "the connection ends in the middle of the answer",
-    "hang": "no answer, ever",
-    "latency": "the good answer, `seconds` late",
-    "slow": "the good answer, dripping for `seconds`",
-    "malformed": "a success that is half a JSON object",
-    "html": "a success that is HTML",
-    "non-object": "a success, or another `status`, that is a JSON list",
-    "huge": "a success of 20 MB",
-    "redirect": "to elsewhere",
-}
-# What becomes of a prediction that is bought.
-FATES = {
-    "nsfw": "fails for its content; or with `text`, which may be one of TEXTS",
-    "failed": "fails with `text`",
-    "canceled": "is canceled while it runs",
-    "aborted": "is aborted before it starts",
-    "stuck": "never starts",
-    "queue": "starts `seconds` after its creation",
-    "run": "runs for `seconds`",
-    "empty": "succeeds with an empty list",
-    "null": "succeeds with null",
-    "short": "succeeds without its first picture",
-    "string": "succeeds with one string: `text`, or its picture's URL",
-    "dict": "succeeds with an object",
-    "junk-url": "succeeds with `text`, or a URL that is none",
-    "data-uri": "succeeds with the picture itself",
-    "data-removed": "succeeds, but its data is away at once",
-    "gone": "cannot be found any more",
-    "lag": "shows in the listing only after `seconds`",
-    "error-object": "fails with an error that is an object",
-    "null-version": "has no version",
-}
-# Failures as they were seen, to be named where spaces cannot be.
+    from reactor.sandbox.predictions import Prediction
+
+# A request gets one of these instead of its answer; with `after`, once the request has had its effect. See strikes.py.
+ANSWERS = (
+    "202", "401", "402", "403", "404", "422", "429", "500", "502", "503", "504", "reset", "close", "truncated", "hang",
+    "latency", "slow", "malformed", "html", "non-object", "huge", "redirect",
+)  # fmt: skip
+# Failures as they were seen, under names without spaces, because a directive in a prompt has none.
 TEXTS = {
     "NSFW": "NSFW content detected. Try running it again, or try a different prompt.",
     "flux": "All generated images contained NSFW content. Try running it again with a different prompt.",
@@ -86,7 +48,7 @@ _BEGIN, _END = "[sandbox:", "]"
 
 
 class FaultError(ValueError):
-    """A fault that cannot be; says what is wrong with it."""
+    """There is no such fault; the message says what is wrong."""
 
 
 @dataclass(slots=True)
@@ -96,7 +58,7 @@ class Fault:
     kind: str
     match: str | None = None  # only for prompts that contain it
     on: str = "create"  # one of PLACES
-    times: int | None = None  # so often; None: for ever
+    times: int | None = None  # how often; None: for ever
     probability: float = 1.0
     after: bool = False  # only once the request has had its effect: a create is bought
     seconds: float = 1.0
@@ -130,7 +92,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, given: Any) -> Fault:
-        """Make one of a JSON object. Raises FaultError."""
+        """Make a fault of a JSON object. Raises FaultError."""
         try:
             fault = _FAULT.validate_python(given)
         except ValidationError as error:
@@ -139,21 +101,48 @@ class Fault:
             raise FaultError(f"match and text have at most {LONGEST_TEXT} characters")
         return fault
 
-    def strikes(self, on: str, kinds: dict[str, str], prompt: str) -> bool:
-        """Whether it is for this, and not used up."""
+    def strikes(self, on: str, kinds: Collection[str], prompt: str) -> bool:
+        """Whether the fault is meant for this request, and not used up."""
         spent = self.times is not None and self.hits >= self.times
         return not spent and self.on in {on, "any"} and self.kind in kinds and (self.match or "") in prompt
 
     def said(self, default: str | None = None) -> str | None:
-        """Its text, where that is a name the text behind it."""
+        """The fault's text. A name in TEXTS stands for the text there."""
         return default if self.text is None else TEXTS.get(self.text, self.text)
 
+    def decide(self, prediction: Prediction) -> None:
+        """Decide what becomes of a prediction that is bought."""
+        for name, value in FATES[self.kind](self).items():
+            setattr(prediction, name, value)
 
+
+# What becomes of a prediction that is bought: the attributes that change.
+FATES: dict[str, Callable[[Fault], dict[str, Any]]] = {
+    "nsfw": lambda fault: {"end": "failed", "error": fault.said(TEXTS["NSFW"])},
+    "failed": lambda fault: {"end": "failed", "error": fault.said()},
+    "canceled": lambda _: {"end": "canceled"},
+    "aborted": lambda _: {"end": "aborted"},  # it never starts, and ends
+    "stuck": lambda _: {"queue": math.inf},  # it never starts, and never ends
+    "queue": lambda fault: {"queue": fault.seconds},
+    "run": lambda fault: {"run": fault.seconds},
+    "empty": lambda _: {"output": lambda _urls: []},
+    "null": lambda _: {"output": lambda _urls: None},
+    "short": lambda _: {"output": lambda urls: urls[1:]},
+    "string": lambda fault: {"output": lambda urls: fault.text or urls[0]},
+    "dict": lambda _: {"output": lambda urls: {"image": urls[0]}},
+    "junk-url": lambda fault: {"output": lambda _urls: [fault.text or "javascript:alert(1)"]},
+    "data-uri": lambda _: {"output": lambda _urls: [TINY_PNG]},
+    "data-removed": lambda _: {"removed": True},
+    "gone": lambda _: {"gone": True},
+    "lag": lambda fault: {"unlisted": fault.seconds},
+    "error-object": lambda fault: {"end": "failed", "error": {"message": fault.said("an object")}},
+    "null-version": lambda _: {"version": None},
+}
 _FAULT = TypeAdapter(Fault)
 
 
 def problem(error: ValidationError, *names: str) -> str:
-    """The first of pydantic's complaints as one line; `names` lead to what was validated."""
+    """The first of pydantic's complaints on one line; `names` lead to the value that was validated."""
     first = error.errors()[0]
     where = ".".join([*names, *map(str, first["loc"])])
     said = first["msg"].removeprefix("Value error, ")
@@ -161,37 +150,37 @@ def problem(error: ValidationError, *names: str) -> str:
 
 
 class Faults:
-    """Those in force, in the order in which they were made. A prompt's own come first, and count per prompt."""
+    """The faults in force, oldest first. Those in a prompt come before them, and are counted for each prompt."""
 
     def __init__(self, seed: int = 0) -> None:
         self._made: list[Fault] = []
-        self._directed: dict[bytes, tuple[list[Fault], list[str]]] = {}  # and what makes no sense
+        self._directed: dict[bytes, tuple[list[Fault], list[str]]] = {}  # faults of a prompt, and its mistakes
         self._dice = random.Random(seed)  # noqa: S311  (a plan that can be repeated)
 
     def add(self, fault: Fault) -> Fault:
-        """Put one in force. Raises FaultError where there are too many."""
+        """Put a fault in force. Raises FaultError if there are too many."""
         if len(self._made) >= FAULTS:
             raise FaultError(f"there are {FAULTS} faults already; clear them first")
         self._made.append(fault)
         return fault
 
     def clear(self) -> None:
-        """End all."""
+        """End all of them."""
         self._made.clear()
         self._directed.clear()
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._made)
 
-    def strike(self, on: str, kinds: dict[str, str], prompt: str = "") -> Iterator[Fault]:
-        """Those that strike now, each counted as it is taken."""
+    def strike(self, on: str, kinds: Collection[str], prompt: str = "") -> Iterator[Fault]:
+        """The faults that strike now; each is counted when the caller takes it."""
         for fault in [*self._of_prompt(prompt)[0], *self._made]:
             if fault.strikes(on, kinds, prompt) and (fault.probability >= 1 or self._dice.random() < fault.probability):
                 fault.hits += 1
                 yield fault
 
     def nonsense(self, prompt: str) -> list[str]:
-        """What the prompt directs and cannot be, a line each: a typo that went unseen would look like a success."""
+        """A line for each mistake in the prompt's directive. If they went unseen, a typo would look like a success."""
         return self._of_prompt(prompt)[1]
 
     def _of_prompt(self, prompt: str) -> tuple[list[Fault], list[str]]:
@@ -209,7 +198,7 @@ class Faults:
 
 
 def _understood(directive: str) -> tuple[list[Fault], list[str]]:
-    """The faults of a directive, and what makes no sense in it."""
+    """The faults of a directive, and its mistakes."""
     faults, nonsense = [], []
     for words in filter(None, map(str.split, directive.split(";"))):
         try:
@@ -222,10 +211,5 @@ def _understood(directive: str) -> tuple[list[Fault], list[str]]:
 def _directed(words: list[str]) -> Fault:
     """`429 retry_after=2 times=1`, or `run=5`. Raises FaultError."""
     kind, _, seconds = words[0].partition("=")
-    pairs = (word.partition("=") for word in words[1:])
-    given = {
-        "kind": kind,
-        **{name: value or "true" for name, _, value in pairs},
-        **({"seconds": seconds} if seconds else {}),
-    }
-    return Fault.from_json(given)
+    given = {"kind": kind} | {name: value or "true" for name, _, value in (word.partition("=") for word in words[1:])}
+    return Fault.from_json(given | ({"seconds": seconds} if seconds else {}))

@@ -1,4 +1,4 @@
-"""A page of the latest pictures, and the pictures: rendered when somebody looks, not when they are bought."""
+"""A page of the latest pictures, and the pictures. A picture is painted when somebody looks, not when it is bought."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from reactor.sandbox import answers
+from reactor.sandbox import wire
 from reactor.sandbox.inputs import RATIOS
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reactor.sandbox.books import Books
     from reactor.sandbox.predictions import Prediction
 
-KEPT = 64  # rendered pictures
+KEPT = 64  # painted pictures
 SHOWN = 48  # on the page
 _FORMATS = {"webp": ("WEBP", "image/webp"), "jpg": ("JPEG", "image/jpeg"), "png": ("PNG", "image/png")}
 _CSP = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
@@ -37,12 +37,12 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv
 
 
 class Gallery:
-    """The pictures of what is in the books."""
+    """The pictures of the predictions in the books."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
         self._rendered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self._easel = anyio.Lock()  # one at a time: the API shares the processor
+        self._easel = anyio.Lock()  # one picture at a time, because the API shares the processor
 
     async def page(self, _request: Request) -> Response:
         """The latest predictions as HTML."""
@@ -61,10 +61,10 @@ class Gallery:
         return f'<figure id="{prediction.id}"><img loading="lazy" alt="" src="{source}">{caption}'
 
     async def picture(self, request: Request) -> Response:
-        """A picture's bytes, in the format that its name ends in."""
+        """A picture in the format in which its name ends."""
         prediction, name = self._books.find(request.path_params["id"]), request.path_params["name"]
         if prediction is None or name not in prediction.pictures() or not self._books.has_data(prediction):
-            return answers.problem(answers.NOT_FOUND)
+            return wire.problem(wire.NOT_FOUND)
         try:
             picture = await self._painted(prediction, name)
         except ImportError:

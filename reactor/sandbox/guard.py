@@ -1,4 +1,4 @@
-"""What every request of the API passes: it is booked, its token and the rate limit are checked, and faults strike."""
+"""What each request to the API passes: it is written down, its token and the rate limit are checked, faults strike."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reactor.sandbox import answers
-from reactor.sandbox.asking import json_object, prompt_in
+from reactor.sandbox import wire
 from reactor.sandbox.faults import ANSWERS, Faults
+from reactor.sandbox.inputs import prompt_in
 from reactor.sandbox.keys import credentials, is_token
 from reactor.sandbox.limits import Limits, buckets
-from reactor.sandbox.strikes import struck
+from reactor.sandbox.strikes import Struck
 
 if TYPE_CHECKING:
     from reactor.sandbox.books import Books
-    from reactor.sandbox.faults import Fault
 
 Handler = Callable[[Request], Awaitable[Response]]
-REFUSED_TOKEN = b"invalid"  # whatever token is asked for: the SDK's own tests have one that is none
-_UNLIMITED = {"create": 599, "get": 59999}  # ratelimit-remaining, as recorded; 2999 for all the rest
+REFUSED_TOKEN = b"invalid"  # always refused, because the SDK's own tests expect it
+_UNLIMITED = {"create": 599, "get": 59999}  # ratelimit-remaining, as recorded; 2999 for other requests
 
 
 class Guard:
-    """Stands before the handlers. `token` is the only one accepted; None: any but "invalid". `latency` in seconds."""
+    """Stands before the handlers. `token` is the only one accepted; None: any but "invalid". `latency`: seconds."""
 
     def __init__(self, books: Books, faults: Faults, limits: Limits, *, token: str | None, latency: float) -> None:
         self._books = books
@@ -37,7 +36,7 @@ class Guard:
         self._latency = latency
 
     def around(self, on: str, handler: Handler) -> Handler:
-        """The handler, guarded. `on` is where faults strike it."""
+        """The handler behind the guard. `on` is the place of the faults that strike it."""
         bucket = self._creates if on == "create" else self._others
 
         async def guarded(request: Request) -> Response:
@@ -59,34 +58,31 @@ class Guard:
         scheme, token = credentials(request.headers)
         known = scheme in {"Bearer", "Token"} and token not in {b"", REFUSED_TOKEN}
         if not known or (self.token is not None and not is_token(token, self.token)):
-            return answers.problem(answers.UNAUTHENTICATED)
+            return wire.problem(wire.UNAUTHENTICATED)
         seconds = (self._creates if on == "create" else self._others).take()
         if seconds is not None:
-            body = answers.throttled(seconds, low_credit=self._low_credit and on == "create")
-            return answers.problem({**body, "retry_after": seconds})
+            body = wire.throttled(seconds, low_credit=self._low_credit and on == "create")
+            return wire.problem({**body, "retry_after": seconds})
         return None
 
     async def served(self, on: str, request: Request, handler: Handler) -> Response:
-        """The handler's answer, or that of the fault which strikes."""
+        """The answer of the handler, or of the fault that strikes."""
         prompt = await self._prompt(on, request)
         if on == "create" and (nonsense := self._faults.nonsense(prompt)):
             fields = [{"type": "sandbox", "field": "input.prompt", "description": line} for line in nonsense]
-            return answers.problem(answers.invalid_input(fields))
+            return wire.problem(wire.invalid_input(fields))
         fault = next(self._faults.strike(on, ANSWERS, prompt), None)
         if fault is None:
             return await handler(request)
-        return await self._struck(fault, request, handler)
-
-    async def _struck(self, fault: Fault, request: Request, handler: Handler) -> Response:
         done = await handler(request) if fault.after else None
 
         async def good() -> Response:
             return await handler(request) if done is None else done
 
-        return await struck(fault, request, good)
+        return await Struck(fault, request, good).answer()
 
     async def _prompt(self, on: str, request: Request) -> str:
         if on == "create":
-            return prompt_in(await json_object(request))
+            return prompt_in(await wire.json_object(request))
         prediction = self._books.find(request.path_params.get("id", ""))
         return prediction.prompt if prediction else ""

@@ -1,7 +1,7 @@
-"""The sandbox's token, and a guard that asks for it where others than this machine reach the port.
+"""The sandbox's token, and a guard that asks for it if other machines can reach the port.
 
-The API asks for a token by itself. Pictures are open everywhere, as the real ones are: nobody guesses their addresses.
-The books, the faults and the page show prompts and change what the sandbox does, so off loopback they need it too.
+The API always asks for a token. Pictures are open everywhere, as the real ones are, because nobody guesses their URLs.
+The books, the faults and the page show prompts and change what the sandbox does, so off loopback they need the token.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def is_token(given: bytes, token: str) -> bool:
 
 
 def credentials(headers: Headers) -> tuple[str, bytes]:
-    """The scheme and what follows it, as it was sent."""
+    """The scheme of the Authorization header, and the rest of it."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return scheme, given.encode("latin-1")
 
 
 class Locked:
-    """Asks for the token, as a bearer's, or as a password for any user: a browser asks its user for that."""
+    """Asks for the token, as a bearer or as the password of any user: a browser asks its user for that."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -41,10 +41,8 @@ class Locked:
         if scope["path"].startswith(_OPEN) or is_token(_given(Headers(scope=scope)), self._token):
             await self._app(scope, receive, send)
             return
-        refused = PlainTextResponse(
-            "unauthorized\n", 401, {"www-authenticate": 'Basic realm="sandbox", charset="UTF-8"'}
-        )
-        await refused(scope, receive, send)
+        asking = {"www-authenticate": 'Basic realm="sandbox", charset="UTF-8"'}
+        await PlainTextResponse("unauthorized\n", 401, asking)(scope, receive, send)
 
 
 def _given(headers: Headers) -> bytes:

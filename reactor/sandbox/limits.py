@@ -1,4 +1,4 @@
-"""The account's rate limit: creates and all the rest apart, as the real one has them."""
+"""The account's rate limits: one for creates and one for all other requests, as the real API has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST = 1_000_000  # requests a minute
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Requests per minute; 0 is no limit. With low credit, creates are 6 a minute, one at a time."""
+    """Requests per minute; 0 is no limit. With low credit there are 6 creates a minute, one at a time."""
 
     creates: int = 0
     others: int = 0
@@ -30,10 +30,10 @@ class Bucket:
     def __init__(self, per_minute: int, burst: int) -> None:
         self._interval = 60.0 / per_minute if per_minute else 0.0
         self._burst = burst
-        self._arrival = 0.0  # monotonic seconds: the virtual time of the last request let through
+        self._arrival = 0.0  # monotonic seconds: when the last request may pass at this rate
 
     def take(self) -> int | None:
-        """Take one; None where it was let through, else whole seconds until one will be."""
+        """Let a request pass and return None, or return the whole seconds until one may pass."""
         if not self._interval:
             return None
         now = time.monotonic()
@@ -45,13 +45,13 @@ class Bucket:
         return None
 
     def remaining(self) -> int | None:
-        """How many would be let through now; None: no limit."""
+        """How many requests may pass now; None: no limit."""
         if not self._interval:
             return None
         return max(0, self._burst - math.ceil((self._arrival - time.monotonic()) / self._interval))
 
 
 def buckets(limits: Limits) -> tuple[Bucket, Bucket]:
-    """For creates, and for all the rest; bursts of ten seconds' worth, but with low credit."""
+    """The bucket for creates, and the one for other requests. A burst is what ten seconds allow."""
     others = Bucket(limits.others, max(1, limits.others // 6))
     return (Bucket(6, 1) if limits.low_credit else Bucket(limits.creates, max(1, limits.creates // 6))), others

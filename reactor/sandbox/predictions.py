@@ -1,4 +1,4 @@
-"""A prediction's life, as a function of the clock: nothing runs, so a thousand of them cost nothing.
+"""A prediction's life as a function of the clock. Nothing runs, so a thousand predictions cost nothing.
 
 created ──queue──▶ processing ──run──▶ succeeded | failed | canceled
    └── deadline before the start ──▶ aborted
@@ -24,7 +24,7 @@ Output = Callable[[list[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds, as (least, most): waiting for a machine, running; and the delay of every HTTP answer."""
+    """Seconds, from least to most, in the queue and running; and the delay of every HTTP answer."""
 
     queue: tuple[float, float] = (0.1, 0.7)
     run: tuple[float, float] = (0.5, 1.1)
@@ -36,23 +36,23 @@ class Timing:
 
     @classmethod
     def instant(cls) -> Timing:
-        """No time at all: a prediction has ended as soon as it is created."""
+        """A prediction has ended as soon as it is created."""
         return cls((0.0, 0.0), (0.0, 0.0))
 
     def drawn(self, given: dict[str, Any]) -> tuple[float, float]:
-        """Queue and run time: random, but the same for the same prompt and seed."""
+        """The seconds in the queue and running: random, but the same for the same prompt and seed."""
         dice = random.Random(f"{given.get('prompt')}|{given.get('seed')}")  # noqa: S311  (a delay)
         return dice.uniform(*self.queue), dice.uniform(*self.run)
 
 
 def new_id() -> str:
-    """26 of a … z and 2 … 7, as the API has them."""
+    """26 characters of a … z and 2 … 7, as in the API's ids."""
     return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
 
 
 @dataclass(slots=True, eq=False)
 class Prediction:
-    """One that was bought. Moments are seconds since the epoch, `requested_monotonic` is for measuring."""
+    """A prediction that was bought. Moments are seconds since the epoch; `requested_monotonic` is for measuring."""
 
     model: str
     version: str | None
@@ -62,13 +62,13 @@ class Prediction:
     id: str = field(default_factory=new_id)
     requested_at: float = field(default_factory=time.time)
     requested_monotonic: float = field(default_factory=time.monotonic)
-    end: str = "succeeded"  # once its time is up
+    end: str = "succeeded"  # the status when its time is up
     error: Any = None
     output: Output = list  # of the URLs of its pictures
     deadline: float | None = None  # moment
     canceled_at: float | None = None
     unlisted: float = 0.0  # seconds until the listing shows it
-    removed: bool = False  # its data, as soon as it has ended
+    removed: bool = False  # its data are removed as soon as it has ended
     gone: bool = False
     source: str = "api"
     canceled: anyio.Event = field(default_factory=anyio.Event)
@@ -77,23 +77,21 @@ class Prediction:
 
     @property
     def prompt(self) -> str:
-        """What the picture shows."""
         return str(self.input.get("prompt", ""))
 
     @property
     def seed(self) -> int | None:
-        """The seed it was bought with."""
         seed = self.input.get("seed")
         return seed if isinstance(seed, int) else None
 
     @property
     def used_seed(self) -> int:
-        """The seed of its pictures: the one given, else one of its own."""
+        """The seed of the pictures."""
         return self.spare_seed if self.seed is None else self.seed
 
     @property
     def billed(self) -> bool:
-        """Whether it costs: what was aborted does not."""
+        """Whether it costs. An aborted prediction costs nothing."""
         return self.status != "aborted"
 
     @property
@@ -103,7 +101,7 @@ class Prediction:
 
     @property
     def finished_at(self) -> float:
-        """When it ended, or will end; infinite: never."""
+        """When it ended or will end; infinite: never."""
         if self.canceled_at is not None:
             return self.canceled_at
         natural = self.started_at if self.end == "aborted" else self.started_at + self.run
@@ -111,7 +109,6 @@ class Prediction:
 
     @property
     def status(self) -> str:
-        """What it is now."""
         now, finished_at = time.time(), self.finished_at
         if now < finished_at:
             return "starting" if now < self.started_at else "processing"
@@ -129,22 +126,20 @@ class Prediction:
 
     async def ended(self, within: float) -> None:
         """Wait for its end, `within` seconds at most."""
-        margin = 0.003  # seconds: timers are whole milliseconds
+        margin = 0.003  # seconds, because timers are whole milliseconds
         with anyio.move_on_after(min(within, self.finished_at + margin - time.time())):
             await self.canceled.wait()
 
     def data_removed(self, retention: float) -> bool:
-        """Whether input, output and pictures are away: `retention` seconds after the end of one made by API."""
-        ended_at = self.finished_at
+        """Whether input, output and pictures are removed: `retention` seconds after the end, if the API made it."""
         kept = 0.0 if self.removed else retention if self.source == "api" else float("inf")
-        return time.time() >= ended_at + kept
+        return time.time() >= self.finished_at + kept
 
     def listed(self, now: float) -> bool:
-        """Whether the listing shows it."""
         return not self.gone and self.requested_at + self.unlisted <= now
 
     def pictures(self) -> list[str]:
-        """The names of its pictures' files."""
+        """The names of the pictures' files."""
         count, kind = self.input.get("num_outputs", 1), self.input.get("output_format", "webp")
         kind = kind if kind in ("webp", "jpg", "png") else "webp"
         return [f"out-{place}.{kind}" for place in range(count if isinstance(count, int) and 1 <= count <= 4 else 1)]

@@ -1,4 +1,4 @@
-"""uvicorn's protocol in the current event loop, without its server: connections can be cut, and it ends at once."""
+"""A socket in the current event loop: uvicorn's protocol without its server, because tests cut connections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDING = 5  # seconds, at most
 
 
 class _Protocol(H11Protocol):
-    """Hands its transport to the application, in the scope's state."""
+    """Gives its transport to the application, in the scope's state."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -36,7 +36,7 @@ class _Protocol(H11Protocol):
 
 
 def cut(scope: Scope, *, reset: bool = False) -> bool:
-    """End the connection, with a TCP reset as a dying host or a firewall does; False: it is none of ours."""
+    """End the connection of a request; `reset`: with a TCP reset. False: the request came without a connection."""
     transport = scope.get("state", {}).get("transport")
     if transport is None:
         return False
@@ -51,7 +51,7 @@ def cut(scope: Scope, *, reset: bool = False) -> bool:
 
 @asynccontextmanager
 async def serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
-    """Serve until the block ends; give the base URL. Raises OSError where the port is taken."""
+    """Serve until the block ends; give the base URL. Raises OSError if the port is taken."""
     with _listening(host, port) as sock:
         config = uvicorn.Config(
             _quiet(app), http=_Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
@@ -88,18 +88,18 @@ async def _keep_date(state: ServerState) -> None:
 
 
 async def _end(state: ServerState) -> None:
-    """Cut all connections, and end what still works on an answer."""
+    """Cut all connections, and cancel the requests that are still served."""
     for connection in list(state.connections):
         connection.transport.abort()
     with anyio.move_on_after(_ENDING, shield=True):
-        await anyio.lowlevel.checkpoint()  # the protocols learn of it: an answer that is cut short is no error to them
+        await anyio.lowlevel.checkpoint()  # lets the protocols see the end, so that they log no error
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:
-    """A client that does not wait for its answer, or leaves before it has asked, is no error."""
+    """The application, without errors for a client that leaves before its answer or before the end of its request."""
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ConnectionError, anyio.ClosedResourceError, asyncio.CancelledError, ClientDisconnect):

@@ -1465,7 +1465,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sandbox that takes what it cannot write",
-        "reactor/sandbox/asking.py",
+        "reactor/sandbox/wire.py",
         "        orjson.dumps([[[[parsed]]]])",
         "        #",
         f"{BOUNDS}::test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered",
