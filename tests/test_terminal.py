@@ -175,7 +175,7 @@ def test_a_crash_and_what_a_library_logs_are_printed_without_what_a_terminal_obe
 PRINTERS = {
     "cli/output.py": "all commands print through it",
     "demo/screen.py": "rich's terminal; what is foreign in it was made fit by stories.py",
-    "sandbox/server.py": "its base URL, at which it serves",
+    "sandbox/app.py": "its base URL, at which it serves",
 }
 
 

@@ -1,9 +1,9 @@
-"""Who watches: a person at a terminal, or a file that gets a line for each token. Both get the summary."""
+"""The output of the demo: a live view on a terminal, or a line for each token in a file. Both end with a summary."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -20,42 +20,17 @@ LEAST_WIDTH, LEAST_HEIGHT = 72, 18  # of a terminal that the view fits
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Take the error as ours: rich's own is SystemExit, which tears an event loop apart."""
+        """Raise DemoError, because rich's own SystemExit would tear the event loop apart."""
         with suppress(SystemExit):
             super().on_broken_pipe()
         raise DemoError("nobody reads the output any more")
 
 
-class Audience(Protocol):
-    """Looks at the stories every `every` seconds, between enter and exit; then gets the summary."""
-
-    every: float
-    linger: float  # seconds for the last look
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def look(self) -> None:
-        """Show what is new."""
-
-    def summarise(self, *, keep: bool, cut_short: bool) -> None:
-        """Tell how it was."""
-
-
-def audience(stories: Stories, base_url: str) -> Audience:
-    """Whoever is at stdout."""
-    console = _Console(highlight=False, markup=False, soft_wrap=True)
-    fits = console.width >= LEAST_WIDTH and console.height >= LEAST_HEIGHT
-    kind = Screen if console.is_terminal and not console.is_dumb_terminal and fits else Lines
-    return kind(console, stories, base_url)
-
-
 class Lines:
-    """Plain lines: where the pictures are, one for each token that ended, the summary."""
+    """The plain output: where the pictures are, a line for each token that ended, and the summary."""
 
-    every = 0.1
-    linger = 0.0
+    every = 0.1  # seconds between two looks
+    linger = 0.0  # seconds for the last look
 
     def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
         self._console = console
@@ -71,19 +46,16 @@ class Lines:
         self.look()
 
     def look(self) -> None:
-        """See Audience."""
+        """Show what is new."""
         for story in self._stories.ended[self._told :]:
             self._console.print(line(story))
         self._told = len(self._stories.ended)
 
     def summarise(self, *, keep: bool, cut_short: bool) -> None:
-        """See Audience."""
-        for told in summary(self._stories, cut_short=cut_short):
+        """Show the summary."""
+        kept = "until Ctrl-C" if keep and not cut_short else "ended with the demo; --keep serves them on"
+        for told in [*summary(self._stories, cut_short=cut_short), f"pictures   {self._base_url}/ {kept}"]:
             self._console.print(told)
-        if keep and not cut_short:
-            self._console.print(f"pictures   {self._base_url}/ until Ctrl-C")
-        else:
-            self._console.print(f"pictures   {self._base_url}/ ended with the demo; --keep serves them on")
 
 
 class Screen(Lines):
@@ -94,7 +66,7 @@ class Screen(Lines):
 
     def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
         super().__init__(console, stories, base_url)
-        # Drawn when told to, never by a thread of its own, which would be measured along with the reactor.
+        # No thread draws by itself, because its work would be measured along with the reactor's.
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -105,9 +77,17 @@ class Screen(Lines):
         self._live.stop()
 
     def look(self) -> None:
-        """See Audience."""
+        """Draw a frame."""
         width, height = self._console.size
         self._live.update(frame(self._stories, self._base_url, width, height), refresh=True)
+
+
+def audience(stories: Stories, base_url: str) -> Lines:
+    """The output that fits what stdout is."""
+    console = _Console(highlight=False, markup=False, soft_wrap=True)
+    fits = console.width >= LEAST_WIDTH and console.height >= LEAST_HEIGHT
+    kind = Screen if console.is_terminal and not console.is_dumb_terminal and fits else Lines
+    return kind(console, stories, base_url)
 
 
 def line(story: Story) -> str:
@@ -119,20 +99,16 @@ def line(story: Story) -> str:
 
 
 def summary(stories: Stories, *, cut_short: bool) -> list[str]:
-    """How it was, in a few lines."""
-    counts = stories.counts
-    told = [
-        f"{counts['uploading']} of {stories.expected} tokens uploading, {stories.elapsed:.1f} s after the first mint"
+    """The whole demo in a few lines."""
+    counts, (retried, censored) = stories.counts, stories.mishaps
+    ended = f"{counts['uploading']} of {stories.expected} tokens uploading"
+    return [
+        f"{ended}, {stories.elapsed:.1f} s after the first mint" + "; the demo was cut short" * cut_short,
+        _figures("reaction", stories.reactions, "COMMIT to request at the provider"),
+        _figures("total", stories.totals, "COMMIT to status uploading"),
+        f"mishaps    {retried} retried, {censored} censored (on purpose), {counts['failed']} failed",
+        *[f"trouble    {stories.trouble}"] * bool(stories.trouble),
     ]
-    if cut_short:
-        told[0] += "; the demo was cut short"
-    told += [_figures("reaction", stories.reactions, "COMMIT to request at the provider")]
-    told += [_figures("total", stories.totals, "COMMIT to status uploading")]
-    retried, censored = stories.mishaps
-    told += [f"mishaps    {retried} retried, {censored} censored (on purpose), {counts['failed']} failed"]
-    if stories.trouble:
-        told += [f"trouble    {stories.trouble}"]
-    return told
 
 
 def _figures(name: str, values: list[float], meaning: str) -> str:

@@ -1,4 +1,4 @@
-"""What is minted when, and what goes wrong on purpose: the same at every performance."""
+"""What is minted when, and what goes wrong on purpose: the same each time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from reactor.sandbox import Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# (tokens in one transaction, seconds until the next): single mints, flurries, and drops of several at once.
+# Tokens in one transaction, and seconds until the next one: single mints, bursts, and several at once.
 _RHYTHM = (
     (1, 0.3), (1, 0.2), (1, 1.4), (4, 1.9), (1, 0.8), (2, 1.2),
     (1, 0.05), (1, 0.05), (1, 0.05), (1, 2.1), (6, 2.8),
 )  # fmt: skip
-_UNHURRIED = 50  # tokens; a longer performance is a faster one, up to _FASTEST times
+_UNHURRIED = 50  # tokens; a longer demo is faster, up to _FASTEST times
 _FASTEST = 3.0
-_EVERY = 15  # of so many tokens the third and the fifth meet a mishap
+_EVERY = 15  # tokens, of which the third and the fifth meet a mishap
 INTERRUPTED = "Prediction interrupted; please retry (code: PA)"
 
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """One transaction: a token for each prompt. Then `pause` seconds without a mint."""
+    """One transaction with a token for each prompt, and the seconds until the next."""
 
     prompts: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -34,7 +34,6 @@ class Mint:
 
 
 def script(tokens: int) -> Iterator[Mint]:
-    """All mints of a performance of `tokens` tokens."""
     prompts = unique_prompts(tokens)
     haste = min(max(tokens / _UNHURRIED, 1.0), _FASTEST)
     minted = 0
@@ -48,7 +47,7 @@ def script(tokens: int) -> Iterator[Mint]:
 
 
 def unique_prompts(count: int) -> list[str]:
-    """Prompts by which tokens can be told apart in the provider's books."""
+    """Prompts that are all different, so that the provider's books tell the tokens apart."""
     seen: Counter[str] = Counter()
     prompts = []
     for prompt in sample_prompts(count):

@@ -1,4 +1,4 @@
-"""Sandbox, reactor and mints in one event loop, and the order in which they come and go."""
+"""The sandbox, the reactor and the mints in one event loop: in which order they start and stop."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from reactor.worker import Worker
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-    from reactor.demo.screen import Audience
+    from reactor.demo.screen import Lines
     from reactor.table import TokensTable
 
-TOKEN = "the-sandbox-takes-no-other"  # noqa: S105  (a real one that leaked in from the environment would be refused)
+TOKEN = "the-sandbox-takes-no-other"  # noqa: S105  (so that it would refuse a real one from the environment)
 FALLBACK = "a quiet meadow in soft morning light, watercolour"
 TIMING = Timing(queue=(0.1, 0.4), run=(0.4, 1.1))
-HUSH = 0.04  # seconds after a COMMIT in which nothing is drawn, or the drawing would be measured
+HUSH = 0.04  # seconds after a COMMIT without drawing, because the drawing would be measured too
 STRAY = "somebody else mints into this database: their token was handed back, and the demo stopped"
 _FAULTS = (DatabaseError, TableError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class DemoSettings(Settings):
-    """Settings of the demo's own: neither the environment nor `.env` has a say, least of all a real API token."""
+    """Settings that come neither from the environment nor from `.env`, where a real API token may be."""
 
     @classmethod
     def settings_customise_sources(
@@ -59,9 +59,9 @@ class DemoSettings(Settings):
 
 
 async def show(tokens: int, database_url: str, *, tokens_table: str = "tokens_s0", keep: bool = False) -> int:
-    """Perform until all `tokens` ended or a signal; with `keep` serve the pictures on. Return the exit code.
+    """Run until all `tokens` have ended, or a signal; `keep`: then serve the pictures on. Return the exit code.
 
-    Raises DemoError, and SettingsError where the URL is none.
+    Raises DemoError, and SettingsError if the URL is not valid.
     """
     given = {"database_url": database_url, "tokens_table": tokens_table}
     settings = DemoSettings.load(**given, replicate_api_token=TOKEN, fallback_censored_prompt=FALLBACK, http_port=0)
@@ -81,7 +81,7 @@ async def show(tokens: int, database_url: str, *, tokens_table: str = "tokens_s0
 
 
 class Stage:
-    """One performance."""
+    """One run of the demo."""
 
     def __init__(self, settings: Settings, tokens: int) -> None:
         self._settings = settings
@@ -97,7 +97,7 @@ class Stage:
 
     @property
     def exit_code(self) -> int:
-        """1 where a token failed. A signal is an ordinary way to end, and `make` would complain of anything but 0."""
+        """1 if a token failed. It is 0 after a signal, which is a normal end: `make` complains of any other code."""
         return int(any(story.status == "failed" for story in self._stories.told))
 
     async def obey_signals(self) -> None:
@@ -107,7 +107,6 @@ class Stage:
                 self._scope.cancel()
 
     async def perform(self, *, keep: bool) -> None:
-        """Set the stage, play, tell how it was."""
         session = Session(self._dsn, name="reactor demo")
         try:
             with self._scope:
@@ -133,7 +132,7 @@ class Stage:
             if keep:
                 await anyio.sleep_forever()
 
-    async def _act(self, table: TokensTable, base_url: str, public: Audience) -> None:
+    async def _act(self, table: TokensTable, base_url: str, public: Lines) -> None:
         lifetime = self._settings.generation_timeout_seconds + self._settings.lease_seconds
         provider = ReplicateProvider(TOKEN, base_url=base_url, cancel_after=lifetime)
         worker = Worker(self._settings, provider, Telemetry(self._stories), self._redact)
@@ -142,7 +141,7 @@ class Stage:
                 group.start_soon(worker.run)
                 group.start_soon(self._watch, public)
                 await self._stories.listening.wait()
-                await provider.check()  # as in a worker that has run for a while: imported and connected
+                await provider.check()  # imports the SDK and connects, as a worker has that ran for a while
                 group.start_soon(self._mint, table)
                 await self._stories.over.wait()
                 await anyio.sleep(public.linger)
@@ -153,7 +152,7 @@ class Stage:
                 await provider.aclose()
 
     async def _mint(self, table: TokensTable) -> None:
-        """Be the backend: a transaction for each mint of the script."""
+        """Do what the backend does: a transaction for each mint of the script."""
         connection, _ = await connect(self._dsn, name="reactor demo mint")
         self._stories.began_at = time.monotonic()
         try:
@@ -169,7 +168,7 @@ class Stage:
         finally:
             connection.terminate()
 
-    async def _watch(self, public: Audience) -> None:
+    async def _watch(self, public: Lines) -> None:
         while True:
             async with self._hush:
                 self._read_ledger()
@@ -182,7 +181,7 @@ class Stage:
         self._entered = len(self._sandbox.ledger)
 
     async def _leave(self, session: Session, table: TokensTable) -> None:
-        """Leave no token behind that a worker would buy an image for."""
+        """Remove the tokens that still wait, so that no worker buys images for them."""
         waiting = [story.token_id for story in self._stories.told if story.status != "uploading"]
         if waiting:
             with anyio.move_on_after(2.0, shield=True):

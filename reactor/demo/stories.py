@@ -1,4 +1,4 @@
-"""What became of each token: the reactor's events and the provider's books, on one monotonic clock.
+"""What became of each token, from the reactor's events and the provider's books, on one monotonic clock.
 
 COMMIT sent ── reaction ──▶ the provider has the create request ── … ──▶ the row says uploading
      └───────────────────────────────── total ────────────────────────────────────┘
@@ -36,7 +36,7 @@ _STATUS_AFTER = {
 
 @dataclass(slots=True)
 class Story:
-    """One token. Times are monotonic seconds, durations seconds."""
+    """One token. Moments are monotonic seconds, durations are seconds."""
 
     token_id: int
     prompt: str
@@ -62,22 +62,22 @@ class Story:
 
 @dataclass(slots=True)
 class Stories:
-    """All of them, in mint order. A sink for the reactor's events."""
+    """All tokens, in the order of their mints. A sink for the reactor's events."""
 
     expected: int
-    stray: Callable[[], None]  # called when the reactor takes a token that is none of ours
+    stray: Callable[[], None]  # called when the reactor takes a token that the demo did not mint
     redact: Redactor
     told: list[Story] = field(default_factory=list)
     ended: list[Story] = field(default_factory=list)  # in the order of their ends
     listening: anyio.Event = field(default_factory=anyio.Event)
     over: anyio.Event = field(default_factory=anyio.Event)
-    trouble: str | None = None  # the reactor's last own fault
+    trouble: str | None = None  # the last error of the reactor itself
     began_at: float = field(default_factory=time.monotonic)
     _by_id: dict[int, Story] = field(default_factory=dict)
     _by_prompt: dict[str, Story] = field(default_factory=dict)
 
     def begin(self, token_ids: Sequence[int], prompts: Sequence[str]) -> None:
-        """Enter tokens whose COMMIT is sent right after this."""
+        """Enter tokens; their COMMIT is sent right after this."""
         now = time.monotonic()
         for token_id, prompt in zip(token_ids, prompts, strict=True):
             story = Story(token_id, prompt, now)
@@ -85,7 +85,7 @@ class Stories:
             self._by_id[token_id] = self._by_prompt[prompt] = story
 
     def requested(self, prompt: str, at: float) -> None:
-        """Enter a create request that the provider got; the first one for a prompt counts."""
+        """Enter a create request that the provider got. Only the first one for a prompt counts."""
         story = self._by_prompt.get(prompt)
         if story is not None and story.requested_at is None:
             story.requested_at = at
@@ -119,7 +119,6 @@ class Stories:
 
     @property
     def counts(self) -> Counter[str]:
-        """Tokens by status."""
         return Counter(story.status for story in self.told)
 
     @property
@@ -130,22 +129,18 @@ class Stories:
 
     @property
     def mishaps(self) -> tuple[int, int]:
-        """How many tokens were retried, and how many censored."""
+        """How many tokens were retried, and how many were censored."""
         return sum(story.retried for story in self.told), sum(story.censored for story in self.told)
 
     @property
     def reactions(self) -> list[float]:
-        """In mint order."""
         return [story.reaction for story in self.told if story.reaction is not None]
 
     @property
     def totals(self) -> list[float]:
-        """Of those that ended."""
         return [story.total for story in self.ended if story.total is not None]
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The nearest-rank percentile: a value that was really seen; None of nothing."""
-    if not values:
-        return None
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+    """The nearest-rank percentile, which is one of the values; None if there are none."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None

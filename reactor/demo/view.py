@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from reactor.demo.stories import Stories, Story
 
 STATUSES = {"detected": "yellow", "generating": "cyan", "uploading": "green", "failed": "red"}
-_WIDE = 130  # columns inside the frame, from which the table itself has room for whole URLs
 _FIXED = 10  # lines that are neither tokens nor URLs
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -30,19 +29,18 @@ _SPARK_TOP = 0.02  # seconds: the height of the tallest spark, unless a reaction
 
 def frame(stories: Stories, base_url: str, width: int, height: int) -> RenderableType:
     """The whole screen."""
-    wide = width - 4 >= _WIDE
-    urls = 0 if wide else 2 if height < 28 else 4
-    rows = max(1, height - 2 - _FIXED - (urls + 1 if urls else 0))
+    urls = 2 if height < 28 else 4
     parts: list[RenderableType] = [
-        _headline(base_url),
+        Text.assemble(("watch the pictures: ", "dim"), (f"{base_url}/", _linked(f"{base_url}/"))),
         Text(),
         _middle(stories, width - 4),
         Text(),
-        _tokens(stories, rows, wide=wide),
+        _tokens(stories, max(1, height - 3 - _FIXED - urls)),
+        Text(),
+        *_latest_urls(stories, urls),
+        Text(),
+        _progress(stories, width - 4),
     ]
-    if urls:
-        parts += [Text(), *_latest_urls(stories, urls)]
-    parts += [Text(), _progress(stories, width - 4)]
     return Panel(
         Group(*parts),
         title="[bold]reactor[/]  [dim]a mint commits, its image is on the way[/]",
@@ -54,7 +52,7 @@ def frame(stories: Stories, base_url: str, width: int, height: int) -> Renderabl
 
 
 def shortened(text: str, longest: int) -> str:
-    """`text` on at most `longest` characters, cut at the end of a word where one is near."""
+    """`text` on at most `longest` characters, cut at the end of a word if one is near."""
     if len(text) <= longest:
         return text
     word = text.rfind(" ", 0, longest)
@@ -67,7 +65,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar as long as `share` (0 … 1) of `width` columns; the least that is not nothing can be seen."""
+    """A bar as long as `share` (0 … 1) of `width` columns. It is empty only if the share is 0."""
     eighths = max(round(min(share, 1.0) * width * 8), int(share > 0))
     full, rest = divmod(eighths, 8)
     return "█" * full + (_EIGHTHS[rest] if rest else "")
@@ -79,41 +77,46 @@ def sparks(values: Sequence[float]) -> str:
     return "".join(_SPARKS[min(int(value / top * len(_SPARKS)), len(_SPARKS) - 1)] for value in values)
 
 
-def _headline(base_url: str) -> Text:
-    where = Style(color="bright_blue", underline=True, link=f"{base_url}/")
-    return Text.assemble(("watch the pictures: ", "dim"), (f"{base_url}/", where))
+def _linked(url: str) -> Style:
+    return Style(color="bright_blue", underline=True, link=url)
 
 
 def _middle(stories: Stories, width: int) -> Table:
+    right = min(42, width // 2)
     grid = Table.grid(padding=(0, 3), expand=True)
     grid.add_column(ratio=1)
-    grid.add_column(width=min(42, width // 2))
-    grid.add_row(_statuses(stories, max(4, width - min(42, width // 2) - 22)), _figures(stories, min(42, width // 2)))
+    grid.add_column(width=right)
+    grid.add_row(_statuses(stories, max(4, width - right - 22)), _figures(stories, right))
     return grid
 
 
 def _statuses(stories: Stories, width: int) -> Text:
+    counts = stories.counts
     lines = [
-        Text.assemble((f"{status:<11}", colour), f"{count:>5} ", (bar(count / stories.expected, width), colour))
+        Text.assemble(
+            (f"{status:<11}", colour),
+            f"{counts[status]:>5} ",
+            (bar(counts[status] / stories.expected, width), colour),
+        )
         for status, colour in STATUSES.items()
-        for count in [stories.counts[status]]
     ]
     return Text("\n").join(lines)
 
 
 def _figures(stories: Stories, width: int) -> Text:
-    reactions, totals = stories.reactions, stories.totals
-    retried, censored = stories.mishaps
-    mishaps = Text.assemble(("mishaps   ", "dim"), ("↻", "yellow"), f" {retried} retried   ")
-    mishaps.append("⊘", "magenta").append(f" {censored} censored")
-    return Text("\n").join(
-        [
-            _percentiles("reaction", reactions, "bold green"),
-            Text.assemble(" " * 10, (sparks(reactions[-(width - 10) :]), "green")),
-            _percentiles("total", totals, "bold"),
-            mishaps,
-        ]
-    )
+    reactions, (retried, censored) = stories.reactions, stories.mishaps
+    lines = [
+        _percentiles("reaction", reactions, "bold green"),
+        Text.assemble(" " * 10, (sparks(reactions[-(width - 10) :]), "green")),
+        _percentiles("total", stories.totals, "bold"),
+        Text.assemble(("mishaps   ", "dim"), _marks(retried=True), f" {retried} retried   "),
+    ]
+    lines[-1].append(_marks(censored=True)).append(f" {censored} censored")
+    return Text("\n").join(lines)
+
+
+def _marks(*, retried: bool = False, censored: bool = False) -> Text:
+    return Text.assemble(("↻" * retried, "yellow"), ("⊘" * censored, "magenta"))
 
 
 def _percentiles(name: str, values: Sequence[float], style: str) -> Text:
@@ -124,7 +127,7 @@ def _percentiles(name: str, values: Sequence[float], style: str) -> Text:
     return text
 
 
-def _tokens(stories: Stories, rows: int, *, wide: bool) -> Table:
+def _tokens(stories: Stories, rows: int) -> Table:
     """The latest tokens, newest first, on exactly `rows` lines."""
     table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="dim", pad_edge=False)
     table.add_column("token", justify="right", width=6)
@@ -133,31 +136,24 @@ def _tokens(stories: Stories, rows: int, *, wide: bool) -> Table:
     table.add_column("status", width=10)
     table.add_column("reaction", justify="right", width=8)
     table.add_column("total", justify="right", width=7)
-    table.add_column("image", width=66 if wide else 6, no_wrap=True, overflow="ellipsis")
+    table.add_column("image", width=6, no_wrap=True)
     for story in reversed(stories.told[-rows:]):
-        table.add_row(*_row(story, wide=wide))
+        table.add_row(
+            Text(str(story.token_id), "bold"),
+            Text(story.prompt, "" if story.ended_at is None else "dim", no_wrap=True, overflow="ellipsis"),
+            _marks(retried=story.retried, censored=story.censored),
+            Text(story.status, STATUSES[story.status]),
+            Text(milliseconds(story.reaction)),
+            Text("" if story.total is None else f"{story.total:.2f} s"),
+            _link(story, "open ↗"),
+        )
     for _ in range(rows - len(stories.told)):
         table.add_row()
     return table
 
 
-def _row(story: Story, *, wide: bool) -> list[RenderableType]:
-    marks = Text.assemble(("↻" if story.retried else "", "yellow"), ("⊘" if story.censored else "", "magenta"))
-    return [
-        Text(str(story.token_id), "bold"),
-        Text(story.prompt, "" if story.ended_at is None else "dim", no_wrap=True, overflow="ellipsis"),
-        marks,
-        Text(story.status, STATUSES[story.status]),
-        Text(milliseconds(story.reaction)),
-        Text("" if story.total is None else f"{story.total:.2f} s"),
-        _link(story, story.image_url or "" if wide else "open ↗"),
-    ]
-
-
 def _link(story: Story, text: str) -> Text:
-    if story.image_url is None:
-        return Text()
-    return Text(text, Style(color="bright_blue", underline=True, link=story.image_url))
+    return Text() if story.image_url is None else Text(text, _linked(story.image_url))
 
 
 def _latest_urls(stories: Stories, lines: int) -> list[Text]:
@@ -174,8 +170,7 @@ def _progress(stories: Stories, width: int) -> Table:
     done = len(stories.ended)
     told = f"{done}/{stories.expected}   {stories.elapsed:.0f} s   reaction p50 "
     told += milliseconds(percentile(stories.reactions, 50)) or "-"
+    bar_width = max(10, width - len(told) - 2)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(
-        ProgressBar(stories.expected, done, width=max(10, width - len(told) - 2), finished_style="green"), Text(told)
-    )
+    grid.add_row(ProgressBar(stories.expected, done, width=bar_width, finished_style="green"), Text(told))
     return grid
