@@ -14,7 +14,7 @@ from test_sandbox import CREATE, ask, buy, buying, command, http
 
 from reactor.sandbox import Fault, FaultError, Limits, Sandbox, Timing
 from reactor.sandbox.faults import Faults
-from reactor.sandbox.keys import Locked
+from reactor.sandbox.guard import Locked
 
 pytestmark = pytest.mark.anyio
 

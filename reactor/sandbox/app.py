@@ -6,11 +6,10 @@ import secrets
 import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
-import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,14 +17,12 @@ from starlette.routing import Route
 
 from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.messages import message_of
-from reactor.sandbox import gallery, other, wire
+from reactor.sandbox import catalog, gallery, wire
 from reactor.sandbox.api import Api
 from reactor.sandbox.books import Books, Seen
 from reactor.sandbox.bounds import LONGEST, BoundedBodies
 from reactor.sandbox.faults import Fault, FaultError, Faults, problem
-from reactor.sandbox.guard import Guard, Handler
-from reactor.sandbox.keys import Locked
-from reactor.sandbox.limits import Limits
+from reactor.sandbox.guard import Guard, Handler, Limits, Locked
 from reactor.sandbox.predictions import Prediction, Timing
 from reactor.sandbox.server import serving
 
@@ -38,6 +35,15 @@ if TYPE_CHECKING:
 
 RETENTION = 3600.0  # seconds after its end until a prediction's input and output are removed
 _TOLD = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
+
+
+class _Config(BaseModel, extra="forbid"):
+    timing: Timing = Timing()
+    token: str | None = None
+    limits: Limits = Limits()
+    retention: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)] = RETENTION
+    seed: int = 0
+    faults: list[Fault] = []
 
 
 class Sandbox:
@@ -67,17 +73,11 @@ class Sandbox:
     def from_config(cls, config: str) -> Sandbox:
         """Make a sandbox of a JSON object: timing, token, limits, retention, seed, faults. Raises ValueError."""
         try:
-            given = orjson.loads(config)
-        except ValueError as error:
-            raise ValueError(f"no JSON: {message_of(error)}") from error
-        if not isinstance(given, dict) or not set(given) <= {*_CONFIG, "faults"}:
-            raise ValueError(f"a configuration is an object of {', '.join(_CONFIG)} and faults")
-        faults = given.pop("faults", [])
-        if not isinstance(faults, list):
-            raise ValueError("faults: a list is wanted")  # noqa: TRY004  (the caller's mistake in JSON)
-        faults = [Fault.from_json(fault) for fault in faults]
-        sandbox = cls(**{name: _configured(name, value) for name, value in given.items()})
-        for fault in faults:
+            given = _Config.model_validate_json(config)
+        except ValidationError as error:
+            raise ValueError(problem(error)) from error
+        sandbox = cls(given.timing, token=given.token, limits=given.limits, retention=given.retention, seed=given.seed)
+        for fault in given.faults:
             sandbox.fail(fault)
         return sandbox
 
@@ -126,8 +126,8 @@ class Sandbox:
             ("POST", "/predictions", "create", api.create),
             ("GET", "/predictions", "list", api.list),
             ("POST", "/predictions/{id}/cancel", "cancel", api.cancel),
-            ("GET", "/account", "account", other.account),
-            *((method, path, "other", handler) for method, path, handler in other.ROUTES),
+            ("GET", "/account", "account", catalog.account),
+            *((method, path, "other", handler) for method, path, handler in catalog.ROUTES),
         ]
         return [
             *(Route(f"/v1{path}", self._guard.around(on, to), methods=[method]) for method, path, on, to in guarded),
@@ -154,22 +154,6 @@ class Sandbox:
 
     async def _requests(self, _request: Request) -> Response:
         return wire.answered([asdict(seen) for seen in self.requests])
-
-
-_CONFIG: dict[str, TypeAdapter[Any]] = {
-    "timing": TypeAdapter(Timing),
-    "token": TypeAdapter(str | None),
-    "limits": TypeAdapter(Limits),
-    "retention": TypeAdapter(Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]),
-    "seed": TypeAdapter(int),
-}
-
-
-def _configured(name: str, value: Any) -> Any:
-    try:
-        return _CONFIG[name].validate_python(value)
-    except ValidationError as error:
-        raise ValueError(problem(error, name)) from error
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

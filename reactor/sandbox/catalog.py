@@ -1,4 +1,4 @@
-"""The models that the sandbox knows.
+"""The account, and the models that the sandbox knows, with the handlers of the requests about them.
 
 People try their own models, and the sandbox cannot know them all. So it serves any `owner/name` and any version of 64
 hexadecimal digits like an image model, except names that contain `missing` or `unknown`, and the version of zeros. A
@@ -8,7 +8,13 @@ model whose name contains `seedless` has no input for a seed, and refuses one.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from reactor.sandbox import wire
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 SCHNELL = "black-forest-labs/flux-schnell"
 SDXL = "stability-ai/sdxl"
@@ -37,6 +43,8 @@ EXAMPLE_PREDICTION = "vgcm4plb7tgzlyznry5d5jkgvu"
 EXAMPLE_INPUT = {"prompt": "a studio photo of a rainbow colored corgi", "seed": 42069}
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+")
+_PAGE = 5  # models
+_PLACE = re.compile(r"[0-9]{1,6}")
 
 
 def model_of(version: str) -> tuple[str, str] | None:
@@ -96,3 +104,64 @@ def described_version(version: str, model: str) -> dict[str, Any]:
         "cog_version": "0.9.4",
         "openapi_schema": {"openapi": "3.0.2", "components": {"schemas": schemas}},
     }
+
+
+async def account(_request: Request) -> Response:
+    return wire.answered({"type": "organization", "username": "sandbox", "name": "Sandbox", "github_url": None})
+
+
+async def _models(request: Request) -> Response:
+    here = wire.base_url(request)
+    start = int(cursor) if _PLACE.fullmatch(cursor := request.query_params.get("cursor", "")) else 0
+    link, after = f"{here}/v1/models?cursor=", start + _PAGE
+    return wire.paged(
+        [described(model, here) for model in MODELS[start:after]],
+        following=f"{link}{after}" if after < len(MODELS) else None,
+        previous=f"{link}{max(0, start - _PAGE)}" if start else None,
+    )
+
+
+async def _search(request: Request) -> Response:
+    wanted = (await request.body()).decode("utf-8", "replace").strip('"').lower()  # some clients send it as JSON
+    return wire.paged([described(model, wire.base_url(request)) for model in MODELS if wanted in model])
+
+
+async def _make_model(request: Request) -> Response:
+    given = await wire.json_object(request)
+    if not given or not isinstance(given.get("owner"), str) or not isinstance(given.get("name"), str):
+        return wire.problem(wire.BAD_JSON)
+    model = described(f"{given['owner']}/{given['name']}", wire.base_url(request))
+    return wire.answered({**model, **{name: given[name] for name in model if name in given}}, 201)
+
+
+async def _model(request: Request) -> Response:
+    model = _named(request)
+    if not exists(model):
+        return wire.problem(wire.NOT_FOUND)
+    return wire.answered(described(model, wire.base_url(request)))
+
+
+async def _versions(request: Request) -> Response:
+    versions = [version for version, model in VERSIONS.items() if model == _named(request)]
+    return wire.paged([described_version(version, _named(request)) for version in versions])
+
+
+async def _version(request: Request) -> Response:
+    version = request.path_params["version"]
+    if model_of(f"{_named(request)}:{version}") is None:
+        return wire.problem(wire.NOT_FOUND)
+    return wire.answered(described_version(version, _named(request)))
+
+
+def _named(request: Request) -> str:
+    return f"{request.path_params['owner']}/{request.path_params['name']}"
+
+
+ROUTES = (
+    ("GET", "/models", _models),
+    ("QUERY", "/models", _search),
+    ("POST", "/models", _make_model),
+    ("GET", "/models/{owner}/{name}", _model),
+    ("GET", "/models/{owner}/{name}/versions", _versions),
+    ("GET", "/models/{owner}/{name}/versions/{version}", _version),
+)

@@ -89,17 +89,16 @@ class Fault:
             raise FaultError(f"status is 200 to 599, not {self.status}")
         if self.kind in FATES and self.on != "create":
             raise FaultError(f"{self.kind} happens on create")
+        if max(len(self.match or ""), len(self.text or "")) > LONGEST_TEXT:
+            raise FaultError(f"match and text have at most {LONGEST_TEXT} characters")
 
     @classmethod
     def from_json(cls, given: Any) -> Fault:
         """Make a fault of a JSON object. Raises FaultError."""
         try:
-            fault = _FAULT.validate_python(given)
+            return _FAULT.validate_python(given)
         except ValidationError as error:
             raise FaultError(problem(error)) from error
-        if max(len(fault.match or ""), len(fault.text or "")) > LONGEST_TEXT:
-            raise FaultError(f"match and text have at most {LONGEST_TEXT} characters")
-        return fault
 
     def strikes(self, on: str, kinds: Collection[str], prompt: str) -> bool:
         """Whether the fault is meant for this request, and not used up."""
@@ -141,10 +140,10 @@ FATES: dict[str, Callable[[Fault], dict[str, Any]]] = {
 _FAULT = TypeAdapter(Fault)
 
 
-def problem(error: ValidationError, *names: str) -> str:
-    """The first of pydantic's complaints on one line; `names` lead to the value that was validated."""
+def problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints on one line."""
     first = error.errors()[0]
-    where = ".".join([*names, *map(str, first["loc"])])
+    where = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
     return f"{where}: {said}" if where else said
 

@@ -1451,7 +1451,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sandbox open to others",
-        "reactor/sandbox/keys.py",
+        "reactor/sandbox/guard.py",
         '_OPEN = ("/v1/", ',
         '_OPEN = ("/", ',
         f"{BOUNDS}::test_where_others_reach_it_nothing_is_shown_or_changed_without_the_token",
@@ -1473,7 +1473,7 @@ MUTANTS = (
     Mutant(
         "a sandbox that keeps faults' texts of any length",
         "reactor/sandbox/faults.py",
-        'if max(len(fault.match or ""), len(fault.text or "")) > LONGEST_TEXT:',
+        'if max(len(self.match or ""), len(self.text or "")) > LONGEST_TEXT:',
         "if False:",
         f"{KEPT}::test_a_fault_has_no_text_of_any_length",
     ),
