@@ -51,9 +51,9 @@ class Announcer:
         self._said = None
         self._telemetry.emit(events.INTAKE_RESUMED, reason=reason)
 
-    def let_through(self, claim: Claim) -> None:
+    def let_through(self, claim: Claim, probe: str | None) -> None:
         """A token was claimed: if it is no probe, the gate was open after the claim was sent."""
-        if self._said is not None and not claim.probe and claim.asked_at > self._said_at:
+        if self._said is not None and not probe and claim.asked_at > self._said_at:
             self.opened()
 
     def _say(self, kind: str, reason: str) -> None:

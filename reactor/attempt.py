@@ -63,6 +63,7 @@ class Attempt:
         self,
         claim: Claim,
         *,
+        probe: str | None,
         provider: Provider,
         intake: Intake,
         settler: Settler,
@@ -76,6 +77,7 @@ class Attempt:
         self._telemetry = telemetry
         self._rules = rules
         self._lease_runs = lease_runs
+        self._probe = probe  # what the half-open gate opens on, as long as it waits for this token
         self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:
@@ -124,22 +126,17 @@ class Attempt:
     async def _generate(self) -> Succeeded:
         prediction = await self._purchase.resume()
         if prediction is not None:
-            await self._intake.unproven(self.claim)
-            self._told_of_the_gate()
+            await self._intake.unproven(self.claim, self._probe)
+            self._probe = None  # whatever fails from now on is the token's own
         else:
             prediction = await self._purchase.make(self._prompt())
-            await self._intake.accepted(self.claim)
-            if self.claim.probe == "create":
-                self._told_of_the_gate()
+            await self._intake.accepted(self._probe)
+            if self._probe == "create":
+                self._probe = None
         image_url = await self._purchase.image(prediction)
         await reached("result_seen")
-        await self._intake.succeeded(self.claim)
+        await self._intake.succeeded(self._probe)
         return Succeeded(self.claim, image_url, prediction.id)
-
-    def _told_of_the_gate(self) -> None:
-        """Whatever comes now is the token's own: it is the probe no more."""
-        if self.claim.probe:
-            self.claim = replace(self.claim, probe=None)
 
     def _prompt(self) -> str:
         rules = self._rules
@@ -187,7 +184,7 @@ class Attempt:
                     over = False  # it may still come: the next attempt resumes it
                 else:
                     if stopped.image_url is not None:
-                        await self._intake.succeeded(self.claim)
+                        await self._intake.succeeded(self._probe)
                         return Succeeded(self.claim, stopped.image_url, stopped.id)
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
@@ -196,7 +193,7 @@ class Attempt:
         return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
 
     async def _judged(self, error: GenerationError) -> Outcome:
-        blame = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None)
+        blame = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
         return verdict(
             self.claim,
             error,

@@ -31,7 +31,7 @@ class Attempts:
     def __init__(
         self,
         *,
-        attempt: Callable[[Claim, Callable[[], bool]], Attempt],
+        attempt: Callable[[Claim, str | None, Callable[[], bool]], Attempt],
         keeper: Keeper,
         settler: Settler,
         telemetry: Telemetry,
@@ -54,13 +54,13 @@ class Attempts:
         """Wait for what is under way."""
         return await self._group.__aexit__(kind, error, trace)
 
-    def start(self, claim: Claim) -> None:
-        """Occupy a slot and begin."""
-        self._group.start_soon(self._run, self._keeper.hold(claim))
+    def start(self, claim: Claim, probe: str | None = None) -> None:
+        """Occupy a slot and begin. `probe`: the token is a half-open gate's, and what opens the gate."""
+        self._group.start_soon(self._run, self._keeper.hold(claim), probe)
 
-    async def _run(self, holding: Holding) -> None:
+    async def _run(self, holding: Holding, probe: str | None) -> None:
         """Work on a token until it is settled, handed back or lost, then free its slot."""
-        attempt = self._attempt(holding.claim, holding.lease_runs)
+        attempt = self._attempt(holding.claim, probe, holding.lease_runs)
         try:
             with anyio.CancelScope() as scope:
                 holding.begin(scope)

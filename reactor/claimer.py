@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from reactor.store import Store
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim
+    from reactor.tokens import Batch
 
 ONWARD_FOR, LONGEST_ONWARD = 20.0, 1.0  # times what a claim from the front takes longer; seconds
 
@@ -39,8 +39,8 @@ class Claimer:
         self._aside = False  # the next claim is an ordinary one, between two goes of a detour
         self.more = False  # the last claim may have left some
 
-    async def claim(self, slots: int, worker: int) -> list[Claim]:
-        """Return up to `slots` tokens, in mint order. Raises DatabaseError."""
+    async def claim(self, slots: int, worker: int) -> Batch:
+        """Claim up to `slots` tokens. Raises DatabaseError."""
         if self._detour.due and not self._aside:
             return await self._around(slots, worker)
         began = time.monotonic()
@@ -48,25 +48,25 @@ class Claimer:
         backlog, self.more, self._after = self.more, False, None
         place = replace(self._detour.place, fresh=after) if after else self._detour.place
         try:
-            claims = await self._store.claim(slots, worker, place)
+            batch = await self._store.claim(slots, worker, place)
         except REFUSED:
             if not self._aside:
                 self._detour.begin(place)
             return await self._around(slots, worker)
         self._took(began, onward=after is not None)
         around, self._aside = self._aside, False
-        full = len(claims) == slots
+        full = len(batch.claims) == slots
         if full and backlog:
-            self._after = claims[0].last_fresh
+            self._after = batch.last_fresh
         self.more = full or after is not None or around
-        return claims
+        return batch
 
-    async def _around(self, slots: int, worker: int) -> list[Claim]:
+    async def _around(self, slots: int, worker: int) -> Batch:
         self.more, self._after = False, None
-        claims = await self._detour.claim(slots, worker)
+        batch = await self._detour.claim(slots, worker)
         self.more = self._detour.more
         self._aside = self._detour.leaves_room
-        return claims
+        return batch
 
     def _took(self, began: float, *, onward: bool) -> None:
         now = time.monotonic()

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from reactor import events
 from reactor.database import REFUSED, DatabaseError
 from reactor.messages import message_of
-from reactor.tokens import FRONT, Place
+from reactor.tokens import FRONT, Batch, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from reactor.database import HostRefusedError, RowRefusedError
     from reactor.store import Store
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim, Waiting
+    from reactor.tokens import Waiting
 
 LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens looked at in one go: at first, at most, and too few to gallop
 MOST_REFUSALS = 100  # in one go: then what was claimed has to start
@@ -94,7 +94,7 @@ class Detour:
         self.under_way, self._met = True, False
         self._again, self._tries, self._window = MOST_AGAIN, MOST_TRIES, LOOK_AT
 
-    async def claim(self, slots: int, worker: int) -> list[Claim]:
+    async def claim(self, slots: int, worker: int) -> Batch:
         """Claim up to `slots` of the next tokens, passing refused ones: one go. Raises DatabaseError."""
         if not self.under_way:
             self._begin(FRONT)
@@ -103,16 +103,16 @@ class Detour:
         passed = {token.id for token in found if self._is_passed(token.id, now)}
         at_the_end, galloping = len(found) < self._window, self._tries <= 0
         if galloping:
-            claims, reached = await self._gallop(found, worker, passed)
+            batch, reached = await self._gallop(found, worker, passed)
         else:
-            claims, reached = await self._walk(found, slots, worker, passed)
+            batch, reached = await self._walk(found, slots, worker, passed)
         self._at = _behind([token for token in found[:reached] if token.id in passed], self._at)
         self._met |= bool(passed)
         at_the_end &= reached == len(found)
-        self.more = not at_the_end or len(claims) == slots
+        self.more = not at_the_end or len(batch.claims) == slots
         if at_the_end or not (passed or galloping):
             self._end(over=at_the_end and not self._met)
-        return claims
+        return batch
 
     def _end(self, *, over: bool) -> None:
         """Leave the next tokens to ordinary claims until the next round; for good if nothing is refused any more."""
@@ -124,15 +124,13 @@ class Detour:
             self._refused.clear()
             self._at, self._next_round = FRONT, float("inf")
 
-    async def _walk(
-        self, found: Sequence[Waiting], slots: int, worker: int, passed: set[UUID]
-    ) -> tuple[list[Claim], int]:
+    async def _walk(self, found: Sequence[Waiting], slots: int, worker: int, passed: set[UUID]) -> tuple[Batch, int]:
         """Claim what is not refused, else add it to `passed`; return the claims, and how many tokens were reached."""
         candidates = [token for token in found if token.id not in passed]
-        claims: list[Claim] = []
+        batch = Batch()
         tried, together, tries = 0, 1, min(self._tries, MOST_REFUSALS)
-        while tried < len(candidates) and len(claims) < slots and tries > 0:
-            some = candidates[tried : tried + min(together, slots - len(claims))]
+        while tried < len(candidates) and len(batch.claims) < slots and tries > 0:
+            some = candidates[tried : tried + min(together, slots - len(batch.claims))]
             try:
                 new = await self._claimed(some, worker)
             except REFUSED:
@@ -141,47 +139,47 @@ class Detour:
                     passed.add(some[0].id)
                     tried, tries, self._tries = tried + 1, tries - 1, self._tries - 1
             except DatabaseError:
-                if not claims:
+                if not batch.claims:
                     raise
                 break  # the next claim meets it
             else:
-                claims += new
-                if any(claim.limited or claim.probe for claim in new):
-                    break  # by the gate: the others wait
+                batch = batch.then(new)
+                if new.held_back:
+                    break
                 tried, together = tried + len(some), 2 * together
         reached = found.index(candidates[tried]) if tried < len(candidates) else len(found)
         passed.intersection_update(token.id for token in found[:reached])
-        return claims, reached
+        return batch, reached
 
-    async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[UUID]) -> tuple[list[Claim], int]:
+    async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[UUID]) -> tuple[Batch, int]:
         """Try the last and a few more of the tokens: if all are refused pass all that was found, else look at fewer."""
         candidates = [token for token in found if token.id not in passed]
         tried = {*candidates[-1:], *random.sample(candidates, min(PROBES - 1, len(candidates)))}
         for token in tried:
             with suppress(*REFUSED):
-                claims = await self._claimed([token], worker)
+                batch = await self._claimed([token], worker)
                 self._look_at_fewer(len(found) // 4)
-                return claims, 0
+                return batch, 0
         passed.update(token.id for token in found)
         self._window = min(2 * self._window, WIDEST)
-        return [], len(found)
+        return Batch(), len(found)
 
     def _look_at_fewer(self, tokens: int) -> None:
         self._window = tokens
         if tokens < NARROW:
             self._tries, self._window = MOST_REFUSALS, LOOK_AT
 
-    async def _claimed(self, tokens: Sequence[Waiting], worker: int) -> list[Claim]:
+    async def _claimed(self, tokens: Sequence[Waiting], worker: int) -> Batch:
         """Claim tokens together; remember one that is refused alone. Raises DatabaseError."""
         try:
-            claims = await self._store.claim_among([token.id for token in tokens], worker)
+            batch = await self._store.claim_among([token.id for token in tokens], worker)
         except REFUSED as error:
             if len(tokens) == 1:
                 self._refuse(tokens[0], error)
             raise
-        if any(claim.id in self._refused for claim in claims):
+        if any(claim.id in self._refused for claim in batch.claims):
             self._refused.clear()  # the reason is gone, so the others are tried again too
-        return claims
+        return batch
 
     def _is_passed(self, token: UUID, now: float) -> bool:
         """Whether a token was refused and is not tried again yet."""

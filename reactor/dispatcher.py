@@ -45,7 +45,7 @@ class Dispatcher:
         bell: Bell,
         sweep: Sweep,
         worker: Callable[[], int],
-        start: Callable[[Claim], None],
+        start: Callable[[Claim, str | None], None],
         claiming: asyncio.Lock,
     ) -> None:
         self._store = store
@@ -112,21 +112,21 @@ class Dispatcher:
         if room <= 0:
             return False
         try:
-            claims = await self._claimer.claim(room, self._worker())
+            batch = await self._claimer.claim(room, self._worker())
         except DatabaseError as error:
             self._trouble.met(error)
             self._failures += 1
             return False
-        for claim in claims:
+        for claim in batch.claims:
             self._breaker.tries(claim.fence)
-            self._start(claim)
-        if claims and len(claims) < room:
+            self._start(claim, batch.probe_of(claim))
+        if batch.claims and len(batch.claims) < room:
             await checkpoint()  # theirs is the next turn: requests leave first
         self._trouble.passed()
         self._failures = 0
-        self._empty = 0 if claims or self._claimer.more else self._empty + 1
-        self._held_back = any(claim.limited or claim.probe for claim in claims)
-        self._telemetry.emit(events.TOKENS_CLAIMED, count=len(claims), slots=room)
+        self._empty = 0 if batch.claims or self._claimer.more else self._empty + 1
+        self._held_back = batch.held_back
+        self._telemetry.emit(events.TOKENS_CLAIMED, count=len(batch.claims), slots=room)
         return self._claimer.more
 
     async def _rest(self) -> None:

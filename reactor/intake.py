@@ -60,7 +60,7 @@ class Intake:
         self._telemetry = telemetry
         self._wake = wake
 
-    async def learn(self, claim: Claim, error: GenerationError, *, bought: bool) -> Blame:
+    async def learn(self, claim: Claim, error: GenerationError, *, bought: bool, probe: str | None) -> Blame:
         """Close the gate if the error is not the token's own, and say whether the attempt counts against the token.
 
         The gate closes first, so that the token is not claimed again at once.
@@ -71,15 +71,15 @@ class Intake:
             case UnauthorizedError():
                 return Blamed() if await self._refused() else Excused()
             case AccountError():
-                return await self._account_failed(claim, ACCOUNT_PAUSE, message_of(error))
+                return await self._account_failed(probe, ACCOUNT_PAUSE, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
                 await self._limit(error)
-                return await self._account_failed(claim, seconds, message_of(error))
+                return await self._account_failed(probe, seconds, message_of(error))
             case TransientError() if not isinstance(error, RepeatedPromptError):
                 failed = self._generation_failed if bought else self._create_failed
-                return await failed(claim, error)
+                return await failed(claim, error, probe)
             case _:
-                await self.unproven(claim)
+                await self.unproven(claim, probe)
                 return Blamed()
 
     async def _refused(self) -> bool:
@@ -92,9 +92,9 @@ class Intake:
             self._announcer.closed(None, refused.reason, "check", was_open=True)
         return refused is not None
 
-    async def _account_failed(self, claim: Claim, seconds: float, reason: str) -> Blame:
-        paused = await self._pause(seconds, reason, probed=bool(claim.probe))
-        return Excused(_after(paused)) if claim.probe else Blamed()
+    async def _account_failed(self, probe: str | None, seconds: float, reason: str) -> Blame:
+        paused = await self._pause(seconds, reason, probed=probe is not None)
+        return Excused(_after(paused)) if probe else Blamed()
 
     async def _limit(self, error: RateLimitedError) -> None:
         if error.limit_per_minute is None:
@@ -104,26 +104,26 @@ class Intake:
                 told = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
                 self._telemetry.emit(events.INTAKE_LIMITED, **told)
 
-    async def _create_failed(self, claim: Claim, error: TransientError) -> Blame:
+    async def _create_failed(self, claim: Claim, error: TransientError, probe: str | None) -> Blame:
         broke = self._breaker.failed(bought=False)
         alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
-        if (claim.probe and not alone) or (broke and error.answered):
+        if (probe and not alone) or (broke and error.answered):
             paused = await self._pause(
-                BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=bool(claim.probe)
+                BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=probe is not None
             )
-            return Excused(_after(paused) if claim.probe else 0.0)
-        if broke or claim.probe:
+            return Excused(_after(paused) if probe else 0.0)
+        if broke or probe:
             wait = self._rest(claim, error) if broke else 0.0
-            await self.unproven(claim)
+            await self.unproven(claim, probe)
             return Excused(wait)
         return Excused() if await self._shut_for() else Blamed()
 
-    async def _generation_failed(self, claim: Claim, error: TransientError) -> Blame:
+    async def _generation_failed(self, claim: Claim, error: TransientError, probe: str | None) -> Blame:
         broke = self._breaker.failed(bought=True, prompt=_suspect(claim, error))
-        if broke or claim.probe:
+        if broke or probe:
             reason = f"Generations fail in a row: {message_of(error)}"
-            paused = await self._pause(BREAKER_PAUSE, reason, probed=bool(claim.probe), opens_on="image")
-            return Excused(_after(paused) if claim.probe else 0.0)
+            paused = await self._pause(BREAKER_PAUSE, reason, probed=probe is not None, opens_on="image")
+            return Excused(_after(paused) if probe else 0.0)
         return Excused() if await self._shut_for() == "image" else Blamed()
 
     def _rest(self, claim: Claim, error: GenerationError) -> float:
@@ -135,18 +135,18 @@ class Intake:
         self._telemetry.emit(events.INTAKE_PAUSED, reason=reason, seconds=seconds, worker_only=True)
         return seconds + 1.0
 
-    async def accepted(self, claim: Claim) -> None:
+    async def accepted(self, probe: str | None) -> None:
         """A create was accepted: open the gate if it waited for that."""
         self._reached(self._breaker.accepted())
-        if claim.probe == "create":
+        if probe == "create":
             await self._open("create")
         with suppress(DatabaseError):  # the next accepted create says it again
             await self._gate.proven()
 
-    async def succeeded(self, claim: Claim) -> None:
+    async def succeeded(self, probe: str | None) -> None:
         """An image is there: whatever failed before is over."""
         self._breaker.succeeded()
-        if claim.probe or self._announcer.paused:
+        if probe or self._announcer.paused:
             await self._open("image")
 
     def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker tells it)
@@ -154,11 +154,11 @@ class Intake:
             self._telemetry.emit(events.INTAKE_RESUMED, worker_only=True)
             self._wake.ring()
 
-    async def unproven(self, claim: Claim) -> None:
+    async def unproven(self, claim: Claim, probe: str | None) -> None:
         """Let another token through: this one asked the provider for nothing, or was refused for itself."""
         if self._breaker.told_nothing(claim.fence):
             self._wake.ring()
-        if claim.probe:
+        if probe:
             with suppress(DatabaseError):  # then the next one is let through a little later
                 await self._gate.half_open()
 

@@ -49,9 +49,10 @@ class Roles:
         self.bell = Bell(store.table, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 
-        def attempt(claim: Claim, lease_runs: Callable[[], bool]) -> Attempt:
+        def attempt(claim: Claim, probe: str | None, lease_runs: Callable[[], bool]) -> Attempt:
             return Attempt(
                 claim,
+                probe=probe,
                 provider=provider,
                 intake=self._intake,
                 settler=self.settler,
@@ -60,9 +61,9 @@ class Roles:
                 lease_runs=lease_runs,
             )
 
-        def claimed(claim: Claim) -> None:
-            announcer.let_through(claim)
-            self.attempts.start(claim)
+        def claimed(claim: Claim, probe: str | None) -> None:
+            announcer.let_through(claim, probe)
+            self.attempts.start(claim, probe)
 
         self.attempts = Attempts(
             attempt=attempt, keeper=self.keeper, settler=self.settler, telemetry=telemetry, rules=rules

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from reactor.failpoints import reached
 from reactor.gate import Gate
-from reactor.rows import KINDS, claim_of, fences, further, outcome_row
+from reactor.rows import KINDS, batch_of, claim_of, fences, further, outcome_columns
 from reactor.table import (
     TokensTable,
     described,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reactor.checks import Checks
     from reactor.redaction import Redactor
     from reactor.session import Session
-    from reactor.tokens import Bought, Claim, Outcome, Place
+    from reactor.tokens import Batch, Bought, Claim, Outcome, Place
 
 Answer = Literal["won", "already", "lost", "locked"]
 
@@ -114,21 +114,20 @@ class Store:
             table.query, ("renew", "record", "censor", "settle")
         )
 
-    async def claim(self, slots: int, worker: int, after: Place = FRONT) -> list[Claim]:
+    async def claim(self, slots: int, worker: int, after: Place = FRONT) -> Batch:
         """Claim up to `slots` tokens behind a place under the key `worker`, in mint order."""
         kinds, keys = further(after)
         return await self._claimed(self._claim[kinds], slots, worker, keys)
 
-    async def claim_among(self, tokens: Sequence[UUID], worker: int) -> list[Claim]:
+    async def claim_among(self, tokens: Sequence[UUID], worker: int) -> Batch:
         """Claim those of the tokens that can be claimed now, as `claim` does."""
         return await self._claimed(self._claim_among, len(tokens), worker, [tokens])
 
-    async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> list[Claim]:
+    async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> Batch:
         asked_at = time.monotonic()
         rows = await self._claims.fetch(query, self._create_interval, slots, worker, self._lease, *further)
         await reached("claimed")
-        told = ("age", "probe", "limited", "last_fresh")
-        return [claim_of(row, worker, asked_at, **{name: row[name] for name in told}) for row in rows]
+        return batch_of(rows, worker, asked_at)
 
     async def look(self, tokens: int, after: Place) -> list[Waiting]:
         """Name up to `tokens` tokens behind a place that a claim would take, in its order."""
@@ -154,16 +153,27 @@ class Store:
         rows = await self._claims.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
-        names = ("id", "epoch", "lease_ends_at", "owner")
-        found = [Abandoned(*(row[name] for name in names)) for row in rows if row["id"] is not None]
+        found = [
+            Abandoned(id=row["id"], epoch=row["epoch"], lease_ends_at=row["lease_ends_at"], owner=row["owner"])
+            for row in rows
+            if row["id"] is not None
+        ]
         return found, rows[0]["last"]
 
     async def rescue(self, abandoned: Sequence[Abandoned], worker: int, *, most_rescues: int) -> list[Rescued]:
         """Take over what is still as it was seen."""
         asked_at = time.monotonic()
-        seen = zip(*((token.id, token.epoch, token.lease_ends_at, token.owner) for token in abandoned), strict=True)
         await reached("before_rescue")
-        rows = await self._claims.fetch(self._rescue, *map(list, seen), worker, self._lease, most_rescues)
+        rows = await self._claims.fetch(
+            self._rescue,
+            [token.id for token in abandoned],
+            [token.epoch for token in abandoned],
+            [token.lease_ends_at for token in abandoned],
+            [token.owner for token in abandoned],
+            worker,
+            self._lease,
+            most_rescues,
+        )
         await reached("rescued")
         return [
             Rescued(
@@ -212,9 +222,9 @@ class Store:
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Let tokens go, in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
-        rows = [outcome_row(outcome, self._redact) for outcome in outcomes]
+        columns = outcome_columns(outcomes, self._redact)
         await reached("before_settle")
-        answers = await self._writes.fetch(self._settle, *fences(claims), *map(list, zip(*rows, strict=True)))
+        answers = await self._writes.fetch(self._settle, *fences(claims), *columns)
         await reached("settled")
         by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
         return [by_fence[claim.fence] for claim in claims]

@@ -8,7 +8,7 @@ One constructor per legal transition out of `generating`:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003  (a dataclass field: readers resolve it at run time)
@@ -67,9 +67,6 @@ class Claim:
     seed_was_set: bool  # by an earlier claim: something may have been bought with it
     rescued: bool  # taken over while its request may still have been in flight
     prediction_id: str | None
-    probe: str | None  # the one token that a half-open gate let through: what it opens on, create or image
-    limited: bool  # the gate let through less than was found
-    last_fresh: UUID | None  # the last fresh token, by mint order, that its claim found
     age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
     asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
 
@@ -77,6 +74,29 @@ class Claim:
     def fence(self) -> tuple[UUID, int]:
         """What no two claims share."""
         return self.id, self.epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one claim statement returned: its tokens, in mint order, and what it tells of the gate and the queue."""
+
+    claims: tuple[Claim, ...] = ()
+    probe: str | None = None  # a half-open gate let the last token through: what opens it, create, image or check
+    limited: bool = False  # the gate let fewer tokens through than were found
+    last_fresh: UUID | None = None  # the last fresh token, by mint order, that was found
+
+    @property
+    def held_back(self) -> bool:
+        """Whether more tokens wait for the gate."""
+        return self.limited or self.probe is not None
+
+    def probe_of(self, claim: Claim) -> str | None:
+        """What this token is the probe for; None for every other token of the batch."""
+        return self.probe if claim is self.claims[-1] else None
+
+    def then(self, later: Batch) -> Batch:
+        """Add what the next statement claimed. No statement follows one whose token is a probe."""
+        return replace(later, claims=self.claims + later.claims)
 
 
 @dataclass(frozen=True, slots=True)

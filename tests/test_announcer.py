@@ -70,16 +70,16 @@ def test_a_pause_that_opens_on_something_else_is_said_too(announcer, log, pause)
 def test_a_claim_that_was_sent_after_the_pause_shows_that_it_is_over(announcer, log):
     announcer.closed(None, "by hand", "time")
 
-    announcer.let_through(replace(claim(0), asked_at=time.monotonic() + 1))
+    announcer.let_through(replace(claim(0), asked_at=time.monotonic() + 1), None)
 
     assert said(log) == [("paused", "by hand"), ("resumed", "by hand")]
 
 
-@pytest.mark.parametrize("told", [{"asked_at": 0.0}, {"probe": "create"}], ids=["sent before", "a probe"])
-def test_a_claim_that_was_sent_before_or_is_a_probe_shows_nothing(announcer, log, told):
+@pytest.mark.parametrize(("later", "probe"), [(-1, None), (1, "create")], ids=["sent before", "a probe"])
+def test_a_claim_that_was_sent_before_or_is_a_probe_shows_nothing(announcer, log, later, probe):
     announcer.closed(30.0, "429", "create")
 
-    announcer.let_through(replace(claim(0), **{"asked_at": time.monotonic() + 1, **told}))
+    announcer.let_through(replace(claim(0), asked_at=time.monotonic() + later), probe)
 
     assert said(log) == [("paused", "429")]
 

@@ -23,7 +23,7 @@ def claim(store):
     one = Claimer(store, Telemetry())
 
     async def claim(slots):
-        claims = await one.claim(slots, WORKER)
+        claims = (await one.claim(slots, WORKER)).claims
         return [claimed.token_id for claimed in claims], one.more
 
     return claim

@@ -40,9 +40,9 @@ def claimed(claimer):
     """Claim until there is no more, as a worker does; return the tokens."""
 
     async def claimed(slots=10):
-        claims = await claimer.claim(slots, WORKER)
+        claims = (await claimer.claim(slots, WORKER)).claims
         while claimer.more:
-            claims += await claimer.claim(slots, WORKER)
+            claims += (await claimer.claim(slots, WORKER)).claims
         return {claim.token_id for claim in claims}
 
     return claimed
@@ -193,8 +193,8 @@ async def test_between_two_goes_of_a_round_what_came_in_at_the_end_is_claimed(co
     await claimed()
     await connection.execute(MINT)
 
-    assert await claimer.claim(10, WORKER) == []
-    assert [claim.token_id for claim in await claimer.claim(10, WORKER)] == [HOSTILE + 6]
+    assert not (await claimer.claim(10, WORKER)).claims
+    assert [claim.token_id for claim in (await claimer.claim(10, WORKER)).claims] == [HOSTILE + 6]
 
 
 @pytest.mark.usefixtures("seldom")
@@ -279,7 +279,7 @@ async def test_a_row_that_a_policy_of_row_level_security_refuses_is_gone_around(
         "GRANT SELECT ON authors, reactor.alembic_version TO {role}",
     )
     async with stranger(database, *grants) as url, store_of(url) as store:
-        claims = await Claimer(store, Telemetry(log)).claim(10, WORKER)
+        claims = (await Claimer(store, Telemetry(log)).claim(10, WORKER)).claims
 
     assert {claim.token_id for claim in claims} == {2, 3}
     assert log.of("worker.error", role="claimer", token_id=1)
@@ -315,7 +315,7 @@ async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(c
 
     monkeypatch.setattr(Store, "claim_among", once)
 
-    assert len(await claimer.claim(10, WORKER)) == 1
+    assert len((await claimer.claim(10, WORKER)).claims) == 1
 
 
 async def test_on_the_way_around_the_gate_counts_too(connection, claimed, flood):

@@ -170,11 +170,11 @@ async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
     claim, committed, stopped = Store.claim, anyio.Event(), anyio.Event()
 
     async def answered_late(store, *arguments):
-        claims = await claim(store, *arguments)
-        if claims:
+        batch = await claim(store, *arguments)
+        if batch.claims:
             committed.set()
             await stopped.wait()
-        return claims
+        return batch
 
     async with running(database, provider) as (worker, log):
         for number in range(before):
@@ -197,8 +197,8 @@ async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_bac
 ):
     start, stops = Attempts.start, []
 
-    def then_stopped(attempts, claim):
-        start(attempts, claim)
+    def then_stopped(attempts, claim, probe):
+        start(attempts, claim, probe)
         for stop in stops:
             stop()
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -122,8 +123,9 @@ def claimed_twice(monkeypatch):
     claim = Store.claim
 
     async def told_twice(store, *arguments):
-        claims = await claim(store, *arguments)
-        return [each for one in claims for each in (replace(one, epoch=one.epoch - 1, prediction_id="p0"), one)]
+        batch = await claim(store, *arguments)
+        twice = ((replace(one, epoch=one.epoch - 1, prediction_id="p0"), one) for one in batch.claims)
+        return replace(batch, claims=tuple(chain.from_iterable(twice)))
 
     monkeypatch.setattr(Store, "claim", told_twice)
 
@@ -181,10 +183,11 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
     monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
 
     async def answer_lost(store, *arguments):
-        if await claim(store, *arguments):
+        batch = await claim(store, *arguments)
+        if batch.claims:
             monkeypatch.setattr(Store, "claim", claim)
             raise ConnectionLostError("reset by peer")
-        return []
+        return batch
 
     monkeypatch.setattr(Store, "claim", answer_lost)
     async with running(database, provider) as (_, log):
@@ -229,7 +232,7 @@ async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
         return [SimpleNamespace(id=UUID(int=number)) for number in range(tokens)], None
 
     async def rescues(store, abandoned, worker, **_):
-        return [Rescued(claim, "dead", None) for claim in await store.claim(len(abandoned), worker)]
+        return [Rescued(claim, "dead", None) for claim in (await store.claim(len(abandoned), worker)).claims]
 
     provider.script["wait"] = [hold] * 20
     monkeypatch.setattr(Store, "abandoned", all_slots)

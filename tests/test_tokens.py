@@ -3,8 +3,9 @@ from decimal import Decimal
 
 import pytest
 from doubles import DirectedProvider, running
+from test_verdict import claim
 
-from reactor.tokens import known_as
+from reactor.tokens import Batch, known_as
 
 KEY = uuid.UUID(int=7)
 
@@ -48,3 +49,21 @@ async def test_a_token_with_any_kind_of_number_is_generated(database, connection
         told = await log.wait("token.generation.succeeded")
 
     assert told["token_id"] == known
+
+
+def test_the_token_that_a_half_open_gate_let_through_is_the_only_probe():
+    earlier, probe = claim(0), claim(0)
+
+    batch = Batch((earlier,)).then(Batch((probe,), probe="image"))
+
+    assert (batch.claims, batch.held_back) == ((earlier, probe), True)
+    assert [batch.probe_of(each) for each in batch.claims] == [None, "image"]
+
+
+def test_what_waits_for_the_gate_is_told_by_the_last_statement():
+    assert [Batch().held_back, Batch(limited=True).held_back, Batch((claim(0),), probe="create").held_back] == [
+        False,
+        True,
+        True,
+    ]
+    assert Batch((claim(0),)).then(Batch(limited=True)).held_back

@@ -33,9 +33,6 @@ def claim(attempts):
         seed_was_set=False,
         rescued=False,
         prediction_id=None,
-        probe=None,
-        limited=False,
-        last_fresh=None,
         age=None,
         asked_at=0.0,
     )

@@ -346,8 +346,8 @@ MUTANTS = (
     Mutant(
         "a next claim that waits for the tokens of a full one to start",
         "reactor/dispatcher.py",
-        "        if claims and len(claims) < room:\n",
-        "        if claims:\n",
+        "        if batch.claims and len(batch.claims) < room:\n",
+        "        if batch.claims:\n",
         "tests/test_dispatcher.py::test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_they_start",
     ),
     Mutant(
@@ -421,9 +421,23 @@ MUTANTS = (
         "tests/test_database_faults.py::test_a_renewal_without_an_answer_costs_no_lease",
     ),
     Mutant(
+        "every token of a batch is the probe",
+        "reactor/tokens.py",
+        "self.probe if claim is self.claims[-1] else None",
+        "self.probe",
+        "tests/test_tokens.py::test_the_token_that_a_half_open_gate_let_through_is_the_only_probe",
+    ),
+    Mutant(
+        "a probe that nobody is told of",
+        "reactor/dispatcher.py",
+        "batch.probe_of(claim)",
+        "None",
+        "tests/test_gate.py::test_a_failed_probe_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
+    ),
+    Mutant(
         "a failed probe that counts",
         "reactor/intake.py",
-        "return Excused(_after(paused)) if claim.probe else Blamed()",
+        "return Excused(_after(paused)) if probe else Blamed()",
         "return Blamed()",
         "tests/test_gate.py::test_a_failed_probe_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
     ),
@@ -766,8 +780,8 @@ MUTANTS = (
     Mutant(
         "tokens at the end of a flood that a gallop leaps over",
         "reactor/detour.py",
-        "                self._look_at_fewer(len(found) // 4)\n                return claims, 0\n",
-        "                return claims, len(found)\n",
+        "                self._look_at_fewer(len(found) // 4)\n                return batch, 0\n",
+        "                return batch, len(found)\n",
         f"{DETOUR}::test_behind_any_number_of_refused_tokens_others_are_claimed_after_few_refusals",
     ),
     Mutant(
@@ -794,7 +808,7 @@ MUTANTS = (
     Mutant(
         "claims forgotten when the database goes away on the way around",
         "reactor/detour.py",
-        "                if not claims:\n                    raise\n",
+        "                if not batch.claims:\n                    raise\n",
         "                raise\n",
         f"{DETOUR}::test_what_was_claimed_before_the_database_went_away_is_not_forgotten",
     ),
@@ -1634,7 +1648,7 @@ MUTANTS = (
     Mutant(
         "no claim goes on",
         "reactor/claimer.py",
-        "claims[0].last_fresh",
+        "batch.last_fresh",
         "None",
         f"{CLAIMER}::test_after_two_full_claims_the_next_goes_on_and_what_came_in_behind_it_is_found_at_the_end",
     ),
@@ -1817,8 +1831,8 @@ MUTANTS = (
     Mutant(
         "an accepted create that proves a model",
         "reactor/attempt.py",
-        'if self.claim.probe == "create":',
-        "if self.claim.probe:",
+        'if self._probe == "create":',
+        "if self._probe:",
         "tests/test_gate_image.py::test_a_probe_that_fails_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
     ),
     Mutant(
@@ -1888,7 +1902,7 @@ MUTANTS = (
     Mutant(
         "a resume that is said late",
         "reactor/roles.py",
-        "            announcer.let_through(claim)\n",
+        "            announcer.let_through(claim, probe)\n",
         "",
         "tests/test_announcer.py::test_an_operators_resume_is_said_before_the_first_token_starts",
     ),

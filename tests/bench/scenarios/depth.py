@@ -67,11 +67,12 @@ async def claimed(url, *, snapshot, onward):
             old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             old.execute("SELECT count(*) FROM reactor.intake")
             for _ in range(OLD_SNAPSHOT_OVER // 100):
-                await store.settle([Succeeded(claim, "https://x", "bench") for claim in await store.claim(100, 1)])
+                claims = (await store.claim(100, 1)).claims
+                await store.settle([Succeeded(claim, "https://x", "bench") for claim in claims])
         took = []
         for _ in range(CLAIMS):
             began = time.perf_counter()
-            if len(await claim(EACH, 1)) < EACH:
+            if len((await claim(EACH, 1)).claims) < EACH:
                 raise RuntimeError("nothing was left to claim")
             took.append(time.perf_counter() - began)
     for session in sessions.values():
