@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
     # At first use: the provider's SDK takes a second to import, and `reactor --help` needs none of it.
     if name not in __all__:
         raise AttributeError(f"module 'reactor' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     return getattr(import_module(f"reactor.{_HOMES.get(name, 'settings')}"), name)

@@ -15,8 +15,8 @@ def main() -> None:
     """Run the command that the command line names."""
     signal.signal(signal.SIGTERM, _end)
 
-    from reactor.cli import main as run_command  # noqa: PLC0415  (a fifth of a second)
-    from reactor.cli.output import be_fit_in_crashes  # noqa: PLC0415
+    from reactor.cli import main as run_command
+    from reactor.cli.output import be_fit_in_crashes
 
     be_fit_in_crashes()
     run_command()

@@ -8,7 +8,7 @@ _LONGEST_RECONNECT = 5.0  # seconds
 
 def retry_delay(attempts_before: int) -> float:
     """Seconds until attempt n + 1, after n counted before this one: 1, 2, 4 … ± 10 %."""
-    return min(2.0 ** min(attempts_before, 32), _LONGEST_RETRY) * random.uniform(0.9, 1.1)  # noqa: S311  (jitter)
+    return min(2.0 ** min(attempts_before, 32), _LONGEST_RETRY) * random.uniform(0.9, 1.1)
 
 
 def reconnect_delay(failures: int) -> float:
@@ -16,14 +16,14 @@ def reconnect_delay(failures: int) -> float:
 
     Full jitter spreads a fleet that lost its database at one instant.
     """
-    return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)  # noqa: S311  (jitter)
+    return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)
 
 
 def locked_delay(failures: int) -> float:
     """Seconds before a row that somebody else has locked is asked for again: up to 0.01, 0.02 … 1, jittered."""
-    return random.uniform(0.5, 1.0) * min(0.01 * 2.0 ** min(failures, 16), 1.0)  # noqa: S311  (jitter)
+    return random.uniform(0.5, 1.0) * min(0.01 * 2.0 ** min(failures, 16), 1.0)
 
 
 def jittered(seconds: float, share: float = 0.2) -> float:
     """`seconds` ± `share`, so that a fleet does not beat in step."""
-    return seconds * random.uniform(1.0 - share, 1.0 + share)  # noqa: S311  (jitter)
+    return seconds * random.uniform(1.0 - share, 1.0 + share)

@@ -45,7 +45,8 @@ class Health:
         self._database = Look(self._look, within=LOOK_WITHIN, every=LOOK_EVERY)
         self._counted = Look(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
 
-    def __call__(self, event: str, fields: dict[str, Any]) -> None:  # noqa: ARG002  (what a sink takes)
+    def __call__(self, event: str, fields: dict[str, Any]) -> None:
+        del fields  # every sink gets them
         # Once degraded it is connected and lost again and again, and stays degraded until it is proven.
         match event:
             case events.LISTENER_DEGRADED:

@@ -46,7 +46,7 @@ def fingerprint(prompt: str | None) -> dict[str, str | int]:
 
 def sample_prompts(count: int) -> list[str]:
     """Make `count` prompts, 1,620 different ones before the first comes again."""
-    order = random.Random(7)  # noqa: S311  (the same trial shows the same pictures)
+    order = random.Random(7)
     every = [f"{subject} {mood}, {style}" for subject in _SUBJECTS for mood in _MOODS for style in _STYLES]
     order.shuffle(every)
     return [every[place % len(every)] for place in range(count)]

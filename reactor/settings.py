@@ -114,11 +114,12 @@ class DatabaseSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic's)
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read all by one source of ours: see environment.py."""
+        del env_settings, dotenv_settings, file_secret_settings  # the signature is pydantic's
         return (_Given(settings_cls, init_settings),)
 
     @classmethod
@@ -188,7 +189,8 @@ class _Given(PydanticBaseSettingsSource):
         super().__init__(settings_cls)
         self._by_caller = by_caller
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field  # the signature is pydantic's
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def repeated(unit, size):
     return unit * (size // len(unit.encode("utf-8", "replace")))
 
 
-MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(4)]  # noqa: S311
+MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(4)]
 
 
 @pytest.mark.parametrize("name", READERS)

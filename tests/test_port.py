@@ -358,7 +358,7 @@ async def test_a_request_to_upgrade_is_answered_without_a_line(serving, impatien
 
 
 async def test_random_bytes_do_no_harm(serving, impatient, capfd, caplog):
-    dice = random.Random(13)  # noqa: S311  (the same bytes in every run)
+    dice = random.Random(13)
     async with serving() as port:
         for _ in range(100):
             junk = bytearray(dice.choice([*JUNK[1:7], LIVEZ * 3]))

@@ -48,7 +48,7 @@ def faults(*writes, ledger=(), status="uploading", doomed=()):
 @pytest.mark.skipif(not EmbeddedPostgres.available(), reason="restarts its own PostgreSQL")
 @pytest.mark.timeout(240)
 def test_tokens_survive_a_short_torture():
-    seed = random.randrange(10**6)  # noqa: S311  (told where it fails)
+    seed = random.randrange(10**6)
     told = [f"seed {seed}"]
     with stage("ci", seed) as house:
         result = anyio.run(lambda: torture(house, "ci", seed, tell=told.append))

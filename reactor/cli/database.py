@@ -24,9 +24,9 @@ def migrate(*, down: bool, yes: bool) -> None:
         raise click.UsageError("--yes goes with --down")
     settings = DatabaseSettings.load()
 
-    from reactor import migrations  # noqa: PLC0415  (SQLAlchemy and Alembic take a second to import)
-    from reactor.redaction import Redactor  # noqa: PLC0415
-    from reactor.turns import MigrationError  # noqa: PLC0415
+    from reactor import migrations
+    from reactor.redaction import Redactor
+    from reactor.turns import MigrationError
 
     listening = settings.listen_database_url
     direction = partial(migrations.downgrade, with_rows=yes) if down else migrations.upgrade

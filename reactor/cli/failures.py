@@ -24,7 +24,7 @@ T = TypeVar("T")
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a command's coroutine on uvloop where there is one."""
     try:
-        import uvloop  # noqa: F401, PLC0415  (optional, and slow to import for commands that need no loop)
+        import uvloop  # noqa: F401  (optional, and slow to import for commands that need no loop)
     except ImportError:
         return anyio.run(main)
     return anyio.run(main, backend_options={"use_uvloop": True})

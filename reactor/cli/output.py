@@ -42,7 +42,7 @@ def say_lines(words: str, *, err: bool = False) -> None:
 
 def say_json(value: Any) -> None:
     """Print a value as JSON, on one line."""
-    import orjson  # noqa: PLC0415  (few commands need it)
+    import orjson
 
     click.echo(orjson.dumps(fit_values(value)).decode())
 

@@ -21,10 +21,10 @@ def run(*, drain: bool) -> None:
     # While the worker runs the signals are its own. Before, there is nothing to hand back; after, nothing to end.
     signal.signal(signal.SIGTERM, _leave)
 
-    from reactor.application import run as run_reactor  # noqa: PLC0415  (the SDK takes a second to import)
-    from reactor.logs import StructuredLog  # noqa: PLC0415
-    from reactor.redaction import Redactor  # noqa: PLC0415
-    from reactor.table import TableError  # noqa: PLC0415
+    from reactor.application import run as run_reactor
+    from reactor.logs import StructuredLog
+    from reactor.redaction import Redactor
+    from reactor.table import TableError
 
     collect_rarely()
     log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)

@@ -27,7 +27,7 @@ STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed"
 @click.option("--prompt", help="The author's prompt; otherwise each token gets one of ours.")
 def mint(*, tokens: int, prompt: str | None) -> None:
     """Mint TOKENS tokens, as a backend would, and print their ids."""
-    from reactor.prompts import sample_prompts  # noqa: PLC0415
+    from reactor.prompts import sample_prompts
 
     prompts = [prompt] * tokens if prompt is not None else sample_prompts(tokens)
     if any("\x00" in text for text in prompts):

@@ -32,7 +32,7 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
     if not all(map(importlib.util.find_spec, needed)):
         raise click.ClickException(f"the demo needs its extra; {_EXTRA}")
 
-    from reactor.demo import DemoError, house, show  # noqa: PLC0415  (needs the demo extra)
+    from reactor.demo import DemoError, house, show
 
     try:
         with house(database_url) as url:
@@ -56,7 +56,7 @@ def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
 
     Set REPLICATE_BASE_URL to it. A prompt can ask for trouble: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
     """
-    from reactor.sandbox.app import Sandbox, serve_forever  # noqa: PLC0415  (needs uvicorn)
+    from reactor.sandbox.app import Sandbox, serve_forever
 
     try:
         configured = Sandbox.from_config(config)

@@ -89,7 +89,7 @@ def account_for(postgres: Path) -> tuple[Account, bool]:
     if os.getuid() and _has_a_name(os.getuid()):
         return Account("same", os.getuid(), os.getgid()), True
     for account in _candidates():
-        probe = subprocess.run(account.command(str(postgres), "--version"), capture_output=True, check=False)  # noqa: S603
+        probe = subprocess.run(account.command(str(postgres), "--version"), capture_output=True, check=False)
         if probe.returncode != _REFUSED:
             return account, probe.returncode == 0
     why = f"needs a user with a name, and uid {os.getuid()} has none" if os.getuid() else "refuses to run as root"

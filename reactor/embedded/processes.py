@@ -79,4 +79,4 @@ def watch(pid: int) -> subprocess.Popen[bytes] | None:
     if sys.platform == "linux":
         return None
     command = [sys.executable, "-I", "-S", "-c", _WATCH, str(pid)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603  (our own program)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         binary = str(self._binaries / "bin" / command[0])
         # A signal's handler may raise: it runs once the child is known, because a lost child outlives the folder.
         with self.log.open("ab") as log, processes.signals_held():
-            self._child = subprocess.Popen(  # noqa: S603  (the wheel's own binaries)
+            self._child = subprocess.Popen(
                 self._account.command(binary, *command[1:]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

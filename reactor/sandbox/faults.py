@@ -154,7 +154,7 @@ class Faults:
     def __init__(self, seed: int = 0) -> None:
         self._made: list[Fault] = []
         self._directed: dict[bytes, tuple[list[Fault], list[str]]] = {}  # faults of a prompt, and its mistakes
-        self._dice = random.Random(seed)  # noqa: S311  (a plan that can be repeated)
+        self._dice = random.Random(seed)
 
     def add(self, fault: Fault) -> Fault:
         """Put a fault in force. Raises FaultError if there are too many."""

@@ -223,7 +223,7 @@ FAMILIES: dict[str, Family] = {
 
 def render(prompt: str, seed: int, size: Size, kind: str) -> bytes:
     """Draw, and encode as `kind` (WEBP, JPEG, PNG). The same arguments give the same bytes. Blocks for about 0.2 s."""
-    dice = random.Random(hashlib.sha256(f"{prompt}|{seed}".encode("utf-8", "replace")).digest())  # noqa: S311  (art)
+    dice = random.Random(hashlib.sha256(f"{prompt}|{seed}".encode("utf-8", "replace")).digest())
     colours = dice.choice(_fitting(PALETTES, prompt))
     family = dice.choice(_fitting(FAMILIES, prompt) if dice.random() < _BY_WORDS else list(FAMILIES.values()))
     large = family((size[0] * _SCALE, size[1] * _SCALE), colours, dice)

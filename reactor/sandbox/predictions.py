@@ -41,7 +41,7 @@ class Timing:
 
     def drawn(self, given: dict[str, Any]) -> tuple[float, float]:
         """The seconds in the queue and running: random, but the same for the same prompt and seed."""
-        dice = random.Random(f"{given.get('prompt')}|{given.get('seed')}")  # noqa: S311  (a delay)
+        dice = random.Random(f"{given.get('prompt')}|{given.get('seed')}")
         return dice.uniform(*self.queue), dice.uniform(*self.run)
 
 

@@ -14,7 +14,7 @@ from torture.run import stage, torture
 def main():
     parser = argparse.ArgumentParser(prog="torture", description="Kill, stop, restart and cut; then audit.")
     parser.add_argument("--profile", choices=PROFILES, default="full")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311  (printed, to be given again)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
 
     def tell(line):

@@ -61,7 +61,7 @@ class Event:
 
 
 def _dice(what, seed):
-    return random.Random(f"{what} {seed}")  # noqa: S311  (a plan that can be repeated)
+    return random.Random(f"{what} {seed}")
 
 
 def prompts(profile, seed):
