@@ -309,9 +309,9 @@ async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(c
     async def once(store, tokens, worker):
         if answers:
             raise ConnectionLostError("gone")
-        claims = await claim(store, tokens, worker)
-        answers.append(claims)
-        return claims
+        batch = await claim(store, tokens, worker)
+        answers.append(batch)
+        return batch
 
     monkeypatch.setattr(Store, "claim_among", once)
 

@@ -71,10 +71,10 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
     async def noted(store, slots, *arguments):
         place = len(order)
         order.append(f"claim {slots}")
-        claims = await claim(store, slots, *arguments)
-        if not claims:  # who has just gone on watch looks more than once
+        batch = await claim(store, slots, *arguments)
+        if not batch.claims:  # who has just gone on watch looks more than once
             del order[place]
-        return claims
+        return batch
 
     async def started(_given):
         order.append("create")

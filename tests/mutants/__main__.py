@@ -62,6 +62,8 @@ def tried(mutant):
 def main():
     began = time.monotonic()
     mutants = [mutant for mutant in MUTANTS if all(part in mutant.name for part in sys.argv[1:])]
+    if not mutants:
+        sys.exit("no guard has all of these texts in its name")
     with tempfile.TemporaryDirectory(prefix="reactor-mutant-") as name:
         copy_to(Path(name))
         if run(Path(name), *sorted({mutant.test for mutant in mutants}), within=None) != 0:
