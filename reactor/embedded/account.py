@@ -1,8 +1,8 @@
-"""The user a server runs as. PostgreSQL refuses to run as root, and `initdb` needs a user that has a name.
+"""The user that a server runs as. PostgreSQL refuses to run as root, and `initdb` needs a user that has a name.
 
-root runs it in a user namespace, in which it is an ordinary user: no account is added, no owner changed. A user without
-a name (a container's `--user 12345`) does the same. Where namespaces are refused, as by Docker's default, root takes
-an account that exists. Either way the server has lost root's right to enter closed folders.
+root runs the server in a user namespace, in which it is an ordinary user, so no account is added and no owner changed.
+A user without a name (a container's `--user 12345`) does the same. If namespaces are refused, as in Docker by default,
+root takes an account that exists. In both cases the server loses root's right to enter closed folders.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _REFUSED = 77  # the launcher's exit status if it could not become the account
 
-# Becomes the server, in place: what must happen between fork and exec, without the hazards of doing it in a fork of a
-# process that has threads. ctypes, because os.unshare is newer than Python 3.11 and prctl is nowhere. The order is
-# needed: a change of the uid clears the parent-death signal.
+# This program becomes the server. It does what must happen between fork and exec, which is not safe in a fork of a
+# process with threads. ctypes is there because os.unshare is newer than Python 3.11, and no module has prctl. The uid
+# changes first, because that clears the parent-death signal.
 _LAUNCH = f"""
 import ctypes, os, sys
 owner, how, uid, gid, *command = sys.argv[1:]
@@ -52,12 +52,12 @@ except OSError as error:
 
 
 class EmbeddedPostgresError(Exception):
-    """The server cannot be had; the message says why and what to do."""
+    """There is no server. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user to run as: `how` is 'same' (as we are), 'namespace' or 'account'. The server sees itself as uid, gid."""
+    """A user to run as: `how` is 'same' (ours), 'namespace' or 'account'. The server sees itself as `uid` and `gid`."""
 
     how: str
     uid: int
@@ -65,29 +65,30 @@ class Account:
 
     @property
     def owner(self) -> int:
-        """The uid that its files have for everybody else."""
+        """The uid of its files for other processes."""
         return self.uid if self.how == "account" else os.getuid()
 
     def command(self, *command: str) -> list[str]:
-        """Words that start `command` as this user, as a child that dies with us."""
-        words = [str(os.getpid()), self.how, str(self.uid), str(self.gid)]
-        return [sys.executable, "-I", "-S", "-c", _LAUNCH, *words, *command]
+        """The words that start `command` as this user, as a child that dies with us."""
+        words = [os.getpid(), self.how, self.uid, self.gid]
+        return [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, words), *command]
 
     def give(self, path: Path) -> None:
-        """Make a file of ours this user's."""
+        """Make this user the owner of our file."""
         if self.how == "account":
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def enters(self, folder: Path) -> bool:
-        """Whether this user can enter an existing folder, as far as the folders' modes say."""
+        """Whether this user can enter an existing folder, by the modes of the folders above it."""
         ways = [way.stat() for way in (folder, *folder.parents)] if self.how != "same" else []
         return all(way.st_mode & (0o100 if way.st_uid == self.owner else 0o001) for way in ways)
 
 
 def account_for(postgres: Path) -> tuple[Account, bool]:
-    """Choose the user, and say whether it can run the binary `postgres` where that lies."""
-    if os.getuid() and _has_a_name(os.getuid()):
-        return Account("same", os.getuid(), os.getgid()), True
+    """Choose the user, and tell whether it can run the binary `postgres` in its place."""
+    with suppress(KeyError):
+        if os.getuid() and pwd.getpwuid(os.getuid()):
+            return Account("same", os.getuid(), os.getgid()), True
     for account in _candidates():
         probe = subprocess.run(account.command(str(postgres), "--version"), capture_output=True, check=False)
         if probe.returncode != _REFUSED:
@@ -96,19 +97,11 @@ def account_for(postgres: Path) -> tuple[Account, bool]:
     raise EmbeddedPostgresError(f"PostgreSQL {why}; run as an ordinary user")
 
 
-def _has_a_name(uid: int) -> bool:
-    with suppress(KeyError):
-        return bool(pwd.getpwuid(uid))
-    return False
-
-
 def _candidates() -> Iterator[Account]:
     user = _ordinary_user()
-    if user is None:
-        return
-    if sys.platform == "linux":
+    if user and sys.platform == "linux":
         yield Account("namespace", user.pw_uid, user.pw_gid)
-    if os.getuid() == 0:
+    if user and os.getuid() == 0:
         yield Account("account", user.pw_uid, user.pw_gid)
 
 

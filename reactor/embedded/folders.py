@@ -1,4 +1,4 @@
-"""Where a server lives, and a copy of the binaries for a user that cannot reach the wheel's."""
+"""The folder of a server, and a copy of the binaries for a user that cannot reach the wheel's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def installation() -> Path:
 
 
 def copied(source: Path, target: Path, account: Account) -> Path:
-    """Copy of an installation that `account` can run: below a closed folder it cannot reach the wheel's."""
+    """Copy an installation, so that `account` can run it: it cannot reach the wheel's below a closed folder."""
     package = source.parent
     copy = target / package.name / source.name
     (copy / "bin").mkdir(parents=True)
@@ -47,7 +47,7 @@ def copied(source: Path, target: Path, account: Account) -> Path:
 
 
 def temporary_home(account: Account) -> Path:
-    """Name a folder for a server, and sweep those whose owner was killed."""
+    """Name a folder for a server, and remove those whose owner was killed."""
     name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     root = _temporary_root(account, name)
     for left in root.glob(f"{_PREFIX}*"):
@@ -60,7 +60,7 @@ def temporary_home(account: Account) -> Path:
 
 
 def _temporary_root(account: Account, name: str) -> Path:
-    """TMPDIR, unless a socket's path in it would be too long or the server could not enter it."""
+    """TMPDIR, unless a socket's path in it would be too long, or the server could not enter it."""
     with suppress(FileNotFoundError):  # there is none at all
         for root in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  (a name nobody can guess)
             socket = root.resolve() / name / ".s.PGSQL.65535"

@@ -1,4 +1,4 @@
-"""Which process runs, which server is ready, and the end of a server whose owner was killed."""
+"""Which process runs, which server is ready, and how a server ends if its owner was killed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WATCH = (
 
 
 def postmaster_pid(folder: Path) -> int | None:
-    """Process id that the data folder names, of a server that may be gone."""
+    """The process id in the data folder. That server may be gone."""
     with suppress(OSError, ValueError, IndexError):
         return int((folder / "postmaster.pid").read_text().split("\n")[0])
     return None
 
 
 def is_ready(folder: Path, pid: int) -> bool:
-    """Whether the server `pid` is ready. A file left by a killed server says `ready` too, under another pid."""
+    """Whether the server `pid` is ready. The file of a killed server says `ready` too, with another pid."""
     with suppress(OSError, IndexError):
         lines = (folder / "postmaster.pid").read_text().split("\n")
         return lines[0].strip() == str(pid) and lines[7].strip() == "ready"
@@ -35,7 +35,7 @@ def is_ready(folder: Path, pid: int) -> bool:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Whether a process runs. A zombie does not."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     if Path("/proc/self").exists():
@@ -47,7 +47,7 @@ def runs(pid: int) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process of ours with what it has started, and wait until it is gone."""
+    """Kill a child of ours and the processes that it started, and wait until it is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
     process.wait()
@@ -55,10 +55,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Delay the handlers of the signals that end us until the block is left.
+    """Delay the handlers of SIGINT and SIGTERM until the block ends.
 
-    The handlers are exchanged. Blocking the signals would not do, because another thread takes a signal then, and its
-    handler runs in the main thread all the same. In another thread no handler runs, so there is nothing to delay.
+    The handlers are replaced. To block the signals would not help, because another thread would take them, and their
+    handlers still run in the main thread. If this is another thread, no handler runs in it, and there is no delay.
     """
     held: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -69,13 +69,13 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: not ours to put back
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set by Python
         for caught in held:
             signal.raise_signal(caught)
 
 
 def watch(pid: int) -> subprocess.Popen[bytes] | None:
-    """Where there is no parent-death signal, a process that stops the server once our end of its pipe closes."""
+    """Start a process that stops the server when our end of its pipe closes. Linux has the parent-death signal."""
     if sys.platform == "linux":
         return None
     command = [sys.executable, "-I", "-S", "-c", _WATCH, str(pid)]

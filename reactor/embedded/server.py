@@ -1,8 +1,8 @@
 """Start, stop and restart a PostgreSQL.
 
-`postgres` runs as a direct child, and dies with its owner even where that is killed: on Linux by the parent-death
-signal, elsewhere by a watchdog on a pipe. The signal fires when the *thread* that forked ends, so start a server from
-the main thread.
+`postgres` is a direct child and dies with its owner, even if the owner is killed: on Linux by the parent-death signal,
+elsewhere by a watchdog on a pipe. The signal comes when the *thread* that forked ends, so start a server in the main
+thread.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from reactor.messages import message_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-START_WITHIN = 120.0  # seconds: a long crash recovery is no failure
+START_WITHIN = 120.0  # seconds, because a crash recovery may take long
 STOP_WITHIN = 60.0  # seconds
 
-# /dev/shm may be missing, or as small as 64 MB (Docker's default), and a killed server's segments stay in it. A file in
-# the data folder is removed with the folder.
+# /dev/shm may be missing, or as small as 64 MB (Docker's default), and the segments of a killed server stay in it. A
+# file in the data folder is removed with the folder.
 _DEFAULTS = {"max_connections": "200", "dynamic_shared_memory_type": "mmap"}
 
 
 class EmbeddedPostgres:
-    """One server on loopback TCP and a unix socket, trusted without a password.
+    """One server on loopback TCP and a unix socket, without a password.
 
-    Without a folder it lives in a temporary one, removed at the end; with one, its data stay and a later start finds
-    them. `settings` are `postgres -c` settings.
+    Without a folder its data are in a temporary one, which is removed at the end. With a folder they stay, and a later
+    start finds them. `settings` are `postgres -c` settings.
     """
 
     def __init__(self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
         self._given = Path(folder).resolve() if folder else None
         self._settings = _DEFAULTS | dict(settings or {})
         self._home: Path | None = None
-        self._child: subprocess.Popen[bytes] | None = None  # the last one that was started, initdb too
+        self._child: subprocess.Popen[bytes] | None = None  # the last one started, initdb too
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._account = Account("same", os.getuid(), os.getgid())
@@ -80,26 +80,22 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id."""
         if self._process is None:
             raise EmbeddedPostgresError("the server is not running")
         return self._process.pid
 
     @property
     def log(self) -> Path:
-        """What the server says."""
         return self._of_home / "log"
 
     def url(self, database: str = "postgres") -> str:
-        """Where it is, over TCP."""
         return f"postgresql://postgres@127.0.0.1:{self._port}/{quote(database)}"
 
     def socket_url(self, database: str = "postgres") -> str:
-        """Where it is, over its unix socket."""
         return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._of_home))}&port={self._port}"
 
     def start(self) -> None:
-        """Start the server on its folder, on the same port as before. Main thread only."""
+        """Start the server on its folder, at the same port as before. Main thread only."""
         if self._process is not None:
             raise EmbeddedPostgresError("the server is running already")
         self._refuse_if_in_use()
@@ -110,13 +106,13 @@ class EmbeddedPostgres:
                 return
             if "Address already in use" in self._log_tail():
                 self._port = 0
-            elif "shared memory block" not in self._log_tail():  # a killed server's orphans hold it for a moment
+            elif "shared memory block" not in self._log_tail():  # a killed server's children still hold it
                 break
             time.sleep(0.05)
         raise EmbeddedPostgresError(f"PostgreSQL did not start: {self._last_words()}")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop it: SIGINT is the fast shutdown, SIGQUIT the immediate one, SIGKILL a crash. Returns once it is gone."""
+        """Stop the server and wait. SIGINT is a fast shutdown, SIGQUIT an immediate one, SIGKILL a crash."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -142,7 +138,7 @@ class EmbeddedPostgres:
 
     def _settle_in(self) -> None:
         self._account, reaches = account_for(installation() / "bin" / "postgres")
-        self._home = temporary_home(self._account)  # known before it is made: an interrupt leaves none behind
+        self._home = temporary_home(self._account)  # set before it is made, so that an interrupt leaves no folder
         self._home.mkdir(mode=0o700)
         self._account.give(self._home)
         source = installation()
@@ -178,14 +174,14 @@ class EmbeddedPostgres:
 
     def _launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         binary = str(self._binaries / "bin" / command[0])
-        # A signal's handler may raise: it runs once the child is known, because a lost child outlives the folder.
+        # A signal's handler may raise. It runs after the child is known, because an unknown child outlives the folder.
         with self.log.open("ab") as log, processes.signals_held():
             self._child = subprocess.Popen(
                 self._account.command(binary, *command[1:]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the owner, who then stops the server
+                start_new_session=True,  # Ctrl-C goes to the owner, who then stops the server
                 cwd=self._of_home,
                 env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))},
             )
@@ -220,7 +216,5 @@ class EmbeddedPostgres:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
