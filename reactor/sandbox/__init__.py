@@ -3,7 +3,7 @@
 app.py          the sandbox and its routes; server.py: a socket, with connections that can be cut
 guard.py        what every request passes: the token, the rate limit, faults
 api.py          predictions over HTTP; catalog.py: the account and the models
-predictions.py  a prediction's life, as a function of the clock; bodies.py: as JSON
+predictions.py  a prediction's life, as a function of the clock, and its JSON
 books.py        what was asked and bought, and the listing; bounds.py: how much is kept
 inputs.py       what a create may say; wire.py: the API's own words
 faults.py       what goes wrong, and when; strikes.py: what a fault does to a request

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from reactor.messages import message_of
-from reactor.sandbox import bodies, catalog, inputs, wire
+from reactor.sandbox import catalog, inputs, wire
 from reactor.sandbox.faults import FATES, Faults
-from reactor.sandbox.predictions import TERMINAL, Prediction, Timing
+from reactor.sandbox.predictions import TERMINAL, Prediction, Timing, early
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -79,7 +79,7 @@ class Api:
         body = self._books.described(prediction, wire.base_url(request))
         headers = {"preference-applied": prefer}
         if body["status"] == "succeeded":
-            body = bodies.early(body, prediction)
+            body = early(body, prediction)
         elif body["status"] not in TERMINAL:
             headers["location"] = body["urls"]["get"]
         return wire.answered(body, 201, headers)

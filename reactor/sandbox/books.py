@@ -11,8 +11,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reactor.sandbox import bodies, bounds, catalog
-from reactor.sandbox.predictions import Prediction
+from reactor.sandbox import bounds, catalog
+from reactor.sandbox.predictions import Prediction, described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ class Books:
 
     def described(self, prediction: Prediction, base_url: str) -> dict[str, Any]:
         """The API's JSON of a prediction."""
-        return bodies.described(prediction, base_url, self._retention)
+        return described(prediction, base_url, self._retention)
 
     def has_data(self, prediction: Prediction) -> bool:
         """Whether the pictures of a prediction are still there."""
