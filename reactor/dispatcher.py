@@ -103,12 +103,18 @@ class Dispatcher:
 
     async def _claim(self) -> bool:
         """Claim tokens for the free slots, LARGEST_CLAIM at most, and start them; return whether there may be more."""
+        if self._room <= 0:
+            return False  # a rescuer that waits for a slot has the turn
         async with self._claiming:
             return not self._stopping and await self._claim_some()
 
+    @property
+    def _room(self) -> int:
+        """How many tokens a claim may take."""
+        return min(self._breaker.room(self._keeper.free), LARGEST_CLAIM)
+
     async def _claim_some(self) -> bool:
-        room = self._breaker.room(self._keeper.free)  # only now: a rescue may just have taken slots
-        room = min(room, LARGEST_CLAIM)
+        room = self._room  # only now: a rescue may just have taken slots
         if room <= 0:
             return False
         try:

@@ -18,15 +18,18 @@ from reactor.telemetry import Trouble
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from reactor.breaker import Breaker
+    from reactor.database import HostRefusedError, RowRefusedError
     from reactor.keeper import Keeper
     from reactor.store import Abandoned, Rescued, Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
 RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
-RESCUE_WITHIN = 15.0  # seconds; above the connection's own limits, which normally end it first
+# Seconds for a look, and for a statement that takes tokens over. The connection's own limits are shorter.
+LOOK_WITHIN, RESCUE_WITHIN = 15.0, 15.0
 # Seconds after this worker was cut off from the database: who else was has not renewed either, and gets time for it.
 # After a restart the query waits as long; a crash of a backend, a promoted standby or a network is none.
 STEADY_AFTER = 10.0
@@ -69,75 +72,106 @@ class Rescuer:
         """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
 
         A pass that left something but took nothing over is followed by the next after REST_FOR times what it took.
-
-        Not while a claim is on its way: its tokens would look like ones whose answer was lost. Where every slot is
-        taken, no claim begins before this has looked: each freed slot would go to the queue, as long as there is one.
         """
         while True:
-            async with self._claiming:
-                await self._keeper.freed()
-                room = self._breaker.room(self._keeper.free)
-                found = await self._pass(room) if room > 0 else False
-            if not found:
+            if not await self._pass():
                 await anyio.sleep(jittered(self._rest))
 
-    async def _pass(self, slots: int) -> bool:
-        """Take over what fits into the slots; return whether the next pass is due at once."""
+    async def _pass(self) -> bool:
+        """Look, and take over what fits into the slots; return whether the next pass is due at once.
+
+        Claims go on during the look. A token of a claim that is on its way then looks as if its answer was lost, so
+        what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
+        """
         self._rest = RESCUE_EVERY
-        worker, began, most = self._worker(), time.monotonic(), max(slots, MOST_TRIED)
+        began, most = time.monotonic(), max(self._keeper.free, MOST_TRIED)
         try:
-            with anyio.fail_after(RESCUE_WITHIN, shield=True):
-                abandoned, last = await self._store.abandoned(
-                    most,
-                    worker,
-                    renewed_every=self._renewed_every,
-                    known=self._keeper.known,
-                    uptime=time.monotonic() - self._started_at,
-                    after=self._after,
-                    held=HELD_AT_ONCE,
-                )
-                more = last is not None or len(abandoned) == most
-                if self._store.reach.steady_for < STEADY_AFTER:
-                    abandoned = [token for token in abandoned if token.owner == "own"]
-                rescued, tried = await self._taken(abandoned, slots, worker)
+            abandoned, last = await self._look(most)
+            more = last is not None or len(abandoned) == most
+            if self._store.reach.steady_for < STEADY_AFTER:
+                abandoned = [token for token in abandoned if token.owner == "own"]
+            taken, tried = await self._take_over(abandoned)
         except (ConnectionLostError, TimeoutError):
-            return False  # the claims, on the same connection, say that it is away
+            return False  # the listener says that the database is away
         except DatabaseError as error:
             self._trouble.met(error)
             return False
         self._trouble.passed()
+        if tried == len(abandoned) < most:
+            self._after = last or uuid4()
+        if more:
+            self._rest = min(self._rest, REST_FOR * (time.monotonic() - began))
+        return taken > 0
+
+    async def _look(self, most: int) -> tuple[list[Abandoned], UUID | None]:
+        with anyio.fail_after(LOOK_WITHIN):
+            return await self._store.abandoned(
+                most,
+                self._worker(),
+                renewed_every=self._renewed_every,
+                known=self._keeper.known,
+                uptime=time.monotonic() - self._started_at,
+                after=self._after,
+                held=HELD_AT_ONCE,
+            )
+
+    async def _take_over(self, abandoned: Sequence[Abandoned]) -> tuple[int, int]:
+        """Take over as many as fit into the slots; return how many that were, and how many were tried.
+
+        After a refusal fewer are taken over together, at last one by one. Claims may come in between.
+        """
+        taken = tried = 0
+        together = len(abandoned)
+        while tried < len(abandoned):
+            async with self._claiming:
+                if not taken:
+                    await self._slot()
+                room = self._breaker.room(self._keeper.free)
+                some = abandoned[tried : tried + min(together, room)]
+                if not some:
+                    break
+                try:
+                    taken += await self._rescue(some)
+                except REFUSED as error:
+                    together = max(1, len(some) // 2)
+                    if len(some) > 1:
+                        continue
+                    self._leave(some[0], error)
+                else:
+                    together = 2 * len(some)
+            tried += len(some)
+            self._after = some[-1].id
+        return taken, tried
+
+    async def _slot(self) -> None:
+        """Wait for a slot if all are taken, so that the next one goes to an abandoned token and not to the queue.
+
+        No claim can begin meanwhile. After RESCUE_EVERY it is time for another look.
+        """
+        with anyio.move_on_after(RESCUE_EVERY) as wait:
+            await self._keeper.freed()
+        if wait.cancelled_caught:
+            self._rest = 0.0
+
+    async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
+        """Take over those that this worker does not hold by now, and start them; return how many that were."""
+        known = self._keeper.known
+        unknown = [token for token in tokens if token.id not in known]
+        if not unknown:
+            return 0
+        with anyio.fail_after(RESCUE_WITHIN, shield=True):
+            rescued = await self._store.rescue(unknown, self._worker(), most_rescues=MOST_RESCUES)
         for token in rescued:
             self._begin(token)
         if recovered := sum(token.owner != "own" for token in rescued):
             self._telemetry.emit(events.WORKER_RECOVERY, count=recovered)
-        if tried == len(abandoned) < most:
-            self._after = last or uuid4()
-        if more:
-            self._rest = min(RESCUE_EVERY, REST_FOR * (time.monotonic() - began))
-        return bool(rescued)
+        return len(rescued)
 
-    async def _taken(self, abandoned: Sequence[Abandoned], slots: int, worker: int) -> tuple[list[Rescued], int]:
-        """Take over as many as fit into the slots; return them, and how many were tried."""
-        rescued: list[Rescued] = []
-        tried = 0
-        while tried < len(abandoned) and len(rescued) < slots:
-            some = abandoned[tried : tried + slots - len(rescued)]
-            rescued += await self._taken_together(some, worker)
-            tried += len(some)
-            self._after = some[-1].id
-        return rescued, tried
-
-    async def _taken_together(self, abandoned: Sequence[Abandoned], worker: int) -> list[Rescued]:
-        """Take them over together, or one by one where the table refuses one of them."""
-        try:
-            return await self._store.rescue(abandoned, worker, most_rescues=MOST_RESCUES)
-        except REFUSED as error:
-            if len(abandoned) > 1:
-                return [rescued for token in abandoned for rescued in await self._taken_together([token], worker)]
-            told = {"error_type": error.kind, "error_message": message_of(error)}
-            self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
-            self._keeper.leave(abandoned[0].id)
-            return []
+    def _leave(self, token: Abandoned, error: HostRefusedError | RowRefusedError) -> None:
+        """Leave a token alone that the table refuses to let us take over."""
+        told = {"error_type": error.kind, "error_message": message_of(error)}
+        self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
+        self._keeper.leave(token.id)
 
     def _begin(self, token: Rescued) -> None:
         claim = token.claim

@@ -56,6 +56,7 @@ _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", 
 _RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
 _CHECKS_POLICIES = "ExecWithCheckOptions"  # the server's function, by which it names an error's source in any language
 RESTS_AFTER = 60.0  # seconds without a statement
+PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost though nobody was told
 CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
 
@@ -212,6 +213,12 @@ class Session:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    async def prove(self) -> None:
+        """Find out whether the connection answers, if it has not been used for a while; if not, open another."""
+        if time.monotonic() - self._used_at >= PROVEN_FOR:
+            with suppress(DatabaseError):  # the next statement meets it
+                await self.fetch(plain_query("answer"))
 
     async def rest(self) -> None:
         """Close the connection if it has not been used for a while; the next statement opens another."""

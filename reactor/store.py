@@ -150,7 +150,7 @@ class Store:
 
         They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
         """
-        rows = await self._claims.fetch(
+        rows = await self._rest.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
         found = [
@@ -234,9 +234,10 @@ class Store:
         return bool((await self._rest.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
     async def close_what_rests(self) -> None:
-        """Close connections that are not needed at once; the claims' stays, since a mint does not wait for one."""
+        """Close connections that are not needed at once; but keep the claims', because no mint may wait for it."""
         for session in (self._writes, self._renewals):
             await session.rest()
+        await self._claims.prove()
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""

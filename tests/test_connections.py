@@ -70,6 +70,19 @@ async def test_a_worker_takes_three_connections_five_while_it_works_and_three_ag
         await log.wait("token.generation.succeeded", times=2)
 
 
+async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
+    database, connection, connections, monkeypatch
+):
+    monkeypatch.setattr("reactor.session.PROVEN_FOR", 0.0)
+    async with running(database, DirectedProvider()):
+        await connections(REST)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'reactor claims%' AND datname = current_database()"
+        )
+        await connections(REST)
+
+
 async def test_the_last_connections_are_left_to_others(
     database, connection, make_token, connections, limit, monkeypatch
 ):

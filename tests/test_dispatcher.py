@@ -1,3 +1,5 @@
+from uuid import UUID
+
 import anyio
 import pytest
 from conftest import ASYNCIO, UVLOOP
@@ -8,7 +10,7 @@ from reactor.attempts import Attempts
 from reactor.bell import Bell
 from reactor.database import ConnectionLostError
 from reactor.errors import TransientError
-from reactor.store import Store
+from reactor.store import Abandoned, Store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
@@ -229,22 +231,27 @@ async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider
 async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
     database, provider, make_token, token_row, monkeypatch
 ):
-    looking, looked = anyio.Event(), anyio.Event()
+    rescuing, rescued = anyio.Event(), anyio.Event()
 
-    async def looks(_store, *_arguments, **_named):
-        looking.set()
-        await looked.wait()
-        return [], None
+    async def one(_store, *_arguments, **_named):
+        return [Abandoned(UUID(int=1), 1, None, "own")], None
 
+    async def rescues(_store, *_arguments, **_named):
+        rescuing.set()
+        await rescued.wait()
+        return []
+
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
     async with running(database, provider) as (worker, log):
-        monkeypatch.setattr(Store, "abandoned", looks)
+        monkeypatch.setattr(Store, "abandoned", one)
+        monkeypatch.setattr(Store, "rescue", rescues)
         with anyio.fail_after(5):
-            await looking.wait()
+            await rescuing.wait()
         token_id = await make_token()
         await anyio.wait_all_tasks_blocked()
         worker.stop()
         await anyio.wait_all_tasks_blocked()
-        looked.set()
+        rescued.set()
         await log.wait("worker.stopped")
 
     assert (await token_row(token_id))["generation_epoch"] == 0

@@ -8,10 +8,11 @@ import pytest
 from doubles import DirectedProvider, refuse, running
 
 from reactor import settler
+from reactor.bell import Bell
 from reactor.database import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.errors import PermanentError, TransientError
 from reactor.keeper import renewal_interval
-from reactor.store import Rescued, Store
+from reactor.store import Abandoned, Rescued, Store
 
 pytestmark = pytest.mark.anyio
 
@@ -251,8 +252,15 @@ async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
 async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_before_the_queue(
     database, provider, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
-    ended = anyio.Event()
+    abandoned, full, ended = Store.abandoned, anyio.Event(), anyio.Event()
+
+    async def once_full(*arguments, **named):
+        await full.wait()
+        return await abandoned(*arguments, **named)
+
+    monkeypatch.setattr(Store, "abandoned", once_full)
+    looked = Signal(monkeypatch, "abandoned")
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
     provider.script["wait"] = [lambda _: ended.wait()]
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await make_token()
@@ -260,13 +268,55 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
         for _ in range(5):
             await make_token()
         left = await make_token(status="generating", generation_worker=log.of("worker.started")[0]["worker"])
-        with anyio.move_on_after(0.5):
-            await log.wait("token.generation.rescued")
+        full.set()
+        with anyio.fail_after(5):
+            await looked.returned.wait()
+        await anyio.wait_all_tasks_blocked()
         assert not log.of("token.generation.rescued")
         ended.set()
         second = await log.wait("token.generation.succeeded", times=2)
 
     assert second["token_id"] == left
+
+
+async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provider, make_token, monkeypatch):
+    looking = anyio.Event()
+
+    async def hangs(*_arguments, **_named):
+        looking.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Store, "abandoned", hangs)
+    async with running(database, provider) as (_, log):
+        with anyio.fail_after(5):
+            await looking.wait()
+        await make_token()
+        await log.wait("token.generation.succeeded")
+
+
+async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot(
+    database, provider, make_token, monkeypatch
+):
+    claim, looked, hushed = Store.claim, anyio.Event(), anyio.Event()
+
+    async def another(*_arguments, **_named):
+        looked.set()
+        return [Abandoned(UUID(int=1), 1, None, "own")], None
+
+    async def once_it_looked(store, *arguments):
+        await looked.wait()
+        await anyio.wait_all_tasks_blocked()  # the rescuer's turn is next
+        return await claim(store, *arguments)
+
+    await make_token()
+    provider.script["wait"] = [hold]
+    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
+    monkeypatch.setattr(Store, "abandoned", another)
+    monkeypatch.setattr(Store, "claim", once_it_looked)
+    monkeypatch.setattr(Bell, "want", lambda _bell, wanted: hushed.set() if wanted == "quiet" else None)
+    async with running(database, provider, idle=False, worker_batch_size=1):
+        with anyio.fail_after(5):
+            await hushed.wait()
 
 
 @pytest.mark.parametrize("name", ["claim", "abandoned", "renew"])

@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from uuid import UUID
 
+import anyio
 import pytest
 from doubles import Log, refuse
 from stores import store_of
@@ -12,6 +13,7 @@ from reactor import keeper, rescuer
 from reactor.breaker import Breaker
 from reactor.keeper import Keeper
 from reactor.rescuer import Rescuer
+from reactor.store import Store
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +24,7 @@ MIDDLE = UUID(int=2**127)
 
 @pytest.fixture
 def slots():
-    return Keeper(None, None, None, slots=10, lease=60.0)
+    return Keeper(None, None, None, slots=2, lease=60.0)
 
 
 @pytest.fixture
@@ -30,9 +32,14 @@ async def rescues(database, slots, monkeypatch):
     """A rescuer whose looks begin in the middle, and the tokens that it took over."""
     monkeypatch.setattr(rescuer, "uuid4", lambda: MIDDLE)
     started = []
+
+    def start(claim):
+        slots.hold(claim)
+        started.append(claim)
+
     async with store_of(database) as store:
         store.reach = SimpleNamespace(steady_for=1e9)
-        given = {"worker": lambda: US, "start": started.append, "claiming": asyncio.Lock(), "lease": 60.0}
+        given = {"worker": lambda: US, "start": start, "claiming": asyncio.Lock(), "lease": 60.0}
         yield Rescuer(store, slots, Breaker(0), Telemetry(Log()), **given), started
 
 
@@ -57,7 +64,7 @@ async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connect
     await refuse(connection, "true")
     looks, started = rescues
 
-    assert not await looks._pass(2)
+    assert not await looks._pass()
     assert (looks._rest, started) == (rescuer.RESCUE_EVERY, [])
 
 
@@ -68,8 +75,8 @@ async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(con
     await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + 7)}'")
     looks, started = rescues
 
-    assert [(await looks._pass(2), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
-    assert await looks._pass(2)
+    assert [(await looks._pass(), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert await looks._pass()
     assert [claim.id.int - MIDDLE.int for claim in started] == [7]
 
 
@@ -80,8 +87,8 @@ async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, ho
     await hold([251])
     looks, started = rescues
 
-    assert [(await looks._pass(2), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
-    assert await looks._pass(2)
+    assert [(await looks._pass(), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert await looks._pass()
     assert [claim.id.int - MIDDLE.int for claim in started] == [251]
 
 
@@ -89,8 +96,39 @@ async def test_no_more_is_taken_over_than_there_are_slots(rescues, hold):
     await hold(range(1, 8))
     looks, started = rescues
 
-    assert await looks._pass(2)
+    assert await looks._pass()
     assert len(started) == 2
+
+
+async def test_a_look_does_not_use_the_connection_of_the_claims(rescues, connection):
+    looks, _ = rescues
+
+    await looks._pass()
+
+    roles = await connection.fetch("SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")
+    assert "claims" not in {row["application_name"] for row in roles}
+
+
+async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_over(
+    rescues, hold, slots, connection, monkeypatch
+):
+    await hold([1])
+    (looks, started), looked, abandoned = rescues, anyio.Event(), Store.abandoned
+
+    async def noted(*arguments, **named):
+        found = await abandoned(*arguments, **named)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(Store, "abandoned", noted)
+    async with anyio.create_task_group() as group, looks._claiming:
+        group.start_soon(looks._pass)
+        with anyio.fail_after(5):
+            await looked.wait()
+        slots.hold(SimpleNamespace(id=UUID(int=MIDDLE.int + 1), asked_at=0.0))
+
+    assert started == []
+    assert await connection.fetchval("SELECT generation_epoch FROM tokens_s0") == 1
 
 
 def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):

@@ -1,0 +1,3 @@
+-- Asks for nothing but an answer.
+-- Returns one row without a value.
+SELECT;
