@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from reactor.messages import message_of
 from reactor.sandbox import catalog, inputs, wire
@@ -99,7 +98,6 @@ class Api:
 
     async def list(self, request: Request) -> Response:
         """A page of the predictions, newest first."""
-        here, page = wire.base_url(request), self._books.page(request.query_params)
-        kept = {name: value for name, value in request.query_params.items() if name != "cursor"}
-        following = page.following and f"{here}/v1/predictions?{urlencode({**kept, 'cursor': page.following})}"
+        here, page = wire.base_url(request), self._books.page(request.query_params.get("cursor", ""))
+        following = page.following and f"{here}/v1/predictions?cursor={page.following}"
         return wire.paged([self._books.described(each, here) for each in page.predictions], following=following)

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from reactor.sandbox import bounds, catalog
 from reactor.sandbox.predictions import Prediction, described
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PAGE = 100  # predictions
 _CURSOR = re.compile(r"before(\d{1,12})")
@@ -89,21 +83,12 @@ class Books:
         """Whether the pictures of a prediction are still there."""
         return not prediction.data_removed(self._retention)
 
-    def page(self, query: Mapping[str, str]) -> Page:
-        """The newest predictions, or those before a cursor. Takes cursor, created_after and created_before."""
-        now, key = time.time(), attrgetter("requested_at")
-        low = bisect_left(self.ledger, _moment(query.get("created_after"), 0.0), key=key)
-        high = bisect_right(self.ledger, _moment(query.get("created_before"), now), key=key)
-        if cursor := _CURSOR.fullmatch(query.get("cursor", "")):
-            high = min(high, max(0, int(cursor[1]) - self._forgotten))
-        listed = (place for place in range(high - 1, low - 1, -1) if self.ledger[place].listed(now))
+    def page(self, cursor: str) -> Page:
+        """The predictions before a cursor; without one the newest."""
+        now, first = time.time(), len(self.ledger)
+        if given := _CURSOR.fullmatch(cursor):
+            first = min(first, max(0, int(given[1]) - self._forgotten))
+        listed = (place for place in range(first - 1, -1, -1) if self.ledger[place].listed(now))
         found = list(islice(listed, PAGE + 1))
         following = f"before{found[PAGE - 1] + self._forgotten}" if len(found) > PAGE else None
         return Page([self.ledger[place] for place in found[:PAGE]], following)
-
-
-def _moment(text: str | None, default: float) -> float:
-    try:
-        return datetime.fromisoformat((text or "").replace(" ", "+")).timestamp()
-    except (ValueError, OverflowError):
-        return default
