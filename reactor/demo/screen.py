@@ -46,13 +46,11 @@ class Lines:
         self.look()
 
     def look(self) -> None:
-        """Show what is new."""
         for story in self._stories.ended[self._told :]:
             self._console.print(line(story))
         self._told = len(self._stories.ended)
 
     def summarise(self, *, keep: bool, cut_short: bool) -> None:
-        """Show the summary."""
         kept = "until Ctrl-C" if keep and not cut_short else "ended with the demo; --keep serves them on"
         for told in [*summary(self._stories, cut_short=cut_short), f"pictures   {self._base_url}/ {kept}"]:
             self._console.print(told)
@@ -77,7 +75,6 @@ class Screen(Lines):
         self._live.stop()
 
     def look(self) -> None:
-        """Draw a frame."""
         width, height = self._console.size
         self._live.update(frame(self._stories, self._base_url, width, height), refresh=True)
 

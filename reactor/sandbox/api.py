@@ -20,8 +20,6 @@ _PREFER = re.compile(r"wait(?:=([1-9]|[1-5][0-9]|60))?")
 
 
 class Api:
-    """The handlers of the requests about predictions."""
-
     def __init__(self, books: Books, timing: Timing, faults: Faults) -> None:
         self._books = books
         self._timing = timing
@@ -84,7 +82,6 @@ class Api:
         return wire.answered(body, 201, headers)
 
     async def get(self, request: Request) -> Response:
-        """Tell how a prediction is."""
         prediction = self._books.find(request.path_params["id"])
         if prediction is None:
             return wire.problem(wire.NOT_FOUND)

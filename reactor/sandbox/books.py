@@ -76,7 +76,6 @@ class Books:
         return None if found is None or found.gone else found
 
     def described(self, prediction: Prediction, base_url: str) -> dict[str, Any]:
-        """The API's JSON of a prediction."""
         return described(prediction, base_url, self._retention)
 
     def has_data(self, prediction: Prediction) -> bool:

@@ -54,12 +54,10 @@ def gradient(size: Size, colours: Sequence[Colour]) -> Image.Image:
 
 
 def box(centre: Point, radius: float) -> tuple[float, float, float, float]:
-    """The square around a circle."""
     return centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius
 
 
 def glow(picture: Image.Image, centre: Point, radius: float, colour: Colour) -> None:
-    """Paint a disc with light around it."""
     reach, coarse = radius * 3.5, 8
     side = math.ceil(reach * 2 / coarse)
     small = Image.new("L", (side, side))

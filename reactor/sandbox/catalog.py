@@ -58,7 +58,6 @@ def model_of(version: str) -> tuple[str, str] | None:
 
 
 def exists(model: str) -> bool:
-    """Whether the sandbox serves a model."""
     return bool(_MODEL.fullmatch(model)) and not any(word in model for word in ("missing", "unknown"))
 
 
@@ -68,13 +67,11 @@ def seedless(model: str) -> bool:
 
 
 def words(prompt: str) -> list[str]:
-    """A text model's output, piece by piece."""
     pieces = f"The sandbox paints; it has no words but yours: {prompt}".split()
     return [piece + " " for piece in pieces[:-1]] + pieces[-1:]
 
 
 def described(model: str, base_url: str) -> dict[str, Any]:
-    """The body of GET /v1/models/{owner}/{name}."""
     owner, _, name = model.partition("/")
     version = next((version for version, known in VERSIONS.items() if known == model), None)
     version = SEEDLESS_VERSION if seedless(model) else version
@@ -92,7 +89,6 @@ def described(model: str, base_url: str) -> dict[str, Any]:
 
 
 def described_version(version: str, model: str) -> dict[str, Any]:
-    """The body of GET …/versions/{id}."""
     properties = {"prompt": {"type": "string"}} | ({} if seedless(model) else {"seed": {"type": "integer"}})
     schemas = {
         "Input": {"type": "object", "required": ["prompt"], "properties": properties},

@@ -53,8 +53,6 @@ class FaultError(ValueError):
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong."""
-
     kind: str
     match: str | None = None  # only for prompts that contain it
     on: str = "create"  # one of PLACES
@@ -164,7 +162,6 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """End all of them."""
         self._made.clear()
         self._directed.clear()
 
@@ -197,7 +194,6 @@ class Faults:
 
 
 def _understood(directive: str) -> tuple[list[Fault], list[str]]:
-    """The faults of a directive, and its mistakes."""
     faults, nonsense = [], []
     for words in filter(None, map(str.split, directive.split(";"))):
         try:

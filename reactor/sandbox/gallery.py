@@ -37,15 +37,12 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv
 
 
 class Gallery:
-    """The pictures of the predictions in the books."""
-
     def __init__(self, books: Books) -> None:
         self._books = books
         self._rendered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._easel = anyio.Lock()  # one picture at a time, because the API shares the processor
 
     async def page(self, _request: Request) -> Response:
-        """The latest predictions as HTML."""
         ledger = self._books.ledger
         figures = "".join(self._figure(prediction) for prediction in reversed(ledger[-SHOWN:]))
         html = _PAGE.format(bought=len(ledger), figures=figures or "Nothing yet.")

@@ -38,7 +38,6 @@ class Timing:
 
     @classmethod
     def instant(cls) -> Timing:
-        """A prediction has ended as soon as it is created."""
         return cls((0.0, 0.0), (0.0, 0.0))
 
     def drawn(self, given: dict[str, Any]) -> tuple[float, float]:
@@ -88,7 +87,6 @@ class Prediction:
 
     @property
     def used_seed(self) -> int:
-        """The seed of the pictures."""
         return self.spare_seed if self.seed is None else self.seed
 
     @property
@@ -121,7 +119,6 @@ class Prediction:
         return self.end
 
     def cancel(self) -> None:
-        """End it, unless it has ended."""
         if self.status not in TERMINAL:
             self.canceled_at = time.time()
             self.canceled.set()
@@ -141,7 +138,6 @@ class Prediction:
         return not self.gone and self.requested_at + self.unlisted <= now
 
     def pictures(self) -> list[str]:
-        """The names of the pictures' files."""
         count, kind = self.input.get("num_outputs", 1), self.input.get("output_format", "webp")
         kind = kind if kind in ("webp", "jpg", "png") else "webp"
         return [f"out-{place}.{kind}" for place in range(count if isinstance(count, int) and 1 <= count <= 4 else 1)]

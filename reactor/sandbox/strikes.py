@@ -35,7 +35,6 @@ class Struck:
     good: Callable[[], Awaitable[Response]]
 
     async def answer(self) -> Response:
-        """The answer that the fault gives."""
         return await STRIKES[self.fault.kind](self)
 
 

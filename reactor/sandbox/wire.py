@@ -95,12 +95,10 @@ def invalid_input(fields: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def problem(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """A refusal."""
     return Response(orjson.dumps(body), body["status"], headers, "application/problem+json")
 
 
 def answered(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A success."""
     return Response(orjson.dumps(body), status, headers, "application/json")
 
 
