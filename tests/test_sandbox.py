@@ -406,13 +406,6 @@ async def test_the_account_is_told():
     assert account.username == "sandbox"
 
 
-async def test_a_text_model_answers_with_words():
-    async with sdk(Sandbox(Timing.instant())) as client:
-        output = await client.async_run("replicate/canary", input={"text": "a fox"})
-
-    assert "".join(output).startswith("The sandbox paints")
-
-
 async def test_the_books_show_requests_and_purchases():
     sandbox = Sandbox(Timing.instant())
     await buy(sandbox, seed=7)

@@ -28,10 +28,9 @@ VERSIONS = {
     "02e509c789964a7ea8736978a43525956ef40397be9033abf9fd2badfe68c9e3": "meta/llama-2-70b-chat",
     "30e22229542eb3f79d4f945dacb58d32001b02cc313ae6f54eef27904edf3272": "replicate/canary",
 }
-TEXT_MODELS = ("meta/llama-2-70b-chat", "meta/meta-llama-3-8b-instruct", "replicate/canary", "replicate/lifeboat-70b")
 MODELS = (
     SCHNELL, "black-forest-labs/flux-dev", SDXL, "stability-ai/stable-diffusion", "bytedance/seedream-4",
-    *TEXT_MODELS[:3],
+    "meta/llama-2-70b-chat", "meta/meta-llama-3-8b-instruct", "replicate/canary",
 )  # fmt: skip
 ALIASES = {"meta/llama-2-70b-chat": "replicate/lifeboat-70b"}  # the official model answers with its internal name
 # With `Prefer: wait` these two versions of SDXL answer as they were recorded. Nobody serves the second one's file.
@@ -64,11 +63,6 @@ def exists(model: str) -> bool:
 def seedless(model: str) -> bool:
     """Whether a model refuses a seed."""
     return "seedless" in model
-
-
-def words(prompt: str) -> list[str]:
-    pieces = f"The sandbox paints; it has no words but yours: {prompt}".split()
-    return [piece + " " for piece in pieces[:-1]] + pieces[-1:]
 
 
 def described(model: str, base_url: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from reactor.sandbox.bounds import LONGEST
-from reactor.sandbox.catalog import SCHNELL, TEXT_MODELS, seedless
+from reactor.sandbox.catalog import SCHNELL, seedless
 from reactor.sandbox.wire import invalid_input
 
 # Width and height in pixels, at one megapixel.
@@ -62,8 +62,6 @@ def refused_body(given: dict[str, Any], *, versioned: bool) -> dict[str, Any] | 
 
 def refused_input(model: str, given: dict[str, Any]) -> dict[str, Any] | None:
     """The 422 that the model's input schema gives, or None."""
-    if model in TEXT_MODELS:
-        return None
     fields = []
     if "prompt" not in given:
         fields.append(_field("required", "input", "prompt is required"))

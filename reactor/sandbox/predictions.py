@@ -192,7 +192,8 @@ def _describe_end(body: dict[str, Any], prediction: Prediction, base_url: str) -
         "total_time": round(ended_at - prediction.requested_at, 6),
     }
     if status == "succeeded" and not body["data_removed"]:
-        body["output"] = output = _output(prediction, base_url)
+        urls = [f"{base_url}/files/{prediction.id}/{name}" for name in prediction.pictures()]
+        body["output"] = output = prediction.output(urls)
         body["metrics"]["image_count"] = count = len(output) if isinstance(output, list) else 1
         body["logs"] = (
             f"Using seed: {prediction.used_seed}\n  0%|          | 0/4 [00:00<?, ?it/s]\n"
@@ -203,12 +204,6 @@ def _describe_end(body: dict[str, Any], prediction: Prediction, base_url: str) -
         body["error"] = prediction.error
     elif status == "canceled":
         body["logs"] = None
-
-
-def _output(prediction: Prediction, base_url: str) -> Any:
-    if prediction.model in catalog.TEXT_MODELS:
-        return catalog.words(prediction.prompt)
-    return prediction.output([f"{base_url}/files/{prediction.id}/{name}" for name in prediction.pictures()])
 
 
 def _stamp(moment: float, digits: int) -> str:
