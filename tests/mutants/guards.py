@@ -1506,6 +1506,13 @@ MUTANTS = (
         "tests/test_makefile.py::test_a_uv_of_another_hash_is_not_installed_and_not_run",
     ),
     Mutant(
+        "an import of the reactor that loads the sandbox",
+        "reactor/__init__.py",
+        '__all__ = ["Settings"',
+        'import reactor.sandbox\n\n__all__ = ["Settings"',
+        "tests/test_wheel.py::test_import_reactor_loads_nothing_heavy",
+    ),
+    Mutant(
         "a sandbox open to others",
         "reactor/sandbox/guard.py",
         '_OPEN = ("/v1/", ',
