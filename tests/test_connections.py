@@ -9,7 +9,9 @@ from doubles import DirectedProvider, Gate, running, until
 
 from reactor.health import Health
 from reactor.session import Session
+from reactor.store import Store
 from reactor.table import plain_query
+from reactor.tokens import Batch
 
 pytestmark = pytest.mark.anyio
 
@@ -73,8 +75,12 @@ async def test_a_worker_takes_three_connections_five_while_it_works_and_three_ag
 async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
     database, connection, connections, monkeypatch
 ):
+    async def nothing(*_arguments):
+        return Batch()
+
     monkeypatch.setattr("reactor.session.PROVEN_FOR", 0.0)
     async with running(database, DirectedProvider()):
+        monkeypatch.setattr(Store, "claim", nothing)  # which would open a connection too
         await connections(REST)
         await connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"

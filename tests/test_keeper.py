@@ -286,8 +286,9 @@ async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provi
         looking.set()
         await anyio.sleep_forever()
 
+    monkeypatch.setattr("reactor.rescuer.LOOK_WITHIN", 3600.0)
     monkeypatch.setattr(Store, "abandoned", hangs)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, idle=False) as (_, log):
         with anyio.fail_after(5):
             await looking.wait()
         await make_token()
@@ -297,13 +298,15 @@ async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provi
 async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot(
     database, provider, make_token, monkeypatch
 ):
-    claim, looked, hushed = Store.claim, anyio.Event(), anyio.Event()
+    claim, claiming, looked, hushed = Store.claim, anyio.Event(), anyio.Event(), anyio.Event()
 
     async def another(*_arguments, **_named):
+        await claiming.wait()
         looked.set()
         return [Abandoned(UUID(int=1), 1, None, "own")], None
 
     async def once_it_looked(store, *arguments):
+        claiming.set()
         await looked.wait()
         await anyio.wait_all_tasks_blocked()  # the rescuer's turn is next
         return await claim(store, *arguments)
