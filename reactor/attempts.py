@@ -100,7 +100,7 @@ class Attempts:
         return outcome
 
     async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
-        holding.settling = True
+        holding.settle()
         try:
             written = await self._settler.settle(outcome)
         except REFUSED as error:
@@ -112,7 +112,8 @@ class Attempts:
             self._tell.unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")
             raise
         else:
-            holding.over = isinstance(written, (Succeeded, Failed))
+            if isinstance(written, (Succeeded, Failed)):
+                holding.end()
             if written is None:
                 self._tell.lost(outcome.claim, outcome.prediction_id)
             else:

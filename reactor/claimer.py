@@ -37,15 +37,21 @@ class Claimer:
         self._onward_until = 0.0  # monotonic seconds
         self._onward_took = 0.0  # seconds
         self._aside = False  # the next claim is an ordinary one, between two goes of a detour
-        self.more = False  # the last claim may have left some
+        self._more = False  # the last claim may have left some
 
     async def claim(self, slots: int, worker: int) -> Batch:
-        """Claim up to `slots` tokens. Raises DatabaseError."""
+        """Claim up to `slots` tokens, and say whether there may be more. Raises DatabaseError."""
+        backlog, self._more = self._more, False
+        batch = await self._claimed(slots, worker, backlog=backlog)
+        self._more = batch.more
+        return batch
+
+    async def _claimed(self, slots: int, worker: int, *, backlog: bool) -> Batch:
         if self._detour.due and not self._aside:
             return await self._around(slots, worker)
         began = time.monotonic()
         after = self._after if began < self._onward_until else None
-        backlog, self.more, self._after = self.more, False, None
+        self._after = None
         place = replace(self._detour.place, fresh=after) if after else self._detour.place
         try:
             batch = await self._store.claim(slots, worker, place)
@@ -58,15 +64,13 @@ class Claimer:
         full = len(batch.claims) == slots
         if full and backlog:
             self._after = batch.last_fresh
-        self.more = full or after is not None or around
-        return batch
+        return replace(batch, more=full or after is not None or around)
 
     async def _around(self, slots: int, worker: int) -> Batch:
-        self.more, self._after = False, None
+        self._after = None
         batch = await self._detour.claim(slots, worker)
-        self.more = self._detour.more
         self._aside = self._detour.leaves_room
-        return batch
+        return replace(batch, more=self._detour.more)
 
     def _took(self, began: float, *, onward: bool) -> None:
         now = time.monotonic()

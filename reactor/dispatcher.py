@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from reactor.wake import Wake
 
 LARGEST_CLAIM = 50  # tokens at once: the next claim is under way while these start
-DRAIN_LOOK = 1.0  # seconds between looks whether all is done
 AFTER_EMPTY = 0.01  # seconds between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
 
 
@@ -66,19 +65,17 @@ class Dispatcher:
         self._pause = anyio.CancelScope()
         self._held_back = False  # by the gate: tokens wait for a time that is not known
 
-    async def run(self, *, drain: bool = False) -> None:
-        """Claim and start until cancelled; with `drain`, until no token is detected or generating anywhere.
+    async def run(self) -> None:
+        """Claim and start until cancelled.
 
         Shielded: a claim that is cut short may have been committed, and then nobody knows its tokens. That it was
         cancelled is noticed beside it, and ends it before the next claim.
         """
-        self._keeper.draining = drain
         async with anyio.create_task_group() as group:
             group.start_soon(self._notice)
             await checkpoint()  # cancelled already: nothing is claimed
             with anyio.CancelScope(shield=True):
-                await self._dispatch(drain=drain)
-            group.cancel_scope.cancel()
+                await self._dispatch()
 
     async def _notice(self) -> None:
         try:
@@ -88,17 +85,10 @@ class Dispatcher:
             self._wake.ring()
             self._pause.cancel()
 
-    async def _dispatch(self, *, drain: bool) -> None:
+    async def _dispatch(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            if await self._claim():
-                continue
-            if not drain:
-                await self._rest()
-                continue
-            if not self._keeper.held and not await self._unfinished():
-                return
-            with anyio.move_on_after(DRAIN_LOOK):  # nobody rings for what another worker finished
+            if not await self._claim():
                 await self._rest()
 
     async def _claim(self) -> bool:
@@ -130,10 +120,10 @@ class Dispatcher:
             await checkpoint()  # theirs is the next turn: requests leave first
         self._trouble.passed()
         self._failures = 0
-        self._empty = 0 if batch.claims or self._claimer.more else self._empty + 1
+        self._empty = 0 if batch.claims or batch.more else self._empty + 1
         self._held_back = batch.held_back
         self._telemetry.emit(events.TOKENS_CLAIMED, count=len(batch.claims), slots=room)
-        return self._claimer.more
+        return batch.more
 
     async def _rest(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
@@ -151,21 +141,8 @@ class Dispatcher:
             return
         self._bell.want("watch" if self._keeper.free > 0 else "quiet")
         if self._keeper.free > 0:
-            self._ask()
+            self._sweep.ask(empty=self._empty, held_back=self._held_back)
             if self._empty:
                 with anyio.CancelScope() as self._pause:
                     await anyio.sleep(AFTER_EMPTY)
         await self._wake.wait()
-
-    def _ask(self) -> None:
-        """Have the sweep find out when to ring next, unless nothing has changed: a mint by itself costs one claim."""
-        if self._empty or self._held_back or self._keeper.went_back or not self._sweep.asked:
-            self._keeper.went_back = False
-            self._sweep.ask(empty=self._empty)
-
-    async def _unfinished(self) -> bool:
-        try:
-            return await self._store.unfinished()
-        except DatabaseError as error:
-            self._trouble.met(error)
-            return True

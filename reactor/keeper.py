@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from reactor.store import Store
+    from reactor.sweep import Sweep
     from reactor.telemetry import Trouble
     from reactor.tokens import Claim
-    from reactor.wake import Wake
 
 MOST_LEFT = 10_000  # tokens that are left alone because their rows cannot be written
 LONGEST_LEFT = 600.0  # seconds that such a token is left alone
@@ -46,20 +46,38 @@ class Holding:
     def __init__(self, claim: Claim, lease: float) -> None:
         self.claim = claim
         self.lease_ends_at = claim.asked_at + lease  # monotonic seconds: earlier than the database's, never later
-        self.lost = False
-        self.settling = False  # its outcome is handed in
-        self.over = False  # the token is known to be settled for good
+        self._lost = False
+        self._settling = False
+        self._over = False
         self._scope: anyio.CancelScope | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the token is known to be somebody else's."""
+        return self._lost
+
+    @property
+    def over(self) -> bool:
+        """Whether the token is known to be settled for good."""
+        return self._over
 
     def begin(self, scope: anyio.CancelScope) -> None:
         """Be worked on within this scope."""
         self._scope = scope
-        if self.lost:
+        if self._lost:
             scope.cancel()
+
+    def settle(self) -> None:
+        """Its outcome is handed in."""
+        self._settling = True
+
+    def end(self) -> None:
+        """The token is settled for good."""
+        self._over = True
 
     def lease_runs(self) -> bool:
         """Whether nobody can have taken the token over yet."""
-        return not self.lost and time.monotonic() < self.lease_ends_at
+        return not self._lost and time.monotonic() < self.lease_ends_at
 
     def lose(self) -> None:
         """Stop working on a token that is somebody else's now.
@@ -67,8 +85,8 @@ class Holding:
         Not once its outcome is handed in: a token that was settled is not held either, and may even have been claimed
         again before the answer got here. There the settle's fence decides.
         """
-        if not self.settling:
-            self.lost = True
+        if not self._settling:
+            self._lost = True
             if self._scope is not None:
                 self._scope.cancel()
 
@@ -76,17 +94,15 @@ class Holding:
 class Keeper:
     """The slots, and the leases of what is in them."""
 
-    def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, slots: int, lease: float) -> None:
+    def __init__(self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float) -> None:
         self._store = store
-        self._wake = wake
+        self._sweep = sweep
         self._trouble = trouble
         self._slots = slots
         self._lease = lease
         self._held: dict[UUID, Holding] = {}
         self._freed = anyio.Event()
         self._left: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
-        self.draining = False  # somebody waits for the last slot to become free
-        self.went_back = False  # a token was let go that may be due again at a time that nobody was told
 
     @property
     def free(self) -> int:
@@ -115,22 +131,27 @@ class Keeper:
     def let_go(self, holding: Holding) -> None:
         """Free the slot; the dispatcher refills it at once.
 
-        With a slot free already and the token not put back, there is nothing to claim: the last claim found less than
-        it could have started, or the next is about to be made.
+        The dispatcher is woken only if the worker was full or the token went back. Otherwise a slot was free already,
+        and the last claim found nothing for it or the next one is about to be made.
         """
         if self._held.get(holding.claim.id) is holding:
             was_full = self.free <= 0
-            self.went_back |= not holding.over
             del self._held[holding.claim.id]
-            self._freed.set()
-            if was_full or self.draining or not holding.over:
-                self._wake.ring()
+            freed, self._freed = self._freed, anyio.Event()
+            freed.set()
+            if not holding.over:
+                self._sweep.went_back()
+            elif was_full:
+                self._sweep.ring()
 
     async def freed(self) -> None:
         """Return once there is a free slot."""
         while self.free <= 0:
-            self._freed = anyio.Event()
-            await self._freed.wait()
+            await self.slot_freed()
+
+    async def slot_freed(self) -> None:
+        """Return when the next token is let go."""
+        await self._freed.wait()
 
     def leave(self, token: UUID) -> None:
         """Leave a token alone whose row cannot be written, for as long as a lease lasts, then twice as long each time.

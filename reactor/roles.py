@@ -41,11 +41,13 @@ class Roles:
         breaker = Breaker(settings.breaker_threshold)
         rules = _rules(settings)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts)
-        self.keeper = Keeper(store, wake, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease)
+        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
+        self.keeper = Keeper(
+            store, self.sweep, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease
+        )
         announcer = Announcer(telemetry)
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
         self._intake = Intake(store.gate, breaker, announcer, telemetry, wake)
-        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
         self.bell = Bell(store.table, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 

@@ -35,12 +35,29 @@ class Sweep:
         self._asked = anyio.Event()
         self._look_at = inf
         self._pause = anyio.CancelScope()
-        self.asked = False  # it is going to ring
+        self._holds = False  # the answer to the last question: it is going to ring, and early enough
 
-    def ask(self, *, empty: int) -> None:
-        """Ring when a claim could find something; `empty` claims found nothing."""
+    def ask(self, *, empty: int, held_back: bool) -> None:
+        """Ring when a claim could find something.
+
+        The database is not asked again while the last answer holds: a mint by itself costs one claim. The answer does
+        not hold if the last `empty` claims found nothing, the gate held tokens back, or a token went back.
+        """
+        if empty or held_back or not self._holds:
+            self._ask(empty)
+
+    def went_back(self) -> None:
+        """Ring, because a token went back. It may be due before the time that is known."""
+        self._holds = False
+        self.ring()
+
+    def ring(self) -> None:
+        """Have the dispatcher look now."""
+        self._wake.ring()
+
+    def _ask(self, empty: int) -> None:
         self._empty = empty
-        self.asked = True
+        self._holds = True
         self._asked.set()
 
     def look_within(self, seconds: float) -> None:
@@ -59,9 +76,9 @@ class Sweep:
                 await self._asked.wait()
                 continue
             if anyio.current_time() < due_at:
-                self.ask(empty=0)
+                self._ask(empty=0)
             else:
-                self.asked = False
+                self._holds = False
                 self._wake.ring()
 
     async def _due_in(self) -> float:

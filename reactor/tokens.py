@@ -84,6 +84,7 @@ class Batch:
     probe: str | None = None  # a half-open gate let the last token through: what opens it, create, image or check
     limited: bool = False  # the gate let fewer tokens through than were found
     last_fresh: UUID | None = None  # the last fresh token, by mint order, that was found
+    more: bool = False  # another claim may find more
 
     @property
     def held_back(self) -> bool:

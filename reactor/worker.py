@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from reactor.health import Health
+    from reactor.keeper import Keeper
     from reactor.providers import Provider
     from reactor.redaction import Redactor
     from reactor.settings import Settings
     from reactor.telemetry import Telemetry
 
+DRAIN_LOOK = 1.0  # seconds between looks whether all is done
 REST_EVERY = 10.0  # seconds between looks for connections that rest
 DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 
@@ -141,7 +143,7 @@ class Worker:
         with self._until_stopped():
             await upkeep.start(roles.listener.run)
         async with roles.attempts as self._attempts_scope:
-            await self._take_in(roles, drain=drain)
+            await self._take_in(roles, store, drain=drain)
             self._telemetry.emit(
                 events.WORKER_STOPPING, held=roles.keeper.held, grace_seconds=settings.shutdown_grace_seconds
             )
@@ -156,14 +158,30 @@ class Worker:
             if self._health is not None:
                 await self._health.close_what_rests()
 
-    async def _take_in(self, roles: Roles, *, drain: bool) -> None:
+    async def _take_in(self, roles: Roles, store: Store, *, drain: bool) -> None:
         with self._until_stopped():
             async with anyio.create_task_group() as intake:
                 intake.start_soon(roles.rescuer.run)
                 intake.start_soon(roles.sweep.run)
-                await roles.dispatcher.run(drain=drain)
-                intake.cancel_scope.cancel()
+                intake.start_soon(roles.dispatcher.run)
+                if drain:
+                    await self._drained(roles.keeper, store)
+                    intake.cancel_scope.cancel()
         roles.bell.want("nothing")
+
+    async def _drained(self, keeper: Keeper, store: Store) -> None:
+        """Return once no token is detected or generating anywhere."""
+        trouble = Trouble(self._telemetry, "worker")
+        while keeper.held or await self._unfinished(store, trouble):
+            with anyio.move_on_after(DRAIN_LOOK):  # nobody says when another worker has finished
+                await keeper.slot_freed()
+
+    async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
+        try:
+            return await store.unfinished()
+        except DatabaseError as error:
+            trouble.met(error)
+            return True
 
     async def _store(self, sessions: dict[str, Session]) -> Store:
         """Look the table up, waiting for the database as long as it takes."""

@@ -23,8 +23,8 @@ def claim(store):
     one = Claimer(store, Telemetry())
 
     async def claim(slots):
-        claims = (await one.claim(slots, WORKER)).claims
-        return [claimed.token_id for claimed in claims], one.more
+        batch = await one.claim(slots, WORKER)
+        return [claimed.token_id for claimed in batch.claims], batch.more
 
     return claim
 

@@ -40,10 +40,10 @@ def claimed(claimer):
     """Claim until there is no more, as a worker does; return the tokens."""
 
     async def claimed(slots=10):
-        claims = (await claimer.claim(slots, WORKER)).claims
-        while claimer.more:
-            claims += (await claimer.claim(slots, WORKER)).claims
-        return {claim.token_id for claim in claims}
+        batches = [await claimer.claim(slots, WORKER)]
+        while batches[-1].more:
+            batches.append(await claimer.claim(slots, WORKER))
+        return {claim.token_id for batch in batches for claim in batch.claims}
 
     return claimed
 

@@ -339,7 +339,7 @@ MUTANTS = (
     Mutant(
         "an attempt that is lost before it begins",
         "reactor/keeper.py",
-        "        if self.lost:\n            scope.cancel()\n",
+        "        if self._lost:\n            scope.cancel()\n",
         "",
         "tests/test_keeper.py::test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on",
     ),
@@ -363,6 +363,20 @@ MUTANTS = (
         "anyio.move_on_after(ANSWER_WITHIN, shield=True)",
         "anyio.move_on_after(ANSWER_WITHIN)",
         "tests/test_worker.py::test_stopping_releases_what_the_grace_did_not_finish_and_a_restart_resumes_it",
+    ),
+    Mutant(
+        "a token that went back waits until another is due",
+        "reactor/sweep.py",
+        "        self._holds = False\n        self.ring()\n",
+        "        self.ring()\n",
+        "tests/test_dispatcher.py::test_a_retry_is_claimed_when_it_is_due_though_a_mint_was_claimed_meanwhile",
+    ),
+    Mutant(
+        "a drain that leaves what another worker holds",
+        "reactor/worker.py",
+        "keeper.held or await self._unfinished(store, trouble)",
+        "keeper.held",
+        "tests/test_worker.py::test_drain_waits_for_what_another_worker_holds_and_nobody_rings_for",
     ),
     Mutant(
         "sweep off",
@@ -1753,8 +1767,8 @@ MUTANTS = (
     Mutant(
         "no look from the front after a claim that went on",
         "reactor/dispatcher.py",
-        "return self._claimer.more",
-        "return len(claims) == room",
+        "return batch.more",
+        "return len(batch.claims) == room",
         "tests/test_dispatcher.py::test_what_came_in_behind_a_backlog_is_claimed_at_its_end",
     ),
     Mutant(
