@@ -70,7 +70,9 @@ class Violence:
             turn = house.slots[preferred:] + house.slots[:preferred]
             worn = await questions.worn(house.url)
             well = [slot for slot in turn if slot.well]
-            if worn is not None and len(well) > len(house.slots) // 3:
+            # A worker whose link was broken may not notice it for so long, and rescues nobody meanwhile.
+            able = [slot for slot in well if time.time() > slot.link_doubtful_until]
+            if worn is not None and len(able) > len(house.slots) // 3:
                 for slot in well:
                     if slot.program.key not in worn:
                         slot.taken = True
