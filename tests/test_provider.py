@@ -261,8 +261,8 @@ async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, 
 
 
 async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, monkeypatch):
-    bought = await provider.create("a fox", 1)
     monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.2)
+    bought = await provider.create("a fox", 1)
     silence = sandbox.fail(Fault("hang", on="get", times=2))
 
     assert await provider.wait(Prediction(bought.id), print) == bought.image_url
