@@ -8,7 +8,7 @@ Triggers of the host's run in our session, and many name their tables without a 
 schemas that the session inherited are added again, except those in which a role that we do not trust may create or has
 created: see path.sql.
 
-What is safe changes with every GRANT and CREATE. So each new connection asks again, and after a while any that is used.
+What is safe changes with every GRANT and CREATE. So a session that is used asks again after a while, for all of them.
 
 Through a pooler the session is not ours alone. There each statement runs in a transaction that says the path.
 """

@@ -172,7 +172,6 @@ class Session:
         self._path, self._inherited = PINNED, await pin(connection, pooled=pooled)
         async with within(connection, self._inherited) if self._inherited else nullcontext():
             (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
-            await self.safe.ask(connection)
             crowded = self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]
         if self._writes and inherited["read_only"]:
             raise ReadOnlyError

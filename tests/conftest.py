@@ -33,7 +33,17 @@ MEMORY = "/dev/shm"  # noqa: S108  (only the run's own folders in it)
 ROOM = 4 * 2**30  # bytes
 
 # The longest files first, so that no core idles at the end.
-FIRST = ("test_torture", "test_failpoints", "test_connection", "test_database_faults", "test_demo")
+FIRST = (
+    "test_torture",
+    "test_failpoints",
+    "test_database_faults",
+    "test_demo",
+    "test_hostile_provider",
+    "test_end_to_end",
+    "test_bad_input",
+    "test_keeper",
+    "test_web",
+)
 # Files that share something costly among their tests, so that one process runs them all.
 WHOLE = ("test_failpoints", "test_database_faults")
 

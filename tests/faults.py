@@ -145,7 +145,7 @@ class Process:
 
 def main(pipe):
     """What runs in a process: one worker after another, each with a fault (a place and an action) or None."""
-    rescuer.RESCUE_EVERY, rescuer.STEADY_AFTER = 0.1, 0.2
+    rescuer.RESCUE_EVERY, rescuer.STEADY_AFTER = 0.3, 0.2
     purchase.LOOK_EVERY, purchase.SURE_AFTER = 0.1, 0.5
     settler.ANSWER_WITHIN = attempt.CENSOR_WITHIN = 0.5
     ssl.create_default_context = lambda *_arguments, **_settings: _TLS

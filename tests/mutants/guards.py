@@ -1226,13 +1226,6 @@ MUTANTS = (
         f"{SEARCH_PATH}::test_a_schema_leaves_the_path_of_all_sessions_once_somebody_may_create_in_it",
     ),
     Mutant(
-        "a new connection does not ask which path is safe",
-        "reactor/session.py",
-        "            await self.safe.ask(connection)\n",
-        "",
-        f"{SEARCH_PATH}::test_a_schema_leaves_the_path_of_all_sessions_once_somebody_may_create_in_it",
-    ),
-    Mutant(
         "each session of a worker has a path of its own",
         "reactor/worker.py",
         "            session.safe = safe\n",
