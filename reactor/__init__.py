@@ -8,7 +8,7 @@
     attempt.py    resumes, looks for or buys a prediction, and waits for its image
     settler.py    writes what came of it, fenced by the claim's epoch
     intake.py     closes and opens the gate for what attempts learn; inspector.py looks and announcer.py says how it is
-    keeper.py     renews the leases of what is held
+    leases.py     renews the leases of what is held
     rescuer.py    takes over what dead workers left
 
 `worker.py` puts them together; `store.py` is all that they say to the database.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from reactor.attempt import Attempt, Rules
-    from reactor.keeper import Holding, Keeper
+    from reactor.leases import Holding, Leases
     from reactor.settler import Settler
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Outcome
@@ -32,14 +32,14 @@ class Attempts:
         self,
         *,
         attempt: Callable[[Claim, str | None, Callable[[], bool]], Attempt],
-        keeper: Keeper,
+        leases: Leases,
         settler: Settler,
         telemetry: Telemetry,
         rules: Rules,
     ) -> None:
         self._group = anyio.create_task_group()
         self._attempt = attempt
-        self._keeper = keeper
+        self._leases = leases
         self._settler = settler
         self._tell = TokenEvents(telemetry, rules)
 
@@ -56,7 +56,7 @@ class Attempts:
 
     def start(self, claim: Claim, probe: str | None = None) -> None:
         """Occupy a slot and begin. `probe`: the token is a half-open gate's, and what opens the gate."""
-        self._group.start_soon(self._run, self._keeper.hold(claim), probe)
+        self._group.start_soon(self._run, self._leases.hold(claim), probe)
 
     async def _run(self, holding: Holding, probe: str | None) -> None:
         """Work on a token until it is settled, handed back or lost, then free its slot."""
@@ -66,7 +66,7 @@ class Attempts:
                 holding.begin(scope)
                 await self._work(holding, attempt)
         finally:
-            self._keeper.let_go(holding)
+            self._leases.let_go(holding)
 
     async def _work(self, holding: Holding, attempt: Attempt) -> None:
         started_at = time.monotonic()
@@ -104,7 +104,7 @@ class Attempts:
         try:
             written = await self._settler.settle(outcome)
         except REFUSED as error:
-            self._keeper.leave(holding.claim.id)
+            self._leases.leave(holding.claim.id)
             if outcome.prediction_id is not None:  # whoever takes the row over later resumes it
                 self._settler.record(Bought(outcome.claim, outcome.prediction_id))
             self._tell.unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")

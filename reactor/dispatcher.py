@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from reactor.bell import Bell
     from reactor.breaker import Breaker
-    from reactor.keeper import Keeper
+    from reactor.leases import Leases
     from reactor.store import Store
     from reactor.sweep import Sweep
     from reactor.telemetry import Telemetry
@@ -36,7 +36,7 @@ class Dispatcher:
     def __init__(  # noqa: PLR0913  (the roles between which it dispatches)
         self,
         store: Store,
-        keeper: Keeper,
+        leases: Leases,
         breaker: Breaker,
         telemetry: Telemetry,
         *,
@@ -48,7 +48,7 @@ class Dispatcher:
         claiming: asyncio.Lock,
     ) -> None:
         self._store = store
-        self._keeper = keeper
+        self._leases = leases
         self._wake = wake
         self._bell = bell
         self._sweep = sweep
@@ -101,7 +101,7 @@ class Dispatcher:
     @property
     def _room(self) -> int:
         """How many tokens a claim may take."""
-        return min(self._breaker.room(self._keeper.free), LARGEST_CLAIM)
+        return min(self._breaker.room(self._leases.free), LARGEST_CLAIM)
 
     async def _claim_some(self) -> bool:
         room = self._room  # only now: a rescue may just have taken slots
@@ -139,8 +139,8 @@ class Dispatcher:
             with anyio.move_on_after(resting):  # a create that is accepted ends the rest, and rings
                 await self._wake.wait()
             return
-        self._bell.want("watch" if self._keeper.free > 0 else "quiet")
-        if self._keeper.free > 0:
+        self._bell.want("watch" if self._leases.free > 0 else "quiet")
+        if self._leases.free > 0:
             self._sweep.ask(empty=self._empty, held_back=self._held_back)
             if self._empty:
                 with anyio.CancelScope() as self._pause:

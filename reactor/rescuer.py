@@ -11,7 +11,7 @@ import anyio
 from reactor import events
 from reactor.backoff import jittered
 from reactor.database import REFUSED, ConnectionLostError, DatabaseError
-from reactor.keeper import renewal_interval
+from reactor.leases import renewal_interval
 from reactor.messages import message_of
 from reactor.telemetry import Trouble
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from reactor.breaker import Breaker
     from reactor.database import HostRefusedError, RowRefusedError
-    from reactor.keeper import Keeper
+    from reactor.leases import Leases
     from reactor.store import Abandoned, Rescued, Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
@@ -46,7 +46,7 @@ class Rescuer:
     def __init__(  # noqa: PLR0913  (the roles between which it goes)
         self,
         store: Store,
-        keeper: Keeper,
+        leases: Leases,
         breaker: Breaker,
         telemetry: Telemetry,
         *,
@@ -56,7 +56,7 @@ class Rescuer:
         lease: float,
     ) -> None:
         self._store = store
-        self._keeper = keeper
+        self._leases = leases
         self._breaker = breaker
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "rescuer")
@@ -84,7 +84,7 @@ class Rescuer:
         what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
         """
         self._rest = RESCUE_EVERY
-        began, most = time.monotonic(), max(self._keeper.free, MOST_TRIED)
+        began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
         try:
             abandoned, last = await self._look(most)
             more = last is not None or len(abandoned) == most
@@ -109,7 +109,7 @@ class Rescuer:
                 most,
                 self._worker(),
                 renewed_every=self._renewed_every,
-                known=self._keeper.known,
+                known=self._leases.known,
                 uptime=time.monotonic() - self._started_at,
                 after=self._after,
                 held=HELD_AT_ONCE,
@@ -126,7 +126,7 @@ class Rescuer:
             async with self._claiming:
                 if not taken:
                     await self._slot()
-                room = self._breaker.room(self._keeper.free)
+                room = self._breaker.room(self._leases.free)
                 some = abandoned[tried : tried + min(together, room)]
                 if not some:
                     break
@@ -149,13 +149,13 @@ class Rescuer:
         No claim can begin meanwhile. After RESCUE_EVERY it is time for another look.
         """
         with anyio.move_on_after(RESCUE_EVERY) as wait:
-            await self._keeper.freed()
+            await self._leases.freed()
         if wait.cancelled_caught:
             self._rest = 0.0
 
     async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
         """Take over those that this worker does not hold by now, and start them; return how many that were."""
-        known = self._keeper.known
+        known = self._leases.known
         unknown = [token for token in tokens if token.id not in known]
         if not unknown:
             return 0
@@ -171,7 +171,7 @@ class Rescuer:
         """Leave a token alone that the table refuses to let us take over."""
         told = {"error_type": error.kind, "error_message": message_of(error)}
         self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
-        self._keeper.leave(token.id)
+        self._leases.leave(token.id)
 
     def _begin(self, token: Rescued) -> None:
         claim = token.claim

@@ -13,7 +13,7 @@ from reactor.breaker import Breaker
 from reactor.dispatcher import Dispatcher
 from reactor.inspector import Inspector
 from reactor.intake import Intake
-from reactor.keeper import Keeper
+from reactor.leases import Leases
 from reactor.listener import Listener
 from reactor.rescuer import Rescuer
 from reactor.settler import Settler
@@ -42,8 +42,8 @@ class Roles:
         rules = _rules(settings)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts)
         self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
-        self.keeper = Keeper(
-            store, self.sweep, Trouble(telemetry, "keeper"), slots=settings.worker_batch_size, lease=lease
+        self.leases = Leases(
+            store, self.sweep, Trouble(telemetry, "leases"), slots=settings.worker_batch_size, lease=lease
         )
         announcer = Announcer(telemetry)
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
@@ -68,11 +68,11 @@ class Roles:
             self.attempts.start(claim, probe)
 
         self.attempts = Attempts(
-            attempt=attempt, keeper=self.keeper, settler=self.settler, telemetry=telemetry, rules=rules
+            attempt=attempt, leases=self.leases, settler=self.settler, telemetry=telemetry, rules=rules
         )
         self.rescuer = Rescuer(
             store,
-            self.keeper,
+            self.leases,
             breaker,
             telemetry,
             worker=lambda: self.listener.key,
@@ -82,7 +82,7 @@ class Roles:
         )
         self.dispatcher = Dispatcher(
             store,
-            self.keeper,
+            self.leases,
             breaker,
             telemetry,
             wake=wake,

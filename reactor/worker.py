@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from reactor.health import Health
-    from reactor.keeper import Keeper
+    from reactor.leases import Leases
     from reactor.providers import Provider
     from reactor.redaction import Redactor
     from reactor.settings import Settings
@@ -131,12 +131,12 @@ class Worker:
         roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
             self._health.attach(
-                in_use=lambda: roles.keeper.held,
+                in_use=lambda: roles.leases.held,
                 proven=lambda: roles.listener.proven,
                 blocked=lambda: roles.bell.blocked or roles.listener.blocked,
                 stand_in=store.stand_in,
             )
-        for role in (roles.settler, roles.keeper, roles.inspector, roles.bell):
+        for role in (roles.settler, roles.leases, roles.inspector, roles.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
         upkeep.start_soon(self._close_what_rests, store)
@@ -145,7 +145,7 @@ class Worker:
         async with roles.attempts as self._attempts_scope:
             await self._take_in(roles, store, drain=drain)
             self._telemetry.emit(
-                events.WORKER_STOPPING, held=roles.keeper.held, grace_seconds=settings.shutdown_grace_seconds
+                events.WORKER_STOPPING, held=roles.leases.held, grace_seconds=settings.shutdown_grace_seconds
             )
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):
@@ -165,16 +165,16 @@ class Worker:
                 intake.start_soon(roles.sweep.run)
                 intake.start_soon(roles.dispatcher.run)
                 if drain:
-                    await self._drained(roles.keeper, store)
+                    await self._drained(roles.leases, store)
                     intake.cancel_scope.cancel()
         roles.bell.want("nothing")
 
-    async def _drained(self, keeper: Keeper, store: Store) -> None:
+    async def _drained(self, leases: Leases, store: Store) -> None:
         """Return once no token is detected or generating anywhere."""
         trouble = Trouble(self._telemetry, "worker")
-        while keeper.held or await self._unfinished(store, trouble):
+        while leases.held or await self._unfinished(store, trouble):
             with anyio.move_on_after(DRAIN_LOOK):  # nobody says when another worker has finished
-                await keeper.slot_freed()
+                await leases.slot_freed()
 
     async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
         try:

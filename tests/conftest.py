@@ -41,7 +41,7 @@ FIRST = (
     "test_hostile_provider",
     "test_end_to_end",
     "test_bad_input",
-    "test_keeper",
+    "test_leases",
     "test_web",
 )
 # Files that share something costly among their tests, so that one process runs them all.

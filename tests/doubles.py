@@ -24,7 +24,7 @@ DELETE FROM reactor.intake;
 
 def is_late_renewal(event):
     """Whether a renewal had no answer within a third of the lease: under a short one a loaded machine is that slow."""
-    return (event["event"], event.get("role"), event.get("error_type")) == ("worker.error", "keeper", "TimeoutError")
+    return (event["event"], event.get("role"), event.get("error_type")) == ("worker.error", "leases", "TimeoutError")
 
 
 async def until(asked, seconds=10):

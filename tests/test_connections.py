@@ -39,7 +39,7 @@ def connections(connection):
 
 @pytest.fixture(autouse=True)
 def renew_and_rest_soon(monkeypatch):
-    monkeypatch.setattr("reactor.keeper.renewal_interval", lambda _lease: 0.02)
+    monkeypatch.setattr("reactor.leases.renewal_interval", lambda _lease: 0.02)
     monkeypatch.setattr("reactor.worker.REST_EVERY", 0.02)
 
 

@@ -69,7 +69,7 @@ def database(server):
 @pytest.fixture(autouse=True)
 def renew_often(monkeypatch):
     """So that every role meets every fault soon. A peer would still count on 3 s."""
-    monkeypatch.setattr("reactor.keeper.renewal_interval", lambda _lease: 0.2)
+    monkeypatch.setattr("reactor.leases.renewal_interval", lambda _lease: 0.2)
 
 
 @pytest.fixture
@@ -193,11 +193,11 @@ async def test_a_restart_is_waited_for(server, database, how):
     async with working(database) as case:
         server.stop(how)
         case.end.set()
-        await case.troubled("settler", "keeper")
+        await case.troubled("settler", "leases")
         server.start()
         await case.recovers()
 
-    assert case.told() <= Counter(settler=1, keeper=1, dispatcher=1, sweep=1)
+    assert case.told() <= Counter(settler=1, leases=1, dispatcher=1, sweep=1)
     assert len(case.log.of("listener.lost")) == 1
 
 
@@ -240,7 +240,7 @@ async def test_a_frozen_database_is_waited_for(server, database, answers_soon):
             for pid in frozen:
                 os.kill(pid, signal.SIGSTOP)
             case.end.set()
-            await case.troubled("settler", "keeper")
+            await case.troubled("settler", "leases")
         finally:
             for pid in frozen:
                 os.kill(pid, signal.SIGCONT)
@@ -277,7 +277,7 @@ async def test_a_network_that_is_away_is_waited_for(database, answers_soon, how)
         getattr(proxy, how)()
         case.end.set()
         await case.operator.mint()
-        await case.troubled("settler", "keeper")
+        await case.troubled("settler", "leases")
         proxy.heal()
         await case.recovers()
 
@@ -295,7 +295,7 @@ async def test_connections_that_are_cut_are_opened_again(database):
 
 @pytest.mark.parametrize(
     ("connection", "role"),
-    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "keeper"), ("rest", "sweep")],
+    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("rest", "sweep")],
 )
 async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role, monkeypatch):
     if connection == "rest":  # then nobody but the sweep uses it, and meets the fault
@@ -346,7 +346,7 @@ async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(dat
         (old,) = await case.operator.do(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS}")
         proxy.swallow()
         await case.log.wait("listener.lost")
-        await case.troubled("keeper")
+        await case.troubled("leases")
         proxy.heal()
         await case.log.wait("listener.connected", times=2)
         await case.operator.until(f"count(*) = 2 FROM pg_stat_activity WHERE {LISTENS}")
@@ -366,7 +366,7 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
     async with proxied(database) as proxy, working(database, through=proxy.url, lease_seconds=3) as case:
         proxy.swallow("reactor renewals")
         began = time.monotonic()
-        await case.troubled("keeper")
+        await case.troubled("leases")
         await case.operator.until("min(generation_lease_ends_at) > clock_timestamp() + interval '2.5 s' FROM tokens_s0")
         renewed_after = time.monotonic() - began
         case.end.set()
@@ -376,14 +376,14 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
 
 
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
-    for role in ("settler", "keeper", "dispatcher"):
+    for role in ("settler", "leases", "dispatcher"):
         monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
     # Rings before its next look is due: the dispatcher, which waits for a ring, is to meet the trouble too.
     monkeypatch.setattr("reactor.sweep.reconnect_delay", lambda _failures: 0.02)
     async with working(database, poll_interval_seconds=0.2) as case:
         server.stop()
         case.end.set()
-        await case.troubled("settler", "keeper", "dispatcher")
+        await case.troubled("settler", "leases", "dispatcher")
         server.start()
         await case.recovers()
 
@@ -394,7 +394,7 @@ async def test_a_standby_is_waited_for_until_it_is_promoted(server, database):
         (server.log.parent / "data" / "standby.signal").touch()
         server.start()
         case.end.set()
-        await case.troubled("settler", "keeper")
+        await case.troubled("settler", "leases")
         await case.operator.do("SELECT pg_promote()")
         await case.recovers()
 
@@ -408,7 +408,7 @@ async def test_a_database_without_a_free_connection_is_waited_for(database):
             await case.operator.do(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
             case.end.set()
             await case.operator.mint()
-            await case.troubled("settler", "keeper")
+            await case.troubled("settler", "leases")
         finally:
             await case.operator.do("ALTER ROLE worker CONNECTION LIMIT -1")
         await case.recovers()
@@ -453,7 +453,7 @@ async def test_a_table_that_is_locked_is_waited_for(database, monkeypatch):
         async with case.operator.connected() as other, other.transaction():
             await other.execute("LOCK TABLE tokens_s0 IN ACCESS EXCLUSIVE MODE")
             case.end.set()
-            await case.troubled("settler", "keeper")
+            await case.troubled("settler", "leases")
         await case.recovers()
 
     assert max(case.told_kinds().values()) == 1
@@ -465,8 +465,8 @@ async def test_a_full_disk_is_waited_for(database):
         await case.operator.fault(begun=True)
         case.end.set()
         await case.operator.mint()
-        await case.troubled("settler", "keeper", "dispatcher")
+        await case.troubled("settler", "leases", "dispatcher")
         await case.operator.fault(begun=False)
         await case.recovers()
 
-    assert case.told() == Counter(settler=1, keeper=1, dispatcher=1)
+    assert case.told() == Counter(settler=1, leases=1, dispatcher=1)

@@ -9,9 +9,9 @@ import pytest
 from doubles import Log, refuse
 from stores import store_of
 
-from reactor import keeper, rescuer
+from reactor import leases, rescuer
 from reactor.breaker import Breaker
-from reactor.keeper import Keeper
+from reactor.leases import Leases
 from reactor.rescuer import Rescuer
 from reactor.store import Store
 from reactor.telemetry import Telemetry
@@ -24,7 +24,7 @@ MIDDLE = UUID(int=2**127)
 
 @pytest.fixture
 def slots():
-    return Keeper(None, None, None, slots=2, lease=60.0)
+    return Leases(None, None, None, slots=2, lease=60.0)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_o
 
 
 def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):
-    monkeypatch.setattr(keeper, "MOST_LEFT", 5)
+    monkeypatch.setattr(leases, "MOST_LEFT", 5)
     for number in range(20):
         slots.leave(UUID(int=number))
 
@@ -140,7 +140,7 @@ def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):
 
 
 def test_a_token_that_is_left_again_is_left_twice_as_long(slots, monkeypatch):
-    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: 0.0))
     waits = []
     for _ in range(6):
         slots.leave(MIDDLE)

@@ -327,7 +327,7 @@ MUTANTS = (
         "reactor/purchase.py",
         "        if not self._lease_runs():\n            raise LeaseOverError\n",
         "",
-        "tests/test_keeper.py::test_nothing_is_bought_once_the_lease_may_be_over",
+        "tests/test_leases.py::test_nothing_is_bought_once_the_lease_may_be_over",
     ),
     Mutant(
         "an attempt that a stop cuts short before it begins",
@@ -338,10 +338,10 @@ MUTANTS = (
     ),
     Mutant(
         "an attempt that is lost before it begins",
-        "reactor/keeper.py",
+        "reactor/leases.py",
         "        if self._lost:\n            scope.cancel()\n",
         "",
-        "tests/test_keeper.py::test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on",
+        "tests/test_leases.py::test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on",
     ),
     Mutant(
         "a next claim that waits for the tokens of a full one to start",
@@ -374,8 +374,8 @@ MUTANTS = (
     Mutant(
         "a drain that leaves what another worker holds",
         "reactor/worker.py",
-        "keeper.held or await self._unfinished(store, trouble)",
-        "keeper.held",
+        "leases.held or await self._unfinished(store, trouble)",
+        "leases.held",
         "tests/test_worker.py::test_drain_waits_for_what_another_worker_holds_and_nobody_rings_for",
     ),
     Mutant(
@@ -411,7 +411,7 @@ MUTANTS = (
         "reactor/rescuer.py",
         "self._store.reach.steady_for < STEADY_AFTER",
         "self._store.reach.steady_for < 0",
-        "tests/test_keeper.py::test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew",
+        "tests/test_leases.py::test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew",
     ),
     Mutant(
         "each role waits out its own backoff",
@@ -429,7 +429,7 @@ MUTANTS = (
     ),
     Mutant(
         "a renewal that waits for its answer",
-        "reactor/keeper.py",
+        "reactor/leases.py",
         "anyio.fail_after(self._lease / 3)",
         "anyio.fail_after(self._lease * 3)",
         "tests/test_database_faults.py::test_a_renewal_without_an_answer_costs_no_lease",
@@ -626,9 +626,9 @@ MUTANTS = (
     Mutant(
         "refused tokens that hold up a rescue until the next look",
         "reactor/rescuer.py",
-        "most = time.monotonic(), max(self._keeper.free, MOST_TRIED)",
-        "most = time.monotonic(), self._keeper.free",
-        "tests/test_keeper.py::test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look",
+        "most = time.monotonic(), max(self._leases.free, MOST_TRIED)",
+        "most = time.monotonic(), self._leases.free",
+        "tests/test_leases.py::test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look",
     ),
     Mutant(
         "a code that a host's trigger raised taken for the server's",
@@ -669,7 +669,7 @@ MUTANTS = (
         "refused rescues that the next pass meets again",
         "reactor/rescuer.py",
         "            self._after = some[-1].id\n",
-        "            self._keeper._left.clear()\n",
+        "            self._leases._left.clear()\n",
         f"{RESCUER}::test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest",
     ),
     Mutant(
@@ -681,7 +681,7 @@ MUTANTS = (
     ),
     Mutant(
         "tokens left alone without end",
-        "reactor/keeper.py",
+        "reactor/leases.py",
         "            del self._left[oldest]\n",
         "            pass\n",
         f"{RESCUER}::test_tokens_that_are_left_alone_are_a_bounded_number",
@@ -1013,7 +1013,7 @@ MUTANTS = (
         "reactor/rescuer.py",
         "            abandoned, last = await self._look(most)\n",
         "            async with self._claiming:\n                abandoned, last = await self._look(most)\n",
-        "tests/test_keeper.py::test_a_look_for_abandoned_tokens_keeps_no_mint_waiting",
+        "tests/test_leases.py::test_a_look_for_abandoned_tokens_keeps_no_mint_waiting",
     ),
     Mutant(
         "a look on the connection of the claims",
@@ -1027,14 +1027,14 @@ MUTANTS = (
         "reactor/dispatcher.py",
         "        if self._room <= 0:\n",
         "        if False:\n",
-        "tests/test_keeper.py::test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot",
+        "tests/test_leases.py::test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot",
     ),
     Mutant(
         "the slot that is freed goes to the queue",
         "reactor/rescuer.py",
         "                    await self._slot()\n",
         "                    pass\n",
-        "tests/test_keeper.py::test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_before_the_queue",
+        "tests/test_leases.py::test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_before_the_queue",
     ),
     Mutant(
         "the watch is left without a word",

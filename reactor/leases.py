@@ -91,7 +91,7 @@ class Holding:
                 self._scope.cancel()
 
 
-class Keeper:
+class Leases:
     """The slots, and the leases of what is in them."""
 
     def __init__(self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float) -> None:

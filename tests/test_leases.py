@@ -11,7 +11,7 @@ from reactor import settler
 from reactor.bell import Bell
 from reactor.database import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.errors import PermanentError, TransientError
-from reactor.keeper import renewal_interval
+from reactor.leases import renewal_interval
 from reactor.store import Abandoned, Rescued, Store
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +169,7 @@ async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(
 
 
 async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.keeper.Holding.lease_runs", lambda _holding: False)
+    monkeypatch.setattr("reactor.leases.Holding.lease_runs", lambda _holding: False)
     async with running(database, provider) as (_, log):
         await make_token()
         await log.wait("token.lease_lost")
@@ -370,7 +370,7 @@ async def test_a_row_that_cannot_be_renewed_costs_no_other_its_lease(database, p
         await log.wait("token.generation.started", times=5)
         await refuse(connection, "NEW.token_id = 3 AND NEW.generation_lease_ends_at > OLD.generation_lease_ends_at")
         before = [await lease_of(connection, token_id) for token_id in tokens]
-        await log.wait("worker.error", role="keeper", error_type="RowRefusedError")
+        await log.wait("worker.error", role="leases", error_type="RowRefusedError")
         renewed = []
         with anyio.fail_after(20):
             while renewed != [True, True, False, True, True]:  # each by a statement of its own
