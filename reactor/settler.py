@@ -21,7 +21,7 @@ from reactor import events
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.messages import message_of
-from reactor.outbox import Outbox
+from reactor.unsettled import Unsettled
 from reactor.refusals import MOST_REFUSALS, instead
 from reactor.telemetry import Trouble
 from reactor.tokens import Bought, Outcome
@@ -29,7 +29,7 @@ from reactor.tokens import Bought, Outcome
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from reactor.outbox import Entry
+    from reactor.unsettled import Entry
     from reactor.store import Answer, Intent, Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
@@ -48,8 +48,8 @@ class Settler:
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "settler")
         self._failures = 0
-        self._outcomes: Outbox[Outcome] = Outbox()
-        self._bought: Outbox[Bought] = Outbox()
+        self._outcomes: Unsettled[Outcome] = Unsettled()
+        self._bought: Unsettled[Bought] = Unsettled()
         self._arrived = anyio.Event()
         self._idle = anyio.Event()
 
@@ -135,7 +135,7 @@ class Settler:
             await self._idle.wait()
 
     async def _flush(
-        self, outbox: Outbox[T], batch: Sequence[Entry[T]], write: Callable[[list[T]], Awaitable[list[Answer]]]
+        self, unsettled: Unsettled[T], batch: Sequence[Entry[T]], write: Callable[[list[T]], Awaitable[list[Answer]]]
     ) -> None:
         try:
             answers = await write([entry.item for entry in batch])
@@ -145,7 +145,7 @@ class Settler:
             self._failures += 1
             return
         except DatabaseError as error:  # certainly nothing was written
-            self._refused(outbox, batch, error)
+            self._refused(unsettled, batch, error)
             return
         self._failures = 0
         self._trouble.passed()
@@ -153,9 +153,9 @@ class Settler:
             if answer == "locked":
                 entry.put_off(locked_delay(entry.failures))
             else:
-                outbox.answer(entry, answer)
+                unsettled.answer(entry, answer)
 
-    def _refused(self, outbox: Outbox[T], batch: Sequence[Entry[T]], error: DatabaseError) -> None:
+    def _refused(self, unsettled: Unsettled[T], batch: Sequence[Entry[T]], error: DatabaseError) -> None:
         """Try one by one what was refused together; of one that is refused for itself, tell whoever handed it in."""
         if len(batch) > 1:
             for entry in batch:
@@ -165,7 +165,7 @@ class Settler:
         if isinstance(error, REFUSED):
             entry.refusals += MOST_REFUSALS if isinstance(error, RowRefusedError) else 1
             if entry.refusals >= MOST_REFUSALS:
-                outbox.answer(entry, error)
+                unsettled.answer(entry, error)
                 return
         if not entry.told:
             entry.told = True

@@ -42,7 +42,7 @@ class Entry(Generic[T]):
         self.due_at = time.monotonic() + seconds
 
 
-class Outbox(Generic[T]):
+class Unsettled(Generic[T]):
     """Entries by the fence of their claim: a token may be claimed anew before it is answered for."""
 
     def __init__(self) -> None:
