@@ -22,8 +22,8 @@ from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.prompts import fingerprint, validate_prompt
 from reactor.purchase import Purchase
-from reactor.refusals import MOST_REFUSALS
 from reactor.tokens import Failed, Released, Succeeded
+from reactor.unwritable import MOST_REFUSALS
 from reactor.verdict import verdict
 
 if TYPE_CHECKING:

@@ -132,7 +132,7 @@ class Dispatcher:
         if self._failures:
             self._bell.want("nothing")
             with anyio.CancelScope() as self._pause:  # that a stop ends
-                await self._store.reach.sleep(reconnect_delay(self._failures))
+                await self._store.availability.sleep(reconnect_delay(self._failures))
             return
         if resting := self._breaker.resting:
             self._bell.want("nothing")

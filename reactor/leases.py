@@ -169,7 +169,7 @@ class Leases:
         failures = 0
         while True:
             if failures:
-                await self._store.reach.sleep(reconnect_delay(failures))
+                await self._store.availability.sleep(reconnect_delay(failures))
             else:
                 await anyio.sleep(renewal_interval(self._lease))
             try:

@@ -95,7 +95,7 @@ class Listener:
             if self._deaf >= DEAF_AFTER:
                 await anyio.sleep(jittered(DEAF_PAUSE))
             else:
-                await self._store.reach.sleep(reconnect_delay(self._failures))
+                await self._store.availability.sleep(reconnect_delay(self._failures))
 
     async def _listen(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> None:
         lost, heard, ask = anyio.Event(), Wake(), self._asking(connection, inherited)
@@ -125,7 +125,7 @@ class Listener:
         self._failures = self._unproven = 0
         self._wake.ring()
         if self._told_lost:
-            self._store.reach.back()
+            self._store.availability.back()
         if self._deaf < DEAF_AFTER:  # beyond, it is told once it is proven
             self._tell_connected()
 

@@ -88,7 +88,7 @@ class Rescuer:
         try:
             abandoned, last = await self._look(most)
             more = last is not None or len(abandoned) == most
-            if self._store.reach.steady_for < STEADY_AFTER:
+            if self._store.availability.steady_for < STEADY_AFTER:
                 abandoned = [token for token in abandoned if token.owner == "own"]
             taken, tried = await self._take_over(abandoned)
         except (ConnectionLostError, TimeoutError):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import asyncpg
 
+from reactor.availability import Availability
 from reactor.backoff import jittered
 from reactor.database import (
     LOST,
@@ -38,7 +39,6 @@ from reactor.database import (
     ended_by_others,
     told,
 )
-from reactor.reach import Reach
 from reactor.search_path import Inherited, SafePath, pin, within
 from reactor.table import PINNED, plain_query
 
@@ -68,10 +68,16 @@ class Session:
     """
 
     def __init__(
-        self, dsn: str, *, name: str, pooled: bool = False, reach: Reach | None = None, writes: bool = False
+        self,
+        dsn: str,
+        *,
+        name: str,
+        pooled: bool = False,
+        availability: Availability | None = None,
+        writes: bool = False,
     ) -> None:
         self.stand_in: Session | None = None
-        self.reach = reach or Reach()
+        self.availability = availability or Availability()
         self.safe = SafePath()
         self._dsn = dsn
         self._name = name
@@ -114,7 +120,7 @@ class Session:
                 raise
             if self._lost:
                 self._lost = False
-                self.reach.back()
+                self.availability.back()
             return rows
 
     async def _fetched(
@@ -205,7 +211,7 @@ class Session:
     def _lose(self) -> None:
         self.drop()
         self._lost = True
-        self.reach.lost()
+        self.availability.lost()
 
     def drop(self) -> None:
         """Terminate the connection, without a word to the other side, which may not be there to hear it."""

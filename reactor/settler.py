@@ -21,18 +21,18 @@ from reactor import events
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.messages import message_of
-from reactor.unsettled import Unsettled
-from reactor.refusals import MOST_REFUSALS, instead
 from reactor.telemetry import Trouble
 from reactor.tokens import Bought, Outcome
+from reactor.unsettled import Unsettled
+from reactor.unwritable import MOST_REFUSALS, instead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from reactor.unsettled import Entry
     from reactor.store import Answer, Intent, Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
+    from reactor.unsettled import Entry
 
 ANSWER_WITHIN = 5.0  # seconds that a stop waits for the answer to an outcome
 
@@ -108,7 +108,7 @@ class Settler:
                 raise
             except DatabaseError as trouble:
                 self._trouble.met(trouble)
-                await self._store.reach.sleep(reconnect_delay(failures))
+                await self._store.availability.sleep(reconnect_delay(failures))
             else:
                 if intent != "locked":
                     return intent
@@ -141,7 +141,7 @@ class Settler:
             answers = await write([entry.item for entry in batch])
         except ConnectionLostError as error:
             self._trouble.met(error)
-            await self._store.reach.sleep(reconnect_delay(self._failures))
+            await self._store.availability.sleep(reconnect_delay(self._failures))
             self._failures += 1
             return
         except DatabaseError as error:  # certainly nothing was written

@@ -98,7 +98,7 @@ class Store:
         checks: Checks,
     ) -> None:
         self.table = table
-        self.reach = rest.reach
+        self.availability = rest.availability
         self.stand_in = rest  # for a connection that a crowded server does not give
         self._redact = redact = redact.storing_in(table.encoding)
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor import events
+from reactor.availability import Availability
 from reactor.backoff import reconnect_delay
 from reactor.checks import Checks, mark_of
 from reactor.database import DatabaseError, session_name
-from reactor.reach import Reach
 from reactor.roles import Roles
 from reactor.search_path import SafePath
 from reactor.session import Session
@@ -209,9 +209,10 @@ class Worker:
         dsn = self._settings.database_url.get_secret_value()
         pooled = self._settings.listen_database_url is not None
         names = ("claims", "writes", "renewals", "rest")
-        reach, safe = Reach(), SafePath()
+        availability, safe = Availability(), SafePath()
         sessions = {
-            name: Session(dsn, name=session_name(name), pooled=pooled, reach=reach, writes=True) for name in names
+            name: Session(dsn, name=session_name(name), pooled=pooled, availability=availability, writes=True)
+            for name in names
         }
         for session in sessions.values():
             session.safe = safe

@@ -226,7 +226,7 @@ def _lost(pipe, statement):
         lost.append(answer)
         pipe.send(("fired", None))
         getattr(store, _CONNECTIONS.get(statement, "_claims")).drop()
-        store.reach.lost()
+        store.availability.lost()
         raise ConnectionLostError("terminated by the test")
 
     return mock.patch.object(Store, statement, answerless)

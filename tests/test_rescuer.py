@@ -38,7 +38,7 @@ async def rescues(database, slots, monkeypatch):
         started.append(claim)
 
     async with store_of(database) as store:
-        store.reach = SimpleNamespace(steady_for=1e9)
+        store.availability = SimpleNamespace(steady_for=1e9)
         given = {"worker": lambda: US, "start": start, "claiming": asyncio.Lock(), "lease": 60.0}
         yield Rescuer(store, slots, Breaker(0), Telemetry(Log()), **given), started
 

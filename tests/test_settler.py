@@ -324,7 +324,7 @@ async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_
 async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.refusals.AGAIN_IN", 0.0)
+    monkeypatch.setattr("reactor.unwritable.AGAIN_IN", 0.0)
     await refuse(connection, "NEW.status = 'uploading'", state="42501")
     async with running(database, provider, max_attempts=2) as (_, log):
         await make_token()

@@ -409,13 +409,13 @@ MUTANTS = (
     Mutant(
         "rescue right after being cut off",
         "reactor/rescuer.py",
-        "self._store.reach.steady_for < STEADY_AFTER",
-        "self._store.reach.steady_for < 0",
+        "self._store.availability.steady_for < STEADY_AFTER",
+        "self._store.availability.steady_for < 0",
         "tests/test_leases.py::test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew",
     ),
     Mutant(
         "each role waits out its own backoff",
-        "reactor/reach.py",
+        "reactor/availability.py",
         "        back.set()\n",
         "",
         "tests/test_database_faults.py::test_the_first_to_find_the_database_back_wakes_the_others",
@@ -1781,7 +1781,7 @@ MUTANTS = (
     ),
     Mutant(
         "a result that is refused at every attempt, without end",
-        "reactor/refusals.py",
+        "reactor/unwritable.py",
         "    if attempts >= max_attempts:\n",
         "    if False:\n",
         f"{SETTLER}::test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought",

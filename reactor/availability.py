@@ -12,7 +12,7 @@ import time
 import anyio
 
 
-class Reach:
+class Availability:
     """What the connections of one worker tell each other."""
 
     def __init__(self) -> None:
