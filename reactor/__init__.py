@@ -7,7 +7,7 @@
     dispatcher.py claims tokens for the free slots (claimer.py: which; detour.py: past refused ones)
     attempt.py    resumes, looks for or buys a prediction, and waits for its image
     settler.py    writes what came of it, fenced by the claim's epoch
-    intake.py     closes and opens the gate for what attempts learn; inspector.py looks and announcer.py says how it is
+    gate.py       closes and opens the gate for what attempts learn; inspector.py looks and announcer.py says how it is
     leases.py     renews the leases of what is held
     rescuer.py    takes over what dead workers left
 

@@ -29,7 +29,7 @@ from reactor.verdict import verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reactor.intake import Intake
+    from reactor.gate import Gate
     from reactor.providers import Provider
     from reactor.settler import Settler
     from reactor.store import Intent
@@ -65,14 +65,14 @@ class Attempt:
         *,
         probe: str | None,
         provider: Provider,
-        intake: Intake,
+        gate: Gate,
         settler: Settler,
         telemetry: Telemetry,
         rules: Rules,
         lease_runs: Callable[[], bool],
     ) -> None:
         self._provider = provider.hiding(claim.prompt, *rules.prompts)
-        self._intake = intake
+        self._gate = gate
         self._settler = settler
         self._telemetry = telemetry
         self._rules = rules
@@ -126,16 +126,16 @@ class Attempt:
     async def _generate(self) -> Succeeded:
         prediction = await self._purchase.resume()
         if prediction is not None:
-            await self._intake.unproven(self.claim, self._probe)
+            await self._gate.unproven(self.claim, self._probe)
             self._probe = None  # whatever fails from now on is the token's own
         else:
             prediction = await self._purchase.make(self._prompt())
-            await self._intake.accepted(self._probe)
+            await self._gate.accepted(self._probe)
             if self._probe == "create":
                 self._probe = None
         image_url = await self._purchase.image(prediction)
         await reached("result_seen")
-        await self._intake.succeeded(self._probe)
+        await self._gate.succeeded(self._probe)
         return Succeeded(self.claim, image_url, prediction.id)
 
     def _prompt(self) -> str:
@@ -184,7 +184,7 @@ class Attempt:
                     over = False  # it may still come: the next attempt resumes it
                 else:
                     if stopped.image_url is not None:
-                        await self._intake.succeeded(self._probe)
+                        await self._gate.succeeded(self._probe)
                         return Succeeded(self.claim, stopped.image_url, stopped.id)
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
@@ -193,7 +193,7 @@ class Attempt:
         return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
 
     async def _judged(self, error: GenerationError) -> Outcome:
-        blame = await self._intake.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
+        blame = await self._gate.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
         return verdict(
             self.claim,
             error,

@@ -1,6 +1,6 @@
 """Counts failures that come in a row, and rests this worker where it alone reaches nobody.
 
-    works ──threshold failures in a row──▶ answered: the whole fleet's gate is closed, see intake.py
+    works ──threshold failures in a row──▶ answered: the whole fleet's gate is closed, see gate.py
       ▲                                 └▶ not answered: this worker rests ──time passes──▶ one token ──▶ …
       └───────────────────────────────── a create is accepted ─────────────────────────────────┘
 

@@ -3,7 +3,7 @@
 A token may be good for the account and not for the model: its check passes, and creates are refused all the same. With
 a check every CHECK_EVERY, each of them would fail one token. So a create that is refused after a check has opened the
 gate has the fleet wait twice as long for the next check. The gate's row keeps that wait until a create with this token
-is accepted, whatever processes stop and start meanwhile: see `refuse_intake.sql`.
+is accepted, whatever processes stop and start meanwhile: see `refuse_gate.sql`.
 
 Whoever has put in another API token and started the worker again is served at once. The row says which token was
 refused, by a mark of it, so a worker can tell whether its own is another one.

@@ -14,7 +14,7 @@ import anyio
 
 from reactor import events
 from reactor.database import DatabaseError, ReadOnlyError, RolledBackError
-from reactor.gate import intake
+from reactor.gate_store import gate_state
 from reactor.messages import message_of
 from reactor.store import discover, gauges
 from reactor.table import TableError, plain_query
@@ -106,7 +106,7 @@ class Health:
             self._session.drop()  # a new connection finds out when that is lifted
             raise ReadOnlyError
         try:
-            state = dict(await intake(self._session))
+            state = dict(await gate_state(self._session))
         except RolledBackError as error:  # the database answers, and nobody claims
             state = {"paused": True, "reason": message_of(error), "resumes_in": None}
         try:

@@ -15,7 +15,7 @@ from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
     from reactor.announcer import Announcer
-    from reactor.gate import Gate
+    from reactor.gate_store import GateStore
     from reactor.providers import Provider
     from reactor.telemetry import Telemetry
     from reactor.wake import Wake
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 class Inspector:
     """One loop beside the attempts."""
 
-    def __init__(self, gate: Gate, provider: Provider, announcer: Announcer, telemetry: Telemetry, wake: Wake) -> None:
-        self._gate = gate
+    def __init__(
+        self, store: GateStore, provider: Provider, announcer: Announcer, telemetry: Telemetry, wake: Wake
+    ) -> None:
+        self._store = store
         self._provider = provider
         self._announcer = announcer
         self._wake = wake
@@ -42,12 +44,12 @@ class Inspector:
 
     async def _look(self) -> None:
         try:
-            state = await self._gate.state()
+            state = await self._store.state()
             if not state["paused"]:
                 self._announcer.opened()
             else:
                 self._announcer.closed(state["resumes_in"], state["reason"] or "", state["opens_on"])
-                if self._gate.checks.due(state) and await self._check():
+                if self._store.checks.due(state) and await self._check():
                     await self._reopen(state["reason"])
         except ConnectionLostError:
             await anyio.lowlevel.checkpoint()  # the claims say that it is away
@@ -69,6 +71,6 @@ class Inspector:
         return True
 
     async def _reopen(self, reason: str) -> None:
-        if await self._gate.open("check", reason):
+        if await self._store.open("check", reason):
             self._announcer.opened()
             self._wake.ring()

@@ -11,8 +11,8 @@ from reactor.attempts import Attempts
 from reactor.bell import Bell
 from reactor.breaker import Breaker
 from reactor.dispatcher import Dispatcher
+from reactor.gate import Gate
 from reactor.inspector import Inspector
-from reactor.intake import Intake
 from reactor.leases import Leases
 from reactor.listener import Listener
 from reactor.rescuer import Rescuer
@@ -47,7 +47,7 @@ class Roles:
         )
         announcer = Announcer(telemetry)
         self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
-        self._intake = Intake(store.gate, breaker, announcer, telemetry, wake)
+        self._gate = Gate(store.gate, breaker, announcer, telemetry, wake)
         self.bell = Bell(store.table, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 
@@ -56,7 +56,7 @@ class Roles:
                 claim,
                 probe=probe,
                 provider=provider,
-                intake=self._intake,
+                gate=self._gate,
                 settler=self.settler,
                 telemetry=telemetry,
                 rules=rules,

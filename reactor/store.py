@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from reactor.failpoints import reached
-from reactor.gate import Gate
+from reactor.gate_store import GateStore
 from reactor.rows import KINDS, batch_of, claim_of, fences, further, outcome_columns
 from reactor.table import (
     TokensTable,
@@ -102,7 +102,7 @@ class Store:
         self.stand_in = rest  # for a connection that a crowded server does not give
         self._redact = redact = redact.storing_in(table.encoding)
         self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
-        self.gate = Gate(rest, table.wake_channel, redact, checks)
+        self.gate = GateStore(rest, table.wake_channel, redact, checks)
         self._lease = lease
         self._create_interval = create_interval
         self._next_due = table.query("next_due")

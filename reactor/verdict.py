@@ -1,4 +1,4 @@
-"""The outcome table: what an error does to the token. Pure; what it does to the gate is in `intake.py`."""
+"""The outcome table: what an error does to the token. Pure; what it does to the gate is in `gate.py`."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     upkeep ─────────── listener, settler, renewals, the inspector, the provider's connection
       └─ attempts ──── a task for each slot in use
-           └─ intake ─ dispatcher, rescuer, sweep
+           └─ claiming ─ dispatcher, rescuer, sweep
 
-Stopping goes from the inside out. The first signal cancels intake: nothing more is claimed. Attempts get the grace,
+Stopping goes from the inside out. The first signal cancels claiming: nothing more is claimed. Attempts get the grace,
 then are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep ends last: leases are
 renewed and outcomes written as long as anybody holds a token.
 """
@@ -68,14 +68,14 @@ class Worker:
         self._key = secrets.randbelow(2**63 - 1) + 1
         self._wake = Wake()
         self._stopping = False
-        self._intake_scope = anyio.CancelScope()
+        self._claiming_scope = anyio.CancelScope()
         self._attempts_scope: anyio.CancelScope | None = None
 
     def stop(self) -> None:
         """Stop claiming and let attempts finish within the grace; called again, release them at once."""
         if not self._stopping:
             self._stopping = True
-            self._intake_scope.cancel()
+            self._claiming_scope.cancel()
         elif self._attempts_scope is not None:
             self._attempts_scope.cancel()
 
@@ -103,9 +103,9 @@ class Worker:
 
     @contextmanager
     def _until_stopped(self) -> Iterator[None]:
-        with anyio.CancelScope() as self._intake_scope:
+        with anyio.CancelScope() as self._claiming_scope:
             if self._stopping:
-                self._intake_scope.cancel()
+                self._claiming_scope.cancel()
             yield
 
     async def _stop_when_cancelled(self) -> None:
@@ -160,13 +160,13 @@ class Worker:
 
     async def _take_in(self, roles: Roles, store: Store, *, drain: bool) -> None:
         with self._until_stopped():
-            async with anyio.create_task_group() as intake:
-                intake.start_soon(roles.rescuer.run)
-                intake.start_soon(roles.sweep.run)
-                intake.start_soon(roles.dispatcher.run)
+            async with anyio.create_task_group() as claiming:
+                claiming.start_soon(roles.rescuer.run)
+                claiming.start_soon(roles.sweep.run)
+                claiming.start_soon(roles.dispatcher.run)
                 if drain:
                     await self._drained(roles.leases, store)
-                    intake.cancel_scope.cancel()
+                    claiming.cancel_scope.cancel()
         roles.bell.want("nothing")
 
     async def _drained(self, leases: Leases, store: Store) -> None:

@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from reactor import migrations
 from reactor.cli import main
 from reactor.embedded import EmbeddedPostgres
-from reactor.gate import Gate
+from reactor.gate_store import GateStore
 from reactor.session import Session
 from reactor.table import described, plain_query
 
@@ -268,14 +268,14 @@ def reactor(database, monkeypatch, tmp_path, capsys):
 def two_looks(monkeypatch):
     """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
     monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.001)
-    state, begun = Gate.state, []
+    state, begun = GateStore.state, []
 
     async def counted(gate):
         if begun:
             begun.pop().set()
         return await state(gate)
 
-    monkeypatch.setattr(Gate, "state", counted)
+    monkeypatch.setattr(GateStore, "state", counted)
 
     async def two_looks():
         for _ in range(2):

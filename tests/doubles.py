@@ -151,7 +151,7 @@ async def refuse(connection, when, *, state="P0001"):
     )
 
 
-class Gate:
+class Barrier:
     """Holds a generation until it is opened."""
 
     def __init__(self):

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from doubles import DirectedProvider, Gate, Log, running
+from doubles import Barrier, DirectedProvider, Log, running
 from hypothesis import given
 from hypothesis import strategies as st
 from test_verdict import claim
@@ -121,7 +121,7 @@ async def test_an_operators_resume_is_said_before_the_first_token_starts(databas
 
 
 async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provider, make_token, two_looks):
-    generating = Gate()
+    generating = Barrier()
     provider.script["create"] = [RateLimitedError("throttled", retry_after=0.1), generating]
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await make_token()

@@ -2,7 +2,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from doubles import DirectedProvider, Gate, running, until
+from doubles import Barrier, DirectedProvider, running, until
 from strangers import stranger
 
 from reactor.bell import Bell, _Doubt
@@ -117,7 +117,7 @@ async def full(log, make_token, gate, provider):
 async def test_mints_are_quiet_while_every_slot_is_taken_and_are_claimed_as_one_is_free(
     database, provider, connection, make_token, rung
 ):
-    gate = Gate()
+    gate = Barrier()
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await full(log, make_token, gate, provider)
         await rung()
@@ -138,7 +138,7 @@ async def test_mints_are_quiet_while_every_slot_is_taken_and_are_claimed_as_one_
 async def test_a_mint_at_the_moment_in_which_a_worker_goes_on_watch_is_claimed(
     database, provider, connection, make_token, authors, point
 ):
-    gate, at_point, go_on = Gate(), anyio.Event(), anyio.Event()
+    gate, at_point, go_on = Barrier(), anyio.Event(), anyio.Event()
 
     async def pause():
         at_point.set()
@@ -175,7 +175,7 @@ async def _mint(connection):
 async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
     database, provider, connection, connect, make_token, authors, another_under_way
 ):
-    gate, long = Gate(), await connect()
+    gate, long = Barrier(), await connect()
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await full(log, make_token, gate, provider)
         await connection.execute("BEGIN")
@@ -349,7 +349,7 @@ async def test_of_two_workers_that_wait_one_claims_a_mint(database, provider, ma
 
 
 async def test_who_has_no_free_slot_leaves_the_watch_to_another(database, provider, make_token):
-    gate, idle = Gate(), DirectedProvider()
+    gate, idle = Barrier(), DirectedProvider()
     async with two(database, provider, idle, worker_batch_size=1) as (_, _log, other):
         provider.script["wait"] = [gate]
         await make_token()
@@ -361,7 +361,7 @@ async def test_who_has_no_free_slot_leaves_the_watch_to_another(database, provid
 
 
 async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token):
-    gate, idle = Gate(), DirectedProvider()
+    gate, idle = Barrier(), DirectedProvider()
     async with two(database, provider, idle) as (first, log, other):
         provider.script["wait"] = [gate]
         await make_token()
@@ -425,7 +425,7 @@ async def test_a_listener_that_comes_back_goes_on_watch_again(database, provider
 
 async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provider, connect, make_token, monkeypatch):
     monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.05)
-    gate, wrong = Gate(), ["watch"]
+    gate, wrong = Barrier(), ["watch"]
 
     def fails_once(name):
         if name not in wrong:
@@ -609,7 +609,7 @@ async def test_a_watch_of_ones_own_ends_as_the_common_one_is_free(database, prov
 async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
     database, provider, strange, make_token, connection
 ):
-    gate = Gate()
+    gate = Barrier()
     await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
     provider.script["wait"] = [gate]
     async with running(database, provider, worker_batch_size=1) as (_, log):
@@ -642,7 +642,7 @@ async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
 
 @pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
 async def test_a_stranger_that_holds_the_quiet_lock_alone_is_said(database, provider, strange, make_token, lock):
-    gate = Gate()
+    gate = Barrier()
     await (await strange()).execute(f"SELECT {lock}(hashtextextended('{WAKE}', {QUIET}))")
     provider.script["wait"] = [gate]
     async with running(database, provider, worker_batch_size=1) as (_, log):

@@ -31,10 +31,10 @@ INSERT INTO tokens_s0 (status) SELECT 'status ' || number FROM generate_series(1
 UPDATE reactor.intake SET reason = repeat('r', {HUGE});
 """
 PAUSED = "paused_until = 'infinity', opens_on = 'time'"
-GATE = {"claim": "paused_until = NULL, opens_on = NULL", "open_intake": "paused_until = now(), opens_on = NULL"}
+GATE = {"claim": "paused_until = NULL, opens_on = NULL", "open_gate": "paused_until = now(), opens_on = NULL"}
 LARGEST = {"claim": LONGEST_PROMPT + 1, "rescue": LONGEST_PROMPT + 1}  # characters
 OF_HELD_TOKENS = {"rescue", "settle", "record", "renew", "censor"}
-ANSWER = OF_HELD_TOKENS | {"claim", "look", "show", "intake", "pause", "resume", "open_intake", "count_statuses"}
+ANSWER = OF_HELD_TOKENS | {"claim", "look", "show", "gate_state", "pause", "resume", "open_gate", "count_statuses"}
 # What a statement is asked, by the name of its parameter, else by the type.
 ASKED = {
     "slots": 100, "rows": 100, "most_rescues": 4, "epoch": 0, "worker": 7, "own_keys": [8], "known": [],

@@ -27,8 +27,8 @@ def refuse(ask):
     """Have a create refused for a token; give the wait, as the row tells it, and the reason."""
 
     async def refuse(token=OURS):
-        rows = await ask("refuse_intake", token, REFUSED, 20.0)
-        (state,) = await ask("intake")
+        rows = await ask("refuse_gate", token, REFUSED, 20.0)
+        (state,) = await ask("gate_state")
         assert [row["was_open"] for row in rows] == [True]
         assert (state["paused"], state["resumes_in"], state["refused_token"]) == (True, None, token)
         assert state["reason"] == rows[0]["reason"]
@@ -42,8 +42,8 @@ def check(ask):
     """Have a check opened the gate."""
 
     async def check():
-        (state,) = await ask("intake")
-        assert await ask("open_intake", "check", state["reason"], "wake")
+        (state,) = await ask("gate_state")
+        assert await ask("open_gate", "check", state["reason"], "wake")
 
     return check
 
@@ -65,8 +65,8 @@ async def test_no_other_pause_shortens_the_wait(ask, refuse, check):
     for _ in range(4):
         await refuse()
         await check()
-    await ask("pause_intake", 5.0, "429", False, "create")
-    await ask("open_intake", "create", None, "wake")
+    await ask("pause_gate", 5.0, "429", False, "create")
+    await ask("open_gate", "create", None, "wake")
     await ask("pause", "by hand", 600.0)
     await ask("pause", "by hand", 0.0)
 
@@ -74,8 +74,8 @@ async def test_no_other_pause_shortens_the_wait(ask, refuse, check):
 
 
 FORGETS = {
-    "an accepted create": (["prove_intake", OURS], 0),
-    "another token's accepted create": (["prove_intake", OTHERS], 80),
+    "an accepted create": (["prove_gate", OURS], 0),
+    "another token's accepted create": (["prove_gate", OTHERS], 80),
     "an operator": (["resume", "wake"], 0),
 }
 
@@ -84,7 +84,7 @@ FORGETS = {
 async def test_what_forgets_that_checks_passed_in_vain(ask, refuse, check, what, wait):
     for number in range(3):
         await refuse()
-        if number < 2 or what[0] == "prove_intake":
+        if number < 2 or what[0] == "prove_gate":
             await check()
 
     await ask(*what)
@@ -95,11 +95,11 @@ async def test_what_forgets_that_checks_passed_in_vain(ask, refuse, check, what,
 async def test_a_create_that_was_accepted_before_the_gate_closed_forgets_nothing(ask, refuse, check):
     for number in range(3):
         await refuse()
-        await ask("prove_intake", OURS)
+        await ask("prove_gate", OURS)
         if number < 2:
             await check()
 
-    assert 30 < (await ask("intake"))[0]["check_in"] <= 40
+    assert 30 < (await ask("gate_state"))[0]["check_in"] <= 40
 
 
 async def test_another_token_that_is_refused_is_checked_at_once(refuse, check):
@@ -115,8 +115,8 @@ async def test_a_gate_that_is_closed_for_a_refused_token_stays_as_it_is(ask, ref
     await check()
     await refuse()
 
-    assert await ask("refuse_intake", OURS, REFUSED, 20.0) == []
-    assert 10 < (await ask("intake"))[0]["check_in"] <= 20
+    assert await ask("refuse_gate", OURS, REFUSED, 20.0) == []
+    assert 10 < (await ask("gate_state"))[0]["check_in"] <= 20
 
 
 BEGINS = {
@@ -228,9 +228,9 @@ async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one
 async def test_workers_check_once_the_gates_row_says(database, provider, connection, ask, two_looks):
     async with running(database, provider) as (_, log):
         await two_looks()
-        await ask("refuse_intake", OURS, REFUSED, 20.0)
+        await ask("refuse_gate", OURS, REFUSED, 20.0)
         await log.wait("intake.resumed")
-        await ask("refuse_intake", OURS, REFUSED, 20.0)
+        await ask("refuse_gate", OURS, REFUSED, 20.0)
         await log.wait("intake.paused", times=2)
         await two_looks()
         checked = len(provider.asked("check"))
@@ -243,6 +243,6 @@ async def test_workers_check_once_the_gates_row_says(database, provider, connect
 async def test_only_a_pause_for_a_check_has_a_time_for_one(ask, refuse, check):
     await refuse()
     await check()
-    await ask("pause_intake", 30.0, "429", False, "create")
+    await ask("pause_gate", 30.0, "429", False, "create")
 
-    assert (await ask("intake"))[0]["check_in"] is None
+    assert (await ask("gate_state"))[0]["check_in"] is None

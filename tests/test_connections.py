@@ -5,7 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from conftest import command
-from doubles import DirectedProvider, Gate, running, until
+from doubles import Barrier, DirectedProvider, running, until
 
 from reactor.health import Health
 from reactor.session import Session
@@ -57,7 +57,7 @@ def limit(database):
 async def test_a_worker_takes_three_connections_five_while_it_works_and_three_again(
     database, make_token, connections, monkeypatch
 ):
-    provider, gate = DirectedProvider(), Gate()
+    provider, gate = DirectedProvider(), Barrier()
     provider.script["wait"] = [gate]
     async with running(database, provider) as (_, log):
         await connections(REST)
@@ -93,7 +93,7 @@ async def test_the_last_connections_are_left_to_others(
     database, connection, make_token, connections, limit, monkeypatch
 ):
     monkeypatch.setattr("reactor.session.CROWDED_FOR", 0.0)
-    provider, gate = DirectedProvider(), Gate()
+    provider, gate = DirectedProvider(), Barrier()
     await limit(connection, 5)  # the test's, two of the worker's, and fewer than three
     async with running(database, provider, worker_batch_size=2) as (_, log):
         for times in range(1, 4):

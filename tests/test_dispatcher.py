@@ -3,7 +3,7 @@ from uuid import UUID
 import anyio
 import pytest
 from conftest import ASYNCIO, UVLOOP
-from doubles import DirectedProvider, Gate, refuse, running
+from doubles import Barrier, DirectedProvider, refuse, running
 
 from reactor import claimer, detour, dispatcher
 from reactor.attempts import Attempts
@@ -209,7 +209,7 @@ async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_bac
         await make_token()
         await log.wait("token.generation.succeeded")
         stops.append(worker.stop_now)
-        provider.script["create"] = [Gate()]
+        provider.script["create"] = [Barrier()]
         token_id = await make_token()
         await log.wait("worker.stopped")
 

@@ -8,8 +8,8 @@ pytestmark = pytest.mark.anyio
 
 NOTIFY = [name for name in NAMES if "pg_notify(" in split(name)[1]]
 ARGUMENTS = {
-    "half_open_intake": ("a_channel",),
-    "open_intake": ("create", None, "a_channel"),
+    "half_open_gate": ("a_channel",),
+    "open_gate": ("create", None, "a_channel"),
     "leave": ("wake", "bell", True, False, True),
     "resume": ("a_channel",),
 }
@@ -53,16 +53,16 @@ async def test_resume_opens_the_gate(ask, connection):
 async def test_the_next_token_is_let_through_a_half_open_gate(ask, connection):
     await connection.execute("UPDATE reactor.intake SET paused_until = now() + interval '30 s', pause_seconds = 60")
 
-    await ask("half_open_intake", *ARGUMENTS["half_open_intake"])
+    await ask("half_open_gate", *ARGUMENTS["half_open_gate"])
 
     assert await connection.fetchval("SELECT paused_until <= clock_timestamp() FROM reactor.intake")
 
 
 @pytest.mark.usefixtures("full_queue")
 async def test_an_accepted_create_opens_the_gate(ask, connection):
-    await ask("pause_intake", 30.0, "429", False, "create")
+    await ask("pause_gate", 30.0, "429", False, "create")
 
-    assert len(await ask("open_intake", *ARGUMENTS["open_intake"])) == 1
+    assert len(await ask("open_gate", *ARGUMENTS["open_gate"])) == 1
     assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 

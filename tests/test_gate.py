@@ -304,7 +304,7 @@ async def test_a_lower_limit_of_the_account_closes_the_gate_once_and_then_slows_
             await make_token()
         await connection.execute("COMMIT")
         await log.wait("token.generation.succeeded")
-        told = await ask("intake")
+        told = await ask("gate_state")
         booked, until = await connection.fetchrow(
             "SELECT arrival_at > clock_timestamp(), extract(epoch FROM limited_until - clock_timestamp())"
             " FROM reactor.intake"
@@ -326,7 +326,7 @@ async def test_a_rate_limit_that_names_no_lower_one_slows_nobody_down(database, 
         await make_token()
         await log.wait("token.generation.succeeded")
 
-    assert (await ask("intake"))[0]["limit_per_minute"] is None
+    assert (await ask("gate_state"))[0]["limit_per_minute"] is None
     assert not log.of("intake.limited")
 
 

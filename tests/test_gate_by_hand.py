@@ -32,12 +32,12 @@ SAFE += ", refused_token = NULL, check_wait = NULL, check_at = NULL"
 STATEMENTS = {
     "next_due": (0.1,),
     "gauges": ("public.tokens_s0",),
-    "half_open_intake": ("wake",),
-    "pause_intake": (5.0, "429", True, "create"),
-    "refuse_intake": ("mark", "refused", 20.0),
-    "prove_intake": ("mark",),
-    "limit_intake": (10.0,),
-    "open_intake": ("create", None, "wake"),
+    "half_open_gate": ("wake",),
+    "pause_gate": (5.0, "429", True, "create"),
+    "refuse_gate": ("mark", "refused", 20.0),
+    "prove_gate": ("mark",),
+    "limit_gate": (10.0,),
+    "open_gate": ("create", None, "wake"),
     "pause": ("by hand", 5.0),
     "resume": ("wake",),
 }
@@ -51,7 +51,7 @@ async def test_no_value_set_by_hand_stops_claims_unseen(connection, ask, make_to
         await transaction.start()
         await connection.execute(f"UPDATE reactor.intake SET {SAFE}")
         await connection.execute(f"UPDATE reactor.intake SET {row}")
-        ((paused, _, resumes_in, *_),) = await ask("intake")
+        ((paused, _, resumes_in, *_),) = await ask("gate_state")
         claimed = await ask("claim", 0.1, 1, 7, 60.0)
         closed = paused and resumes_in != 0
         if bool(claimed) is bool(closed):

@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from doubles import DirectedProvider, Gate, running
+from doubles import Barrier, DirectedProvider, running
 from test_gate import an_interval_passes
 
 from reactor.errors import ContentPolicyError, TransientError
@@ -22,7 +22,7 @@ def opens_on(ask):
     """What opens the gate; None where it is open."""
 
     async def opens_on():
-        return (await ask("intake"))[0]["opens_on"]
+        return (await ask("gate_state"))[0]["opens_on"]
 
     return opens_on
 
@@ -69,7 +69,7 @@ async def test_so_many_predictions_that_fail_in_a_row_close_it_and_no_more_of_th
 async def test_an_accepted_create_does_not_open_it_and_an_image_does(
     database, provider, make_token, half_open, opens_on
 ):
-    generating = Gate()
+    generating = Barrier()
     provider.script["wait"] = [generating]
     await half_open()
     await make_token()
@@ -84,7 +84,7 @@ async def test_an_accepted_create_does_not_open_it_and_an_image_does(
 
 
 async def test_an_image_that_was_bought_before_opens_it_too(database, provider, make_token, ask, opens_on):
-    generating = Gate()
+    generating = Barrier()
     provider.script["wait"] = [generating, TransientError(DOWN)]
     async with running(database, provider, breaker_threshold=1) as (_, log):
         await make_token()
@@ -100,7 +100,7 @@ async def test_an_image_that_was_bought_before_opens_it_too(database, provider, 
 async def test_what_another_worker_bought_and_lost_meanwhile_counts_nothing(
     database, provider, make_token, token_row, ask
 ):
-    generating = Gate()
+    generating = Barrier()
 
     async def fails(argument):
         await generating(argument)
@@ -110,18 +110,18 @@ async def test_what_another_worker_bought_and_lost_meanwhile_counts_nothing(
     async with running(database, provider, breaker_threshold=5) as (_, log):
         token_id = await make_token()
         await generating.entered()
-        await ask("pause_intake", 30.0, "another worker's", False, "image")
+        await ask("pause_gate", 30.0, "another worker's", False, "image")
         generating.open()
         await log.wait("token.generation.released", token_id=token_id)
 
     assert (await token_row(token_id))["generation_attempts"] == 0
 
 
-@pytest.mark.parametrize("statement", [("pause", "by hand", None), ("pause_intake", 30.0, "429", False, "create")])
+@pytest.mark.parametrize("statement", [("pause", "by hand", None), ("pause_gate", 30.0, "429", False, "create")])
 async def test_what_fails_after_its_purchase_counts_while_the_gate_is_shut_for_anything_else(
     database, provider, make_token, token_row, ask, statement
 ):
-    generating = Gate()
+    generating = Barrier()
 
     async def fails(argument):
         await generating(argument)

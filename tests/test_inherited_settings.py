@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import command
-from doubles import DirectedProvider, Gate, running
+from doubles import Barrier, DirectedProvider, running
 from hosts import inherited
 from pooler import pooler
 
@@ -146,7 +146,7 @@ async def _freeze(connection, url, frozen):
 
 @pytest.mark.anyio
 async def test_a_database_that_was_made_read_only_is_waited_for(database, connection, make_token, token_row):
-    provider, gate = DirectedProvider(), Gate()
+    provider, gate = DirectedProvider(), Barrier()
     provider.script["wait"] = [gate]
     async with running(database, provider, worker_batch_size=2) as (_, log):
         held = await make_token()

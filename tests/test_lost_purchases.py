@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from doubles import DirectedProvider, Gate, refuse, running
+from doubles import Barrier, DirectedProvider, refuse, running
 
 from reactor.errors import ContentPolicyError
 from reactor.rescuer import MOST_RESCUES
@@ -20,7 +20,7 @@ def provider():
 async def test_a_token_that_is_lost_after_its_purchase_is_told_with_the_prediction(
     database, provider, make_token, connection, finder
 ):
-    generating = Gate()
+    generating = Barrier()
 
     async def rejected(argument):
         await generating(argument)

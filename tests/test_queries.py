@@ -260,15 +260,15 @@ async def test_a_channel_is_rung(connection, ask, connect):
 
 
 async def test_an_open_gate_is_told(ask):
-    ((paused, reason, resumes_in, *_),) = await ask("intake")
+    ((paused, reason, resumes_in, *_),) = await ask("gate_state")
 
     assert (paused, reason, resumes_in) == (False, None, None)
 
 
 async def test_a_closed_gate_is_told_with_its_reason_and_rest(ask):
-    ((was_open, _),) = await ask("pause_intake", 30.0, "429", False, "create")
+    ((was_open, _),) = await ask("pause_gate", 30.0, "429", False, "create")
 
-    ((paused, reason, resumes_in, *_),) = await ask("intake")
+    ((paused, reason, resumes_in, *_),) = await ask("gate_state")
 
     assert was_open is True
     assert (paused, reason, resumes_in) == (True, "429", pytest.approx(30, abs=1))
@@ -277,32 +277,32 @@ async def test_a_closed_gate_is_told_with_its_reason_and_rest(ask):
 async def test_a_half_open_gate_is_told_as_closed(connection, ask):
     await connection.execute("UPDATE reactor.intake SET paused_until = now() - interval '1 second', reason = 'x'")
 
-    ((paused, reason, resumes_in, *_),) = await ask("intake")
+    ((paused, reason, resumes_in, *_),) = await ask("gate_state")
 
     assert (paused, reason, resumes_in) == (True, "x", 0)
 
 
 async def test_a_gate_closed_without_end_has_no_rest(ask):
-    await ask("pause_intake", None, "operator", False, "check")
+    await ask("pause_gate", None, "operator", False, "check")
 
-    ((paused, reason, resumes_in, *_),) = await ask("intake")
+    ((paused, reason, resumes_in, *_),) = await ask("gate_state")
 
     assert (paused, reason, resumes_in) == (True, "operator", None)
 
 
 async def test_the_gate_is_never_closed_for_less_than_it_is(ask):
-    await ask("pause_intake", 60.0, "long", False, "create")
+    await ask("pause_gate", 60.0, "long", False, "create")
 
-    shorter = await ask("pause_intake", 10.0, "short", False, "create")
-    ((_, reason, *_),) = await ask("intake")
-    ((was_open, _),) = await ask("pause_intake", 120.0, "longer", False, "create")
+    shorter = await ask("pause_gate", 10.0, "short", False, "create")
+    ((_, reason, *_),) = await ask("gate_state")
+    ((was_open, _),) = await ask("pause_gate", 120.0, "longer", False, "create")
 
     assert (shorter, reason, was_open) == ([], "long", False)
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (30.0, 30), (300.0, 60), (None, 1)])
 async def test_a_pause_is_kept_between_one_second_and_a_minute_for_probes(connection, ask, seconds, kept):
-    await ask("pause_intake", seconds, "x", False, "create")
+    await ask("pause_gate", seconds, "x", False, "create")
 
     assert await connection.fetchval("SELECT pause_seconds FROM reactor.intake") == kept
 
@@ -311,7 +311,7 @@ async def test_of_several_that_close_the_gate_at_once_one_finds_it_open(connecti
     clients, answers = [await connect() for _ in range(3)], []
 
     async def pause(client, seconds):
-        answers.extend(await ask("pause_intake", seconds, "429", False, "create", on=client))
+        answers.extend(await ask("pause_gate", seconds, "429", False, "create", on=client))
 
     async with anyio.create_task_group() as group, connection.transaction():
         await connection.execute("SELECT FROM reactor.intake FOR UPDATE")
@@ -323,19 +323,19 @@ async def test_of_several_that_close_the_gate_at_once_one_finds_it_open(connecti
 
 
 async def test_opening_tells_why_it_was_closed_and_only_once(ask):
-    await ask("pause_intake", 30.0, "429", False, "create")
+    await ask("pause_gate", 30.0, "429", False, "create")
 
-    opened, again = await ask("open_intake", "create", None, "wake"), await ask("open_intake", "create", None, "wake")
+    opened, again = await ask("open_gate", "create", None, "wake"), await ask("open_gate", "create", None, "wake")
 
     assert ([row["reason"] for row in opened], again) == (["429"], [])
 
 
 async def test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that(ask):
-    await ask("pause_intake", None, "refused", False, "check")
+    await ask("pause_gate", None, "refused", False, "check")
 
-    others = [await ask("open_intake", learnt, "refused", "wake") for learnt in ("create", "image")]
-    another = await ask("open_intake", "check", "something else", "wake")
-    its_own = await ask("open_intake", "check", "refused", "wake")
+    others = [await ask("open_gate", learnt, "refused", "wake") for learnt in ("create", "image")]
+    another = await ask("open_gate", "check", "something else", "wake")
+    its_own = await ask("open_gate", "check", "refused", "wake")
 
     assert (others, another) == ([[], []], [])
     assert [row["reason"] for row in its_own] == ["refused"]
@@ -351,20 +351,20 @@ async def test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that(
     ],
 )
 async def test_a_pause_that_is_prolonged_opens_on_the_stricter_of_two(ask, before, seconds, opens_on, then):
-    await ask("pause_intake", 5.0, "at first", False, before)
-    await ask("pause_intake", seconds, "later", False, opens_on)
+    await ask("pause_gate", 5.0, "at first", False, before)
+    await ask("pause_gate", seconds, "later", False, opens_on)
 
-    assert (await ask("intake"))[0]["opens_on"] == then
+    assert (await ask("gate_state"))[0]["opens_on"] == then
 
 
 async def test_an_operators_pause_for_a_while_is_nobody_elses(connection, ask):
     await ask("pause", "by hand", 60.0)
 
-    longer = [await ask("pause_intake", seconds, "429", False, "create") for seconds in (300.0, None)]
-    opened = [await ask("open_intake", learnt, "by hand", "wake") for learnt in ("create", "image", "check")]
-    await ask("half_open_intake", "wake")
+    longer = [await ask("pause_gate", seconds, "429", False, "create") for seconds in (300.0, None)]
+    opened = [await ask("open_gate", learnt, "by hand", "wake") for learnt in ("create", "image", "check")]
+    await ask("half_open_gate", "wake")
 
-    ((paused, reason, resumes_in, opens_on, *_),) = await ask("intake")
+    ((paused, reason, resumes_in, opens_on, *_),) = await ask("gate_state")
     assert (longer, opened) == ([[], []], [[], [], []])
     assert (paused, reason, 0 < resumes_in <= 60, opens_on) == (True, "by hand", True, "time")
 
@@ -373,7 +373,7 @@ async def test_an_operators_pause_whose_time_is_over_is_open_to_other_reasons(co
     await ask("pause", "by hand", 5.0)
     await connection.execute("UPDATE reactor.intake SET paused_until = now()")
 
-    ((was_open, _),) = await ask("pause_intake", 30.0, "429", False, "create")
+    ((was_open, _),) = await ask("pause_gate", 30.0, "429", False, "create")
 
     assert was_open
     assert await ask("resume", "wake") != []
@@ -382,24 +382,24 @@ async def test_an_operators_pause_whose_time_is_over_is_open_to_other_reasons(co
 
 @pytest.mark.parametrize("limit", [1.0, 10.0, 60.0])
 async def test_a_lower_limit_is_told_as_creates_a_minute_and_is_news_once(connection, ask, limit):
-    first, again = [(await ask("limit_intake", limit))[0]["news"] for _ in range(2)]
-    told = (await ask("intake"))[0]["limit_per_minute"]
+    first, again = [(await ask("limit_gate", limit))[0]["news"] for _ in range(2)]
+    told = (await ask("gate_state"))[0]["limit_per_minute"]
     await connection.execute("UPDATE reactor.intake SET limited_until = now() - interval '1 second'")
-    over = (await ask("intake"))[0]["limit_per_minute"]
-    later = (await ask("limit_intake", limit))[0]["news"]
-    slower = (await ask("limit_intake", limit + 1))[0]["news"]
+    over = (await ask("gate_state"))[0]["limit_per_minute"]
+    later = (await ask("limit_gate", limit))[0]["news"]
+    slower = (await ask("limit_gate", limit + 1))[0]["news"]
 
     assert (first, again, later, slower) == (True, False, True, True)
     assert (told, over) == (60 / limit, None)
 
 
 async def test_resume_lifts_a_lower_limit_too(ask):
-    await ask("pause_intake", 30.0, "429", False, "create")
-    await ask("limit_intake", 10.0)
+    await ask("pause_gate", 30.0, "429", False, "create")
+    await ask("limit_gate", 10.0)
 
     await ask("resume", "wake")
 
-    assert tuple((await ask("intake"))[0]) == (False, None, None, None, None, None, None)
+    assert tuple((await ask("gate_state"))[0]) == (False, None, None, None, None, None, None)
 
 
 GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused")

@@ -277,7 +277,7 @@ async def test_an_operators_pause_whose_time_is_over_lets_all_through_and_is_ope
     await ask("pause", "by hand", 60.0)
     while_it_lasts = await claim()
     await set_gate("paused_until = clock_timestamp()")
-    told = (await ask("intake"))[0]["paused"]
+    told = (await ask("gate_state"))[0]["paused"]
 
     rows = await claim()
 

@@ -142,7 +142,7 @@ async def test_the_queue_waits_and_the_log_and_the_gate_say_why(database, provid
         for _ in range(3):
             await make_token()
         await log.wait("token.generation.released")
-        ((paused, reason, *_),) = await ask("intake")
+        ((paused, reason, *_),) = await ask("gate_state")
 
     statuses = await connection.fetch("SELECT status, generation_attempts FROM tokens_s0")
     assert {tuple(row) for row in statuses} == {("detected", 0)}

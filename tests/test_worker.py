@@ -2,7 +2,7 @@ import time
 
 import anyio
 import pytest
-from doubles import SECRET, DirectedProvider, Gate, Log, running, settings
+from doubles import SECRET, Barrier, DirectedProvider, Log, running, settings
 
 from reactor.database import ConnectionLostError
 from reactor.errors import (
@@ -609,7 +609,7 @@ async def test_drain_ends_once_nothing_is_left(database, provider, make_token, c
 
 
 async def test_drain_waits_for_what_another_worker_holds_and_nobody_rings_for(database, provider, make_token):
-    gate, drained = Gate(), anyio.Event()
+    gate, drained = Barrier(), anyio.Event()
     provider.script["wait"] = [gate]
 
     async def drain(log):

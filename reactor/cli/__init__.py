@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reactor.cli.database import migrate
-from reactor.cli.intake import pause, resume
+from reactor.cli.gate import pause, resume
 from reactor.cli.output import complain, output, say
 from reactor.cli.retry import retry
 from reactor.cli.run import run

@@ -10,7 +10,7 @@ import click
 from reactor.cli.failures import no_such_value, with_database
 from reactor.cli.output import say, say_json
 from reactor.database import RowRefusedError, session_name
-from reactor.gate import intake
+from reactor.gate_store import gate_state
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
 
@@ -51,7 +51,7 @@ def status(*, as_json: bool) -> None:
     async def work(session: Session) -> tuple[dict[str, Any], str]:
         table = await discover(session, settings.tokens_table)
         counts = {row["status"]: row["tokens"] for row in await session.fetch(table.query("count_statuses"))}
-        gate = await intake(session)
+        gate = await gate_state(session)
         (workers,) = await session.fetch(table.query("count_workers"), session_name("listener"), session_name("claims"))
         return {
             "tokens": dict.fromkeys(STATUSES, 0) | counts,

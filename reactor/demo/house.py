@@ -16,7 +16,7 @@ from rich.console import Console
 
 from reactor.database import session_name
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from reactor.gate import intake
+from reactor.gate_store import gate_state
 from reactor.messages import message_of
 from reactor.store import discover
 from reactor.table import TableError, plain_query
@@ -64,7 +64,7 @@ async def inspect(session: Session, tokens_table: str) -> None:
     names = session_name("listener"), session_name("claims")
     if (await session.fetch(table.query("count_workers"), *names))[0]["workers"]:
         raise DemoError(_refusal("has a reactor running, which would buy images for the demo's tokens"))
-    if (await intake(session))["paused"]:
+    if (await gate_state(session))["paused"]:
         raise DemoError(_refusal("has its intake paused"))
 
 

@@ -450,7 +450,7 @@ MUTANTS = (
     ),
     Mutant(
         "a failed probe that counts",
-        "reactor/intake.py",
+        "reactor/gate.py",
         "return Excused(_after(paused)) if probe else Blamed()",
         "return Blamed()",
         "tests/test_gate.py::test_a_failed_probe_doubles_the_pause_counts_nothing_and_lets_another_token_go_first",
@@ -576,7 +576,7 @@ MUTANTS = (
     ),
     Mutant(
         "a prompt is never the reason of a failure",
-        "reactor/intake.py",
+        "reactor/gate.py",
         "prompt=_suspect(claim, error)",
         "prompt=None",
         "tests/test_one_author.py::test_an_authors_prompt_that_fails_again_and_again_does_not_close_the_gate",
@@ -723,7 +723,7 @@ MUTANTS = (
     ),
     Mutant(
         "a reason of any length",
-        "reactor/queries/intake.sql",
+        "reactor/queries/gate_state.sql",
         "left(reason, 4000)",
         "reason",
         f"{BOUNDED}::test_no_answer_is_larger_than_what_can_be_used",
@@ -1879,7 +1879,7 @@ MUTANTS = (
     ),
     Mutant(
         "a gate that anything opens",
-        "reactor/queries/open_intake.sql",
+        "reactor/queries/open_gate.sql",
         "  AND coalesce(opens_on, 'create') = $1::text\n",
         "",
         "tests/test_queries.py::test_an_operators_pause_for_a_while_is_nobody_elses",
@@ -1893,7 +1893,7 @@ MUTANTS = (
     ),
     Mutant(
         "failures that count though the model is down",
-        "reactor/intake.py",
+        "reactor/gate.py",
         'return Excused() if await self._shut_for() == "image" else Blamed()',
         "return Blamed()",
         "tests/test_gate_image.py::test_what_another_worker_bought_and_lost_meanwhile_counts_nothing",
@@ -1907,7 +1907,7 @@ MUTANTS = (
     ),
     Mutant(
         "an operator's pause that others take over",
-        "reactor/queries/pause_intake.sql",
+        "reactor/queries/pause_gate.sql",
         "    intake.opens_on IS DISTINCT FROM 'time'\n    AND ",
         "    ",
         "tests/test_queries.py::test_an_operators_pause_for_a_while_is_nobody_elses",
@@ -1978,8 +1978,8 @@ MUTANTS = (
     ),
     Mutant(
         "a gate whose row stays gone",
-        "reactor/gate.py",
-        'await session.fetch(plain_query("restore_intake"))',
+        "reactor/gate_store.py",
+        'await session.fetch(plain_query("restore_gate"))',
         "pass",
         "tests/test_gate.py::test_a_gate_row_that_is_gone_is_made_anew",
     ),
@@ -2027,7 +2027,7 @@ MUTANTS = (
     ),
     Mutant(
         "a failure that its prompt makes closes the gate",
-        "reactor/intake.py",
+        "reactor/gate.py",
         "case TransientError() if not isinstance(error, RepeatedPromptError):",
         "case TransientError():",
         "tests/test_one_author.py::test_failures_that_prompts_decide_close_no_gate_however_many_authors_there_are",
@@ -2139,7 +2139,7 @@ MUTANTS = (
     ),
     Mutant(
         "a token lost at every check",
-        "reactor/queries/refuse_intake.sql",
+        "reactor/queries/refuse_gate.sql",
         "      WHEN refused_token = $1::text\n",
         "      WHEN false\n",
         f"{CHECKS}::"
@@ -2168,21 +2168,21 @@ MUTANTS = (
     ),
     Mutant(
         "an accepted create that the gate's row does not learn of",
-        "reactor/intake.py",
-        "            await self._gate.proven()\n",
+        "reactor/gate.py",
+        "            await self._store.proven()\n",
         "            pass\n",
         f"{CHECKS}::test_an_accepted_create_is_kept_in_the_gates_row",
     ),
     Mutant(
         "a create accepted with one token that proves another",
-        "reactor/queries/prove_intake.sql",
+        "reactor/queries/prove_gate.sql",
         "WHERE refused_token = $1::text AND",
         "WHERE",
         f"{CHECKS}::test_what_forgets_that_checks_passed_in_vain",
     ),
     Mutant(
         "a create accepted before the gate closed that proves the token",
-        "reactor/queries/prove_intake.sql",
+        "reactor/queries/prove_gate.sql",
         " AND paused_until IS NULL",
         "",
         f"{CHECKS}::test_a_create_that_was_accepted_before_the_gate_closed_forgets_nothing",

@@ -27,7 +27,7 @@ def gate(ask):
     """How the gate stands: paused, reason, seconds until it is half-open."""
 
     async def gate():
-        return tuple((await ask("intake"))[0])[:3]
+        return tuple((await ask("gate_state"))[0])[:3]
 
     return gate
 
@@ -36,45 +36,45 @@ def gate(ask):
 async def test_an_operators_pause_stays_whatever_comes_later(ask, gate, seconds, reason):
     await ask("pause", "maintenance", None)
 
-    assert await ask("pause_intake", seconds, reason, False, kind_of(seconds)) == []
+    assert await ask("pause_gate", seconds, reason, False, kind_of(seconds)) == []
 
     assert await gate() == (True, "maintenance", None)
 
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason, False, kind_of(seconds))
+    await ask("pause_gate", seconds, reason, False, kind_of(seconds))
 
     await ask("pause", "maintenance", None)
 
     assert await gate() == (True, "maintenance", None)
-    assert await ask("open_intake", "create", None, "wake") == []
-    assert await ask("open_intake", "check", reason, "wake") == []
+    assert await ask("open_gate", "create", None, "wake") == []
+    assert await ask("open_gate", "check", reason, "wake") == []
 
 
 async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words(ask, gate):
-    await ask("pause_intake", None, REFUSED, False, "check")
+    await ask("pause_gate", None, REFUSED, False, "check")
     await ask("pause", REFUSED, None)
 
-    assert await ask("open_intake", "check", REFUSED, "wake") == []
+    assert await ask("open_gate", "check", REFUSED, "wake") == []
 
     assert await gate() == (True, REFUSED, None)
 
 
 async def test_a_gate_that_plain_sql_closed_is_the_operators_too(ask, connection, gate):
-    await ask("pause_intake", None, REFUSED, False, "check")
-    await ask("open_intake", "check", REFUSED, "wake")
+    await ask("pause_gate", None, REFUSED, False, "check")
+    await ask("open_gate", "check", REFUSED, "wake")
 
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
 
-    assert await ask("open_intake", "check", REFUSED, "wake") == []
+    assert await ask("open_gate", "check", REFUSED, "wake") == []
 
 
 async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_his(ask, connect, gate, until_blocked):
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
         await ask("pause", "maintenance", None, on=operator)
-        group.start_soon(lambda: ask("pause_intake", None, REFUSED, False, "check", on=other))
+        group.start_soon(lambda: ask("pause_gate", None, REFUSED, False, "check", on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -83,11 +83,11 @@ async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_hi
 async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it_closed(
     ask, connect, gate, until_blocked
 ):
-    await ask("pause_intake", 30.0, "429", False, "create")
+    await ask("pause_gate", 30.0, "429", False, "create")
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
         await ask("pause", "maintenance", None, on=operator)
-        group.start_soon(lambda: ask("open_intake", "create", None, "wake", on=other))
+        group.start_soon(lambda: ask("open_gate", "create", None, "wake", on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -95,7 +95,7 @@ async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason):
-    await ask("pause_intake", seconds, reason, False, kind_of(seconds))
+    await ask("pause_gate", seconds, reason, False, kind_of(seconds))
 
     assert [row["reason"] for row in await ask("resume", "a_channel")] == [reason]
 
@@ -147,7 +147,7 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
         await answer.wait()
 
     provider.script["check"] = [None, accept]  # the first is the start's
-    await ask("pause_intake", None, REFUSED, False, "check")
+    await ask("pause_gate", None, REFUSED, False, "check")
     async with running(database, provider) as (_, log):
         await asked.wait()
         await ask("pause", REFUSED, None)
@@ -224,7 +224,7 @@ async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provide
 async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(database, provider, ask, two_looks):
     async with running(database, provider) as (_, log):
         for number in (1, 2, 3):
-            await ask("pause_intake", 30.0 * number, f"429, {number}", False, "create")
+            await ask("pause_gate", 30.0 * number, f"429, {number}", False, "create")
             await two_looks()
 
     assert [told["reason"] for told in log.of("intake.paused")] == ["429, 1"]

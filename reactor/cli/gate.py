@@ -9,7 +9,7 @@ import click
 from reactor.cli.durations import Duration
 from reactor.cli.failures import with_database
 from reactor.cli.output import say
-from reactor.gate import intake
+from reactor.gate_store import gate_state
 from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
@@ -50,7 +50,7 @@ def _query(
 ) -> list[asyncpg.Record]:
     async def work(session: Session) -> list[asyncpg.Record]:
         table = await discover(session, settings.tokens_table)  # says what to do where nothing is migrated
-        await intake(session)  # makes its row anew where somebody removed it
+        await gate_state(session)  # makes its row anew where somebody removed it
         return await session.fetch(plain_query(name), *arguments(table))
 
     return with_database(settings, work)
