@@ -89,7 +89,7 @@ class Dispatcher:
         while not self._stopping:
             self._wake.clear()
             if not await self._claim():
-                await self._rest()
+                await self._wait()
 
     async def _claim(self) -> bool:
         """Claim tokens for the free slots, LARGEST_CLAIM at most, and start them; return whether there may be more."""
@@ -125,7 +125,7 @@ class Dispatcher:
         self._telemetry.emit(events.TOKENS_CLAIMED, count=len(batch.claims), slots=room)
         return batch.more
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
         """Sleep until a wake: a mint, a freed slot, or what the sweep rings for."""
         if self._stopping:
             return

@@ -71,9 +71,9 @@ class Health:
         self._in_use, self._proven, self._blocked = lambda: 0, lambda: False, lambda: False
         self._session.stand_in = None
 
-    async def close_what_rests(self) -> None:
+    async def close_idle(self) -> None:
         """Close the connection if nobody has asked for a while."""
-        await self._session.rest()
+        await self._session.close_if_idle()
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the database can be worked with, and how everything stands."""

@@ -36,7 +36,7 @@ STEADY_AFTER = 10.0
 MOST_TRIED = 100  # tokens in one pass, if some are refused; slots, where there are more
 # Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
 # look goes on from there, after so many times what this one took.
-HELD_AT_ONCE, REST_FOR = 10_000, 20.0
+HELD_AT_ONCE, WAIT_FOR = 10_000, 20.0
 MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
 
 
@@ -66,16 +66,16 @@ class Rescuer:
         self._renewed_every = renewal_interval(lease)
         self._started_at = time.monotonic()
         self._after = uuid4()  # the next look begins behind this key: anywhere, so that workers go for different tokens
-        self._rest = RESCUE_EVERY  # seconds until the next pass
+        self._next_in = RESCUE_EVERY  # seconds until the next pass
 
     async def run(self) -> None:
         """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
 
-        A pass that left something but took nothing over is followed by the next after REST_FOR times what it took.
+        A pass that left something but took nothing over is followed by the next after WAIT_FOR times what it took.
         """
         while True:
             if not await self._pass():
-                await anyio.sleep(jittered(self._rest))
+                await anyio.sleep(jittered(self._next_in))
 
     async def _pass(self) -> bool:
         """Look, and take over what fits into the slots; return whether the next pass is due at once.
@@ -83,7 +83,7 @@ class Rescuer:
         Claims go on during the look. A token of a claim that is on its way then looks as if its answer was lost, so
         what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
         """
-        self._rest = RESCUE_EVERY
+        self._next_in = RESCUE_EVERY
         began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
         try:
             abandoned, last = await self._look(most)
@@ -100,7 +100,7 @@ class Rescuer:
         if tried == len(abandoned) < most:
             self._after = last or uuid4()
         if more:
-            self._rest = min(self._rest, REST_FOR * (time.monotonic() - began))
+            self._next_in = min(self._next_in, WAIT_FOR * (time.monotonic() - began))
         return taken > 0
 
     async def _look(self, most: int) -> tuple[list[Abandoned], UUID | None]:
@@ -151,7 +151,7 @@ class Rescuer:
         with anyio.move_on_after(RESCUE_EVERY) as wait:
             await self._leases.freed()
         if wait.cancelled_caught:
-            self._rest = 0.0
+            self._next_in = 0.0
 
     async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
         """Take over those that this worker does not hold by now, and start them; return how many that were."""

@@ -55,7 +55,7 @@ _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", 
 # and its wait for a lock or its time limit, which may end within it.
 _RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
 _CHECKS_POLICIES = "ExecWithCheckOptions"  # the server's function, by which it names an error's source in any language
-RESTS_AFTER = 60.0  # seconds without a statement
+IDLE_AFTER = 60.0  # seconds without a statement
 PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost though nobody was told
 CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
@@ -225,9 +225,9 @@ class Session:
             with suppress(DatabaseError):  # the next statement meets it
                 await self.fetch(plain_query("answer"))
 
-    async def rest(self) -> None:
+    async def close_if_idle(self) -> None:
         """Close the connection if it has not been used for a while; the next statement opens another."""
-        if time.monotonic() - self._used_at >= RESTS_AFTER and not self._turn.locked():
+        if time.monotonic() - self._used_at >= IDLE_AFTER and not self._turn.locked():
             async with self._turn:
                 await self.aclose()
 

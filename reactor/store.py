@@ -92,17 +92,17 @@ class Store:
         claims: Session,
         writes: Session,
         renewals: Session,
-        rest: Session,
+        upkeep: Session,
         lease: float,
         create_interval: float,
         checks: Checks,
     ) -> None:
         self.table = table
-        self.availability = rest.availability
-        self.stand_in = rest  # for a connection that a crowded server does not give
+        self.availability = upkeep.availability
+        self.stand_in = upkeep  # for a connection that a crowded server does not give
         self._redact = redact = redact.storing_in(table.encoding)
-        self._claims, self._writes, self._renewals, self._rest = claims, writes, renewals, rest
-        self.gate = GateStore(rest, table.wake_channel, redact, checks)
+        self._claims, self._writes, self._renewals, self._upkeep = claims, writes, renewals, upkeep
+        self.gate = GateStore(upkeep, table.wake_channel, redact, checks)
         self._lease = lease
         self._create_interval = create_interval
         self._next_due = table.query("next_due")
@@ -150,7 +150,7 @@ class Store:
 
         They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
         """
-        rows = await self._rest.fetch(
+        rows = await self._upkeep.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
         found = [
@@ -187,7 +187,7 @@ class Store:
 
     async def next_due(self) -> float | None:
         """Seconds until a claim could find something; None where nothing waits for a known time."""
-        rows = await self._rest.fetch(self._next_due, self._create_interval)
+        rows = await self._upkeep.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
     async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
@@ -231,14 +231,14 @@ class Store:
 
     async def unfinished(self) -> bool:
         """Whether any token is detected or generating."""
-        return bool((await self._rest.fetch(self.table.query("unfinished")))[0]["unfinished"])
+        return bool((await self._upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
-    async def close_what_rests(self) -> None:
+    async def close_idle(self) -> None:
         """Close connections that are not needed at once; but keep the claims', because no mint may wait for it."""
         for session in (self._writes, self._renewals):
-            await session.rest()
+            await session.close_if_idle()
         await self._claims.prove()
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""
-        await self._rest.fetch(plain_query("ring"), channel)
+        await self._upkeep.fetch(plain_query("ring"), channel)

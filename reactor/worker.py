@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
 
 DRAIN_LOOK = 1.0  # seconds between looks whether all is done
-REST_EVERY = 10.0  # seconds between looks for connections that rest
+CLOSE_IDLE_EVERY = 10.0  # seconds between looks for idle connections
 DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 
 
@@ -139,7 +139,7 @@ class Worker:
         for role in (roles.settler, roles.leases, roles.inspector, roles.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
-        upkeep.start_soon(self._close_what_rests, store)
+        upkeep.start_soon(self._close_idle, store)
         with self._until_stopped():
             await upkeep.start(roles.listener.run)
         async with roles.attempts as self._attempts_scope:
@@ -151,12 +151,12 @@ class Worker:
         with anyio.move_on_after(DRAIN_WITHIN):
             await roles.settler.drained()
 
-    async def _close_what_rests(self, store: Store) -> None:
+    async def _close_idle(self, store: Store) -> None:
         while True:
-            await anyio.sleep(REST_EVERY)
-            await store.close_what_rests()
+            await anyio.sleep(CLOSE_IDLE_EVERY)
+            await store.close_idle()
             if self._health is not None:
-                await self._health.close_what_rests()
+                await self._health.close_idle()
 
     async def _take_in(self, roles: Roles, store: Store, *, drain: bool) -> None:
         with self._until_stopped():
@@ -188,7 +188,7 @@ class Worker:
         trouble, failures = Trouble(self._telemetry, "worker"), 0
         while True:
             try:
-                table = await discover(sessions["rest"], self._settings.tokens_table)
+                table = await discover(sessions["upkeep"], self._settings.tokens_table)
             except DatabaseError as error:
                 trouble.met(error)
                 await anyio.sleep(reconnect_delay(failures))
@@ -208,7 +208,7 @@ class Worker:
     async def _sessions(self) -> AsyncIterator[dict[str, Session]]:
         dsn = self._settings.database_url.get_secret_value()
         pooled = self._settings.listen_database_url is not None
-        names = ("claims", "writes", "renewals", "rest")
+        names = ("claims", "writes", "renewals", "upkeep")
         availability, safe = Availability(), SafePath()
         sessions = {
             name: Session(dsn, name=session_name(name), pooled=pooled, availability=availability, writes=True)
@@ -217,7 +217,7 @@ class Worker:
         for session in sessions.values():
             session.safe = safe
         for name in ("claims", "writes", "renewals"):
-            sessions[name].stand_in = sessions["rest"]
+            sessions[name].stand_in = sessions["upkeep"]
         try:
             yield sessions
         finally:

@@ -10,8 +10,8 @@ from reactor.store import Store, discover
 
 @asynccontextmanager
 async def store_of(database):
-    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "rest")}
-    table = await discover(sessions["rest"], "tokens_s0")
+    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "upkeep")}
+    table = await discover(sessions["upkeep"], "tokens_s0")
     yield Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, checks=Checks(""))
     for session in sessions.values():
         await session.aclose()

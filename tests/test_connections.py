@@ -15,7 +15,7 @@ from reactor.tokens import Batch
 
 pytestmark = pytest.mark.anyio
 
-REST = {"listener", "claims", "rest"}
+REST = {"listener", "claims", "upkeep"}
 WORK = REST | {"writes", "renewals"}
 
 
@@ -40,7 +40,7 @@ def connections(connection):
 @pytest.fixture(autouse=True)
 def renew_and_rest_soon(monkeypatch):
     monkeypatch.setattr("reactor.leases.renewal_interval", lambda _lease: 0.02)
-    monkeypatch.setattr("reactor.worker.REST_EVERY", 0.02)
+    monkeypatch.setattr("reactor.worker.CLOSE_IDLE_EVERY", 0.02)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_a_worker_takes_three_connections_five_while_it_works_and_three_ag
         await connections(WORK)
         gate.open()
         await log.wait("token.generation.succeeded")
-        monkeypatch.setattr("reactor.session.RESTS_AFTER", 0.0)
+        monkeypatch.setattr("reactor.session.IDLE_AFTER", 0.0)
         await connections(REST)
         await make_token()
         await log.wait("token.generation.succeeded", times=2)
@@ -99,7 +99,7 @@ async def test_the_last_connections_are_left_to_others(
         for times in range(1, 4):
             await make_token()
             await log.wait("token.generation.succeeded", times=times)
-        await connections({"listener", "rest"})
+        await connections({"listener", "upkeep"})
         provider.script["wait"] = [gate]
         await make_token()
         await gate.entered()
@@ -112,7 +112,7 @@ async def test_the_last_connections_are_left_to_others(
     assert not log.of("worker.error")
 
 
-@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "rest"}), (1, {"rest"})])
+@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "upkeep"}), (1, {"upkeep"})])
 async def test_a_worker_goes_on_with_the_connections_that_it_has(
     server_url, database, connection, connections, make_token, granted, expected
 ):
@@ -164,7 +164,7 @@ async def test_a_server_is_crowded_with_fewer_than_three_connections_left(connec
 
 async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit):
     await limit(connection, 2)
-    own, workers = Session(database, name="health of a test"), Session(database, name="rest of a test")
+    own, workers = Session(database, name="health of a test"), Session(database, name="upkeep of a test")
     health = Health(own, "tokens_s0", slots=10)
     health.attach(in_use=lambda: 0, proven=lambda: True, blocked=lambda: False, stand_in=workers)
     try:
@@ -175,5 +175,5 @@ async def test_health_asks_through_the_worker_where_the_server_is_crowded(databa
         workers.drop()
 
     assert ready
-    assert "rest of a test" in names
+    assert "upkeep of a test" in names
     assert "health of a test" not in names

@@ -32,7 +32,7 @@ pytestmark = [
 # A crash of the server, not of the machine: what it wrote, it wrote. So it commits before it answers, but nothing waits
 # for a disk.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "50", "deadlock_timeout": "300ms"}
-ROLES = ("claims", "writes", "renewals", "rest", "listener")
+ROLES = ("claims", "writes", "renewals", "upkeep", "listener")
 OURS = "pid <> pg_backend_pid() AND application_name LIKE 'reactor %' AND datname = current_database()"
 LISTENS = f"{OURS} AND application_name = 'reactor listener'"
 
@@ -295,16 +295,16 @@ async def test_connections_that_are_cut_are_opened_again(database):
 
 @pytest.mark.parametrize(
     ("connection", "role"),
-    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("rest", "sweep")],
+    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("upkeep", "sweep")],
 )
 async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role, monkeypatch):
-    if connection == "rest":  # then nobody but the sweep uses it, and meets the fault
+    if connection == "upkeep":  # then nobody but the sweep uses it, and meets the fault
         monkeypatch.setattr("reactor.listener.PROBE_EVERY", 3600.0)
         monkeypatch.setattr("reactor.checks.CHECK_EVERY", 3600.0)
     async with proxied(database) as proxy, working(database, through=proxy.url) as case:
         proxy.swallow(f"reactor {connection}")
         await case.operator.mint()
-        if connection == "rest":  # asked what is due next only where a claim found nothing
+        if connection == "upkeep":  # asked what is due next only where a claim found nothing
             await case.operator.do("NOTIFY public_tokens_s0_wake")
         if connection != "renewals":
             case.end.set()

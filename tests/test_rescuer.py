@@ -65,29 +65,29 @@ async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connect
     looks, started = rescues
 
     assert not await looks._pass()
-    assert (looks._rest, started) == (rescuer.RESCUE_EVERY, [])
+    assert (looks._next_in, started) == (rescuer.RESCUE_EVERY, [])
 
 
 async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold, monkeypatch):
     monkeypatch.setattr(rescuer, "MOST_TRIED", 3)
-    monkeypatch.setattr(rescuer, "REST_FOR", 0.0)
+    monkeypatch.setattr(rescuer, "WAIT_FOR", 0.0)
     await hold(range(1, 8))
     await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + 7)}'")
     looks, started = rescues
 
-    assert [(await looks._pass(), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert [(await looks._pass(), looks._next_in) for _ in range(2)] == [(False, 0.0)] * 2
     assert await looks._pass()
     assert [claim.id.int - MIDDLE.int for claim in started] == [7]
 
 
 async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold, monkeypatch):
     monkeypatch.setattr(rescuer, "HELD_AT_ONCE", 100)
-    monkeypatch.setattr(rescuer, "REST_FOR", 0.0)
+    monkeypatch.setattr(rescuer, "WAIT_FOR", 0.0)
     await hold(range(1, 251), worker=8)
     await hold([251])
     looks, started = rescues
 
-    assert [(await looks._pass(), looks._rest) for _ in range(2)] == [(False, 0.0)] * 2
+    assert [(await looks._pass(), looks._next_in) for _ in range(2)] == [(False, 0.0)] * 2
     assert await looks._pass()
     assert [claim.id.int - MIDDLE.int for claim in started] == [251]
 

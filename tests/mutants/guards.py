@@ -983,14 +983,14 @@ MUTANTS = (
     Mutant(
         "a worker stops where it gets no further connection",
         "reactor/worker.py",
-        'sessions[name].stand_in = sessions["rest"]',
+        'sessions[name].stand_in = sessions["upkeep"]',
         "sessions[name].stand_in = None",
         f"{CONNECTIONS}::test_a_worker_goes_on_with_the_connections_that_it_has",
     ),
     Mutant(
         "connections that rest stay",
         "reactor/store.py",
-        "            await session.rest()\n",
+        "            await session.close_if_idle()\n",
         "            continue\n",
         f"{CONNECTIONS}::test_a_worker_takes_three_connections_five_while_it_works_and_three_again",
     ),
@@ -1018,7 +1018,7 @@ MUTANTS = (
     Mutant(
         "a look on the connection of the claims",
         "reactor/store.py",
-        "        rows = await self._rest.fetch(\n            self._abandoned,",
+        "        rows = await self._upkeep.fetch(\n            self._abandoned,",
         "        rows = await self._claims.fetch(\n            self._abandoned,",
         f"{RESCUER}::test_a_look_does_not_use_the_connection_of_the_claims",
     ),

@@ -56,8 +56,8 @@ def filled(url, waiting, retries):
 
 async def claimed(url, *, snapshot, onward):
     """What each of some claims took, in seconds."""
-    sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "rest")}
-    table = await discover(sessions["rest"], "tokens_s0")
+    sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "upkeep")}
+    table = await discover(sessions["upkeep"], "tokens_s0")
     store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, checks=Checks(""))
     claim = Claimer(store, Telemetry()).claim if onward else store.claim
     for _ in range(10):
