@@ -5,19 +5,19 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 
-from reactor import migrations, schema
+from reactor import revisions, schema
 from reactor.foreign import fit_line
 from reactor.messages import message_of
+from reactor.migration_lock import MigrationError, run_alone
 from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings, SettingsError
-from reactor.turns import MigrationError, patiently
 
 config = context.config
 
 
 def run(connection):
     """Run the command on a connection."""
-    schema_name, name = migrations.place(connection, config.attributes["table"])
+    schema_name, name = revisions.place(connection, config.attributes["table"])
     connection.commit()  # Alembic begins its own
     home = schema_name if schema_name != connection.dialect.default_schema_name else None  # as reflection tells it
 
@@ -48,7 +48,7 @@ def run_by_hand():
     config.attributes["table"] = settings.tokens_table
     direct = settings.listen_database_url
     try:
-        asyncio.run(patiently((direct or settings.database_url).get_secret_value(), run, direct=direct is not None))
+        asyncio.run(run_alone((direct or settings.database_url).get_secret_value(), run, direct=direct is not None))
     except MigrationError as error:
         raise CommandError(fit_line(Redactor(settings.secrets())(message_of(error)))) from error
 

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from reactor import events
 from reactor.backoff import reconnect_delay
-from reactor.database import REFUSED, HostRefusedError
+from reactor.connections import REFUSED, HostRefusedError
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
 from reactor.failpoints import reached
 from reactor.messages import message_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.database import REFUSED
+from reactor.connections import REFUSED
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.purchase import LeaseOverError

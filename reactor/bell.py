@@ -34,7 +34,7 @@ import asyncpg
 
 from reactor import events
 from reactor.backoff import jittered
-from reactor.database import LOST
+from reactor.connections import LOST
 from reactor.failpoints import reached
 from reactor.strangers import Strangers
 from reactor.table import plain_query

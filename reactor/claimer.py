@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reactor.database import REFUSED
+from reactor.connections import REFUSED
 from reactor.detour import Detour
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from reactor import events
-from reactor.database import REFUSED, DatabaseError
+from reactor.connections import REFUSED, DatabaseError
 from reactor.messages import message_of
 from reactor.tokens import FRONT, Batch, Place
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from reactor.database import HostRefusedError, RowRefusedError
+    from reactor.connections import HostRefusedError, RowRefusedError
     from reactor.store import Store
     from reactor.telemetry import Telemetry
     from reactor.tokens import Waiting

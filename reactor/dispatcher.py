@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from reactor import events
 from reactor.backoff import reconnect_delay
 from reactor.claimer import Claimer
-from reactor.database import DatabaseError
+from reactor.connections import DatabaseError
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from reactor import events
 from reactor.blame import Blamed, Excused
-from reactor.database import DatabaseError
+from reactor.connections import DatabaseError
 from reactor.errors import (
     AccountError,
     GenerationError,

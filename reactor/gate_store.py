@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reactor import checks
 from reactor.checks import REFUSED
-from reactor.database import RolledBackError
+from reactor.connections import RolledBackError
 from reactor.foreign import fit
 from reactor.table import plain_query
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from reactor import events
-from reactor.database import DatabaseError, ReadOnlyError, RolledBackError
+from reactor.connections import DatabaseError, ReadOnlyError, RolledBackError
 from reactor.gate_store import gate_state
 from reactor.messages import message_of
 from reactor.store import discover, gauges

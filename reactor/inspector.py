@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from reactor import checks
 from reactor.backoff import jittered
-from reactor.database import ConnectionLostError, DatabaseError
+from reactor.connections import ConnectionLostError, DatabaseError
 from reactor.errors import GenerationError, TransientError
 from reactor.telemetry import Trouble
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import reconnect_delay
-from reactor.database import REFUSED, DatabaseError
+from reactor.connections import REFUSED, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

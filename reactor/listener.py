@@ -19,7 +19,7 @@ from anyio import TASK_STATUS_IGNORED
 
 from reactor import events
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import LOST, DatabaseError, ended_by_others, session_name
+from reactor.connections import LOST, DatabaseError, ended_by_others, session_name
 from reactor.failpoints import reached
 from reactor.messages import message_of
 from reactor.search_path import Inherited, connect, within

@@ -10,7 +10,7 @@ import anyio
 
 from reactor import events
 from reactor.backoff import jittered
-from reactor.database import REFUSED, ConnectionLostError, DatabaseError
+from reactor.connections import REFUSED, ConnectionLostError, DatabaseError
 from reactor.leases import renewal_interval
 from reactor.messages import message_of
 from reactor.telemetry import Trouble
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from reactor.breaker import Breaker
-    from reactor.database import HostRefusedError, RowRefusedError
+    from reactor.connections import HostRefusedError, RowRefusedError
     from reactor.leases import Leases
     from reactor.store import Abandoned, Rescued, Store
     from reactor.telemetry import Telemetry

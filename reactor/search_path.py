@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reactor.database import dial
+from reactor.connections import dial
 from reactor.table import PINNED, plain_query
 
 if TYPE_CHECKING:

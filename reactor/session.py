@@ -26,7 +26,7 @@ import asyncpg
 
 from reactor.availability import Availability
 from reactor.backoff import jittered
-from reactor.database import (
+from reactor.connections import (
     LOST,
     ConnectionLostError,
     DatabaseError,

@@ -19,7 +19,7 @@ import anyio
 
 from reactor import events
 from reactor.backoff import locked_delay, reconnect_delay
-from reactor.database import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
+from reactor.connections import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.messages import message_of
 from reactor.telemetry import Trouble
 from reactor.tokens import Bought, Outcome

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.backoff import jittered, reconnect_delay
-from reactor.database import DatabaseError
+from reactor.connections import DatabaseError
 
 if TYPE_CHECKING:
     from reactor.store import Store

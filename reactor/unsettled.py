@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from reactor.database import HostRefusedError, RowRefusedError
+    from reactor.connections import HostRefusedError, RowRefusedError
     from reactor.store import Answer
     from reactor.tokens import Claim
 

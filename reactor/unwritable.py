@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reactor.database import HostRefusedError
+from reactor.connections import HostRefusedError
 from reactor.tokens import Failed, Retry, Succeeded
 
 if TYPE_CHECKING:
-    from reactor.database import RowRefusedError
+    from reactor.connections import RowRefusedError
     from reactor.tokens import Outcome
 
 MOST_REFUSALS = 5  # of one write in a row, by a function of the host's: 1 to 2 s, then its slot is given to others

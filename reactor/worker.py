@@ -22,13 +22,13 @@ from reactor import events
 from reactor.availability import Availability
 from reactor.backoff import reconnect_delay
 from reactor.checks import Checks, mark_of
-from reactor.database import DatabaseError, session_name
-from reactor.roles import Roles
+from reactor.connections import DatabaseError, session_name
 from reactor.search_path import SafePath
 from reactor.session import Session
 from reactor.store import Store, discover
 from reactor.telemetry import Trouble
 from reactor.wake import Wake
+from reactor.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -128,28 +128,28 @@ class Worker:
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
         settings = self._settings
-        roles = Roles(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
+        wiring = Wiring(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
         if self._health is not None:
             self._health.attach(
-                in_use=lambda: roles.leases.held,
-                proven=lambda: roles.listener.proven,
-                blocked=lambda: roles.bell.blocked or roles.listener.blocked,
+                in_use=lambda: wiring.leases.held,
+                proven=lambda: wiring.listener.proven,
+                blocked=lambda: wiring.bell.blocked or wiring.listener.blocked,
                 stand_in=store.stand_in,
             )
-        for role in (roles.settler, roles.leases, roles.inspector, roles.bell):
+        for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
         upkeep.start_soon(self._close_idle, store)
         with self._until_stopped():
-            await upkeep.start(roles.listener.run)
-        async with roles.attempts as self._attempts_scope:
-            await self._take_in(roles, store, drain=drain)
+            await upkeep.start(wiring.listener.run)
+        async with wiring.attempts as self._attempts_scope:
+            await self._take_in(wiring, store, drain=drain)
             self._telemetry.emit(
-                events.WORKER_STOPPING, held=roles.leases.held, grace_seconds=settings.shutdown_grace_seconds
+                events.WORKER_STOPPING, held=wiring.leases.held, grace_seconds=settings.shutdown_grace_seconds
             )
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
         with anyio.move_on_after(DRAIN_WITHIN):
-            await roles.settler.drained()
+            await wiring.settler.drained()
 
     async def _close_idle(self, store: Store) -> None:
         while True:
@@ -158,16 +158,16 @@ class Worker:
             if self._health is not None:
                 await self._health.close_idle()
 
-    async def _take_in(self, roles: Roles, store: Store, *, drain: bool) -> None:
+    async def _take_in(self, wiring: Wiring, store: Store, *, drain: bool) -> None:
         with self._until_stopped():
             async with anyio.create_task_group() as claiming:
-                claiming.start_soon(roles.rescuer.run)
-                claiming.start_soon(roles.sweep.run)
-                claiming.start_soon(roles.dispatcher.run)
+                claiming.start_soon(wiring.rescuer.run)
+                claiming.start_soon(wiring.sweep.run)
+                claiming.start_soon(wiring.dispatcher.run)
                 if drain:
-                    await self._drained(roles.leases, store)
+                    await self._drained(wiring.leases, store)
                     claiming.cancel_scope.cancel()
-        roles.bell.want("nothing")
+        wiring.bell.want("nothing")
 
     async def _drained(self, leases: Leases, store: Store) -> None:
         """Return once no token is detected or generating anywhere."""

@@ -14,7 +14,7 @@ from databases import Databases, clone, on
 from doubles import until
 from xdist.scheduler import LoadScopeScheduling
 
-from reactor import migrations
+from reactor import revisions
 from reactor.cli import main
 from reactor.embedded import EmbeddedPostgres
 from reactor.gate_store import GateStore
@@ -117,7 +117,7 @@ def template(server_url):
     """A migrated database, to be cloned."""
     name = f"reactor_template_{uuid.uuid4().hex[:12]}"
     command(server_url, f"CREATE DATABASE {name}")
-    asyncio.run(migrations.upgrade(on(server_url, name)))
+    asyncio.run(revisions.upgrade(on(server_url, name)))
     yield name
     command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 

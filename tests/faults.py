@@ -21,8 +21,8 @@ import anyio
 from cases import OF_A_RELEASE, OF_A_RENEWAL
 from doubles import settings
 
-from reactor import attempt, database, purchase, rescuer, settler
-from reactor.database import ConnectionLostError
+from reactor import attempt, connections, purchase, rescuer, settler
+from reactor.connections import ConnectionLostError
 from reactor.failpoints import switched_on
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
@@ -154,7 +154,7 @@ def main(pipe):
     for number in count():
         arguments, given = pipe.recv()
         # So that a write tells whose it was.
-        database.SERVER_SETTINGS["reactor.process"] = f"{os.getpid()}-{number}"
+        connections.SERVER_SETTINGS["reactor.process"] = f"{os.getpid()}-{number}"
         anyio.run(partial(_work, pipe, *arguments, **given), backend_options=_LOOP)
 
 

@@ -10,7 +10,7 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import Log, settings
 from starlette.applications import Starlette
 
-from reactor import Settings, SettingsError, TableError, lifespan, migrations, run
+from reactor import Settings, SettingsError, TableError, lifespan, revisions, run
 from reactor.failpoints import switched_on
 from reactor.sandbox import Sandbox, Timing
 
@@ -142,7 +142,7 @@ async def test_a_lifespan_begins_once_the_table_is_migrated(
 
     async with app.router.lifespan_context(app):
         told = await host_log.wait("worker.error")
-        await migrations.upgrade(empty_database)
+        await revisions.upgrade(empty_database)
         await host_log.wait("listener.connected")
 
     assert told["error_message"].endswith("; run: reactor migrate")

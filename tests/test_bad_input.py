@@ -17,7 +17,7 @@ from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor import dispatcher, purchase
-from reactor.providers import bodies, http_client, looks, replicate
+from reactor.providers import bodies, http_client, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.settings import SettingsError
@@ -44,7 +44,7 @@ CREATE TRIGGER remember AFTER UPDATE ON tokens_s0 FOR EACH ROW
 def short(monkeypatch):
     monkeypatch.setattr(purchase, "SURE_AFTER", 0.6)
     monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(looks, "FIRST", 0.02)
+    monkeypatch.setattr(polling, "FIRST", 0.02)
     monkeypatch.setitem(http_client.TIMEOUTS, "answer", 3.0)
     monkeypatch.setattr(bodies, "LARGEST", 1_000_000)
 

@@ -17,10 +17,10 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import patience
+from reactor.providers import rate_limits
 from reactor.providers.classification import failure, refusal
-from reactor.providers.patience import retry_after
-from reactor.providers.texts import known
+from reactor.providers.failure_texts import known
+from reactor.providers.rate_limits import retry_after
 from reactor.providers.transport import Answer
 from reactor.redaction import Redactor
 
@@ -432,7 +432,7 @@ def test_a_date_to_wait_for_is_read_by_the_providers_clock(monkeypatch, request,
 
 @pytest.mark.parametrize("date", ["", "now", "Wed, 99 Oct 99999 07:28:00 GMT", "0", "-"])
 def test_a_date_to_wait_for_is_read_by_our_clock_if_the_provider_tells_none(monkeypatch, date):
-    monkeypatch.setattr(patience.time, "time", lambda: 1445412477.0)
+    monkeypatch.setattr(rate_limits.time, "time", lambda: 1445412477.0)
     headers = httpx.Headers({"Retry-After": LONG_AGO} | ({"Date": date} if date else {}))
 
     assert retry_after(Answer(429, headers, None)) == 3

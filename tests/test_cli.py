@@ -395,8 +395,8 @@ def test_a_database_that_is_away_is_the_same_line_in_every_command_without_its_p
 def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
-        monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 0.2)
-        monkeypatch.setattr("reactor.turns.CONNECT_WITHIN", 0.2)
+        monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 0.2)
+        monkeypatch.setattr("reactor.migration_lock.CONNECT_WITHIN", 0.2)
 
         told = {reactor("status"), reactor("migrate")}
 

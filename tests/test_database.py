@@ -5,7 +5,7 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.database import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
+from reactor.connections import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
 from reactor.listener import Listener
 from reactor.redaction import Redactor
 from reactor.session import Session

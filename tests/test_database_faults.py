@@ -20,8 +20,8 @@ from databases import clone, on
 from doubles import DirectedProvider, running, until
 from proxy import proxied
 
-from reactor import migrations
-from reactor.database import SERVER_SETTINGS
+from reactor import revisions
+from reactor.connections import SERVER_SETTINGS
 from reactor.embedded import EmbeddedPostgres
 from reactor.failpoints import switched_on
 
@@ -47,7 +47,7 @@ def server():
 
 
 def _migrate(url):
-    anyio.run(migrations.upgrade, url)
+    anyio.run(revisions.upgrade, url)
     command(
         url,
         "GRANT USAGE ON SCHEMA public, reactor TO worker",
@@ -75,8 +75,8 @@ def renew_often(monkeypatch):
 @pytest.fixture
 def answers_soon(monkeypatch):
     """Shorten the client's limits, which a half-open connection runs into."""
-    monkeypatch.setattr("reactor.database.ANSWER_WITHIN", 0.6)
-    monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.connections.ANSWER_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 0.6)
     monkeypatch.setattr("reactor.listener.PROBE_EVERY", 1.0)
     monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.6)
 

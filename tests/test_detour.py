@@ -7,7 +7,7 @@ from strangers import stranger
 
 from reactor import detour
 from reactor.claimer import Claimer
-from reactor.database import ConnectionLostError
+from reactor.connections import ConnectionLostError
 from reactor.store import Store
 from reactor.telemetry import Telemetry
 from reactor.tokens import FRONT

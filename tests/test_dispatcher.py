@@ -8,7 +8,7 @@ from doubles import Barrier, DirectedProvider, refuse, running
 from reactor import claimer, detour, dispatcher
 from reactor.attempts import Attempts
 from reactor.bell import Bell
-from reactor.database import ConnectionLostError
+from reactor.connections import ConnectionLostError
 from reactor.errors import TransientError
 from reactor.store import Abandoned, Store
 

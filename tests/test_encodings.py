@@ -10,7 +10,7 @@ from conftest import command
 from databases import on
 from doubles import DirectedProvider, running
 
-from reactor import migrations
+from reactor import revisions
 from reactor.errors import TransientError
 from reactor.redaction import Redactor
 
@@ -42,7 +42,7 @@ def in_encoding(server_url):
         await maintenance.execute(f"CREATE DATABASE {made[-1]} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
         await maintenance.close()
         url = on(server_url, made[-1])
-        await migrations.upgrade(url)
+        await revisions.upgrade(url)
         return url
 
     yield make

@@ -14,7 +14,7 @@ from reactor.errors import GenerationError
 from reactor.foreign import fit, fit_line
 from reactor.logs import HostLog
 from reactor.prompts import fingerprint, validate_prompt
-from reactor.providers import listing, outputs, patience, seeds, times
+from reactor.providers import listing, outputs, rate_limits, seeds, times
 from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object, weight
 from reactor.providers.classification import failure, refusal
 from reactor.providers.http_client import LARGEST_HEADER
@@ -52,8 +52,8 @@ def refused(given):
 def throttled(text):
     header = text.encode("utf-8", "replace")
     headers = httpx.Headers({"retry-after": header[:LARGEST_HEADER], "date": header[:5000]})
-    patience.retry_after(Answer(429, headers, {"detail": text, "retry_after": text}))
-    patience.lower_limit(Answer(429, headers, {"detail": text}))
+    rate_limits.retry_after(Answer(429, headers, {"detail": text, "retry_after": text}))
+    rate_limits.lower_limit(Answer(429, headers, {"detail": text}))
 
 
 def shown(text):

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from doubles import NO_GATE, DirectedProvider, running
 
-from reactor import migrations
+from reactor import revisions
 from reactor.errors import AccountError, AmbiguousCreateError, PermanentError, RateLimitedError, TransientError
 
 pytestmark = pytest.mark.anyio
@@ -397,7 +397,7 @@ async def test_a_gate_row_that_this_role_may_not_make_anew_is_told_and_ends_no_w
         await connection.execute(NO_GATE)
         told = await log.wait("worker.error", role="intake")
         await connection.execute("DROP TRIGGER refuse ON reactor.intake")
-        await migrations.upgrade(database)
+        await revisions.upgrade(database)
         await make_token()
         await log.wait("token.generation.succeeded")
 

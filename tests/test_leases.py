@@ -9,7 +9,7 @@ from doubles import DirectedProvider, refuse, running
 
 from reactor import settler
 from reactor.bell import Bell
-from reactor.database import ConnectionLostError, RolledBackError, RowRefusedError
+from reactor.connections import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.errors import PermanentError, TransientError
 from reactor.leases import renewal_interval
 from reactor.store import Abandoned, Rescued, Store

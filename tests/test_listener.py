@@ -4,7 +4,7 @@ from doubles import DirectedProvider, running
 from strangers import stranger
 
 from reactor.bell import Bell
-from reactor.database import ConnectionLostError
+from reactor.connections import ConnectionLostError
 from reactor.listener import PROBE_EVERY, PROBE_WITHIN
 from reactor.store import Store
 

@@ -9,7 +9,7 @@ from test_transport import asked, failing
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import RateLimitedError
-from reactor.providers import Prediction, reads, replicate
+from reactor.providers import Prediction, read_budget, replicate
 from reactor.providers.replicate import KEPT
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +47,8 @@ async def test_a_young_seed_is_looked_for_no_further_back_than_it_is_old():
 
 
 async def test_pages_are_read_no_faster_than_reads_are_to_spare(monkeypatch):
-    monkeypatch.setattr(reads, "PER_SECOND", 100.0)
-    monkeypatch.setattr(reads, "BURST", 0.0)
+    monkeypatch.setattr(read_budget, "PER_SECOND", 100.0)
+    monkeypatch.setattr(read_budget, "BURST", 0.0)
     monkeypatch.setattr(replicate, "MOST_PAGES", 11)
     wire = Wire(*(page(number, timedelta(0)) for number in range(11)))
 
@@ -82,7 +82,7 @@ async def test_a_page_that_is_refused_for_its_rate_stops_all_reads_for_a_while()
 
 
 def test_a_read_that_can_wait_comes_after_a_refusal_and_in_turn():
-    spare = reads.Reads()
+    spare = read_budget.ReadBudget()
     spare.refused(100.0, 3.0)
 
     moments = [spare.moment(101.0) for _ in range(3)]

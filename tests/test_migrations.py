@@ -18,7 +18,7 @@ from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
 from strangers import stranger
 
-from reactor import migrations, schema, turns
+from reactor import migration_lock, revisions, schema
 from reactor.table import HEAD, TableError, described, plain_query
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ def program(name):
 
 
 async def check(url):
-    await turns.patiently(url, lambda connection: command.check(migrations._config(connection, "tokens_s0")))
+    await migration_lock.run_alone(url, lambda connection: command.check(revisions._config(connection, "tokens_s0")))
 
 
 # A database that has nothing yet.
@@ -65,11 +65,11 @@ async def check(url):
 async def test_up_down_up_leaves_the_same_catalogue_and_down_leaves_nothing(empty_database):
     before = await snapshot(empty_database)
 
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
     migrated = await snapshot(empty_database)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
     removed = await snapshot(empty_database)
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
     assert removed == before
     assert await snapshot(empty_database) == migrated
@@ -78,17 +78,17 @@ async def test_up_down_up_leaves_the_same_catalogue_and_down_leaves_nothing(empt
 async def test_migrating_again_changes_nothing(database):
     migrated = await snapshot(database)
 
-    await migrations.upgrade(database)
+    await revisions.upgrade(database)
 
     assert await snapshot(database) == migrated
 
 
 async def test_going_down_twice_is_harmless(empty_database):
     before = await snapshot(empty_database)
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
-    await migrations.downgrade(empty_database)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
 
     assert await snapshot(empty_database) == before
 
@@ -115,7 +115,7 @@ async def test_schema_py_agrees_with_the_migrated_database(database, empty_datab
     kinds = ("schema", "relation", "column", "constraint", "index")
 
     await check(database)
-    await turns.patiently(empty_database, schema.everything().create_all)
+    await migration_lock.run_alone(empty_database, schema.everything().create_all)
 
     made = {item for item in await snapshot(empty_database, *kinds) if "alembic_version" not in str(item)}
     migrated = {item for item in await snapshot(database, *kinds) if "alembic_version" not in str(item)}
@@ -128,7 +128,7 @@ async def test_what_schema_py_gains_later_changes_no_revision(database, empty_da
     monkeypatch.setattr(schema, "everything", lambda *_: schema.MetaData())
     monkeypatch.setattr(schema, "MARK", "somebody else's")
 
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
     assert await snapshot(empty_database) == await snapshot(database)
 
@@ -136,7 +136,7 @@ async def test_what_schema_py_gains_later_changes_no_revision(database, empty_da
 async def test_the_check_sees_a_difference(database):
     await fetch(database, "ALTER TABLE tokens_s0 DROP COLUMN generation_rescues")
 
-    with pytest.raises(turns.MigrationError, match=r"New upgrade operations detected"):
+    with pytest.raises(migration_lock.MigrationError, match=r"New upgrade operations detected"):
         await check(database)
 
 
@@ -166,11 +166,11 @@ async def test_a_table_that_is_there_is_completed_and_given_back_as_it_was(empty
     await make_host(empty_database, **shape)
     before, name = await snapshot(empty_database), name_of(shape)
 
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
     migrated = await snapshot(empty_database)
-    await migrations.downgrade(empty_database, table=name)
+    await revisions.downgrade(empty_database, table=name)
     removed = await snapshot(empty_database)
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
 
     assert before < migrated
     assert removed == before
@@ -180,7 +180,7 @@ async def test_a_table_that_is_there_is_completed_and_given_back_as_it_was(empty
 async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_database, shape):
     await make_host(empty_database, **shape)
     name = name_of(shape)
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
 
     async def work(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
@@ -194,7 +194,7 @@ async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_dat
         return claims, settled, counts
 
     claims, settled, counts = await with_connection(empty_database, work)
-    await migrations.downgrade(empty_database, table=name)
+    await revisions.downgrade(empty_database, table=name)
 
     assert [row["prompt"] for row in claims] == ["a red kite"] * 2
     assert [row["answer"] for row in settled] == ["won", "won"]
@@ -207,7 +207,7 @@ async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_dat
 async def test_what_the_replaced_system_left_keeps_working(empty_database):
     await make_host(empty_database, more=OLD_SYSTEM)
     await fetch(empty_database, "UPDATE tokens_s0 SET status = 'generating' WHERE token_id = 1")
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
     async def rescue(connection):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
@@ -217,7 +217,7 @@ async def test_what_the_replaced_system_left_keeps_working(empty_database):
         return await connection.fetch(table.query("rescue"), *found, 7, 60.0, 5)
 
     (taken,) = await with_connection(empty_database, rescue)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
 
     assert (taken["token_id"], taken["owner"], taken["attempts"]) == (1, "foreign", 0)
     columns = await fetch(
@@ -233,9 +233,9 @@ async def test_authors_that_are_missing_are_made_and_removed(empty_database):
     await fetch(empty_database, "DROP TABLE authors")
     before = await snapshot(empty_database)
 
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
     migrated = await snapshot(empty_database)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
 
     assert any(item[:3] == ("relation", "public", "authors") for item in migrated)
     assert await snapshot(empty_database) == before
@@ -243,19 +243,19 @@ async def test_authors_that_are_missing_are_made_and_removed(empty_database):
 
 async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_database):
     await make_host(empty_database)
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
     migrated = await snapshot(empty_database)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
     await fetch(empty_database, "CREATE TABLE tokens_s0_generation_held ()")
-    with pytest.raises(turns.MigrationError, match=r"already exists"):
-        await migrations.upgrade(empty_database)
+    with pytest.raises(migration_lock.MigrationError, match=r"already exists"):
+        await revisions.upgrade(empty_database)
     await fetch(empty_database, "DROP TABLE tokens_s0_generation_held")
     await fetch(
         empty_database,
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tokens_s0_generation_fresh'::regclass",
     )
 
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
     assert await snapshot(empty_database) == migrated
 
@@ -264,7 +264,7 @@ async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_datab
 async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_left_invalid(empty_database, shape):
     await make_host(empty_database, **SHAPES[shape])
     name = name_of(SHAPES[shape])
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
     migrated = await snapshot(empty_database, "index")
     assert len([index for index in migrated if "_generation_uploads" in str(index)]) == 1
     await fetch(
@@ -274,7 +274,7 @@ async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_l
     )
     await fetch(empty_database, "UPDATE reactor.alembic_version SET version_num = '0002'")
 
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
 
     assert await snapshot(empty_database, "index") == migrated
 
@@ -315,7 +315,7 @@ async def test_the_indexes_of_waiting_tokens_are_exchanged_wherever_that_was_int
     migrated = await snapshot(database, "index")
     await with_connection(database, lambda connection: connection.execute(f"{AS_BEFORE}; {left}"))
 
-    await migrations.upgrade(database)
+    await revisions.upgrade(database)
 
     assert await snapshot(database, "index") == migrated
 
@@ -341,8 +341,8 @@ async def test_a_table_that_cannot_be_the_queue_is_refused_in_one_line_and_left_
     await with_connection(empty_database, lambda connection: connection.execute(change))
     before = await snapshot(empty_database, "relation", "column", "index", "trigger")
 
-    with pytest.raises(turns.MigrationError) as refused:
-        await migrations.upgrade(empty_database)
+    with pytest.raises(migration_lock.MigrationError) as refused:
+        await revisions.upgrade(empty_database)
 
     assert str(refused.value) == told
     after = await snapshot(empty_database, "relation", "column", "index", "trigger")
@@ -357,10 +357,10 @@ async def test_any_name_is_taken_as_it_is_written(empty_database, name):
     await fetch(empty_database, "CREATE SCHEMA app")
     before = await snapshot(empty_database)
 
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
     table = await discovered(empty_database, name)
     migrated = await snapshot(empty_database)
-    await migrations.downgrade(empty_database, table=name)
+    await revisions.downgrade(empty_database, table=name)
 
     assert f"{table.schema}.{table.name}".removeprefix("public.") == name
     assert table.triggers_enabled
@@ -386,9 +386,9 @@ async def test_a_table_further_down_the_search_path_is_found(empty_database):
     )
     before = await snapshot(empty_database)
 
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
     table = await discovered(empty_database)
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
 
     assert table.relation == '"public"."tokens_s0"'
     assert await snapshot(empty_database) == before
@@ -402,8 +402,8 @@ async def test_a_table_further_down_the_search_path_is_found(empty_database):
     ],
 )
 async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name, told):
-    with pytest.raises(turns.MigrationError) as refused:
-        await migrations.upgrade(empty_database, table=name)
+    with pytest.raises(migration_lock.MigrationError) as refused:
+        await revisions.upgrade(empty_database, table=name)
 
     assert str(refused.value) == told
 
@@ -412,8 +412,8 @@ async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
     told = r"^tokens_s1: the migrations were run for public\.tokens_s0; .* TOKENS_TABLE=public\.tokens_s0 .* --down$"
     migrated = await snapshot(database)
 
-    for direction in (migrations.upgrade, migrations.downgrade):
-        with pytest.raises(turns.MigrationError, match=told):
+    for direction in (revisions.upgrade, revisions.downgrade):
+        with pytest.raises(migration_lock.MigrationError, match=told):
             await direction(database, table="tokens_s1")
         assert await snapshot(database) == migrated
 
@@ -423,20 +423,24 @@ async def test_a_second_table_that_is_there_is_left_alone(database):
     await fetch(database, "ALTER TABLE tokens_s1 DROP COLUMN generation_epoch")
     before = await snapshot(database)
 
-    with pytest.raises(turns.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "):
-        await migrations.upgrade(database, table="tokens_s1")
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "
+    ):
+        await revisions.upgrade(database, table="tokens_s1")
 
     assert await snapshot(database) == before
 
 
 async def test_a_second_table_is_refused_before_a_revision_looks_for_it(database):
-    await turns.patiently(
-        database, lambda connection: command.downgrade(migrations._config(connection, "tokens_s0"), "0002")
+    await migration_lock.run_alone(
+        database, lambda connection: command.downgrade(revisions._config(connection, "tokens_s0"), "0002")
     )
     before = await snapshot(database)
 
-    with pytest.raises(turns.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "):
-        await migrations.upgrade(database, table="tokens_s1")
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "
+    ):
+        await revisions.upgrade(database, table="tokens_s1")
 
     assert await snapshot(database) == before
 
@@ -444,36 +448,38 @@ async def test_a_second_table_is_refused_before_a_revision_looks_for_it(database
 async def test_a_table_made_anew_says_how_to_begin_again(database):
     await fetch(database, "DROP TABLE tokens_s0")
 
-    with pytest.raises(turns.MigrationError, match=r"^tokens_s0: the migrations were run before it was made anew; "):
-        await migrations.upgrade(database)
-    await migrations.downgrade(database)
-    await migrations.upgrade(database)
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^tokens_s0: the migrations were run before it was made anew; "
+    ):
+        await revisions.upgrade(database)
+    await revisions.downgrade(database)
+    await revisions.upgrade(database)
 
     assert (await discovered(database)).triggers_enabled
 
 
 async def test_a_mint_that_comes_while_going_down_is_not_lost(database, monkeypatch):
-    once, looked = migrations.refuse_to_lose_rows, []
+    once, looked = revisions.refuse_to_lose_rows, []
 
     def look(connection, config):
         once(connection, config)
         if not looked:
             looked.append(connection.exec_driver_sql("INSERT INTO tokens_s0 DEFAULT VALUES"))
 
-    monkeypatch.setattr(migrations, "refuse_to_lose_rows", look)
+    monkeypatch.setattr(revisions, "refuse_to_lose_rows", look)
 
-    with pytest.raises(turns.MigrationError, match=r"^--down would drop public\.tokens_s0 with 1 row; "):
-        await migrations.downgrade(database)
-    await migrations.upgrade(database)
+    with pytest.raises(migration_lock.MigrationError, match=r"^--down would drop public\.tokens_s0 with 1 row; "):
+        await revisions.downgrade(database)
+    await revisions.upgrade(database)
 
     assert len(await fetch(database, "SELECT FROM tokens_s0")) == 1
 
 
 async def test_rows_of_the_host_stop_no_downgrade(empty_database):
     await make_host(empty_database)
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
 
-    await migrations.downgrade(empty_database)
+    await revisions.downgrade(empty_database)
 
     assert len(await fetch(empty_database, "SELECT FROM tokens_s0")) == 2
 
@@ -495,25 +501,27 @@ async def test_migrating_again_puts_the_triggers_right(database, damage):
     await with_connection(database, lambda connection: connection.execute(damage))
     assert not (await discovered(database)).triggers_enabled
 
-    await migrations.upgrade(database)
+    await revisions.upgrade(database)
 
     assert (await discovered(database)).triggers_enabled
     assert await snapshot(database) == migrated
 
 
 async def test_migrating_says_nothing_good_where_the_triggers_stay_as_they_are(database, monkeypatch):
-    monkeypatch.setattr(migrations, "repair", lambda *_: None)
+    monkeypatch.setattr(revisions, "repair", lambda *_: None)
     await fetch(database, DAMAGE["disabled"])
 
-    with pytest.raises(turns.MigrationError, match=r"^tokens_s0: its triggers are not enabled, .* wake nobody$"):
-        await migrations.upgrade(database)
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^tokens_s0: its triggers are not enabled, .* wake nobody$"
+    ):
+        await revisions.upgrade(database)
 
 
 async def test_a_trigger_of_another_name_is_no_second_one(database):
     await fetch(database, "ALTER TRIGGER reactor_notify_inserted ON tokens_s0 RENAME TO mine")
     await fetch(database, "ALTER TABLE tokens_s0 DISABLE TRIGGER mine")
 
-    await migrations.upgrade(database)
+    await revisions.upgrade(database)
 
     rows = await fetch(database, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O' ORDER BY 1")
     assert [row["tgname"] for row in rows] == ["mine", "reactor_notify_updated"]
@@ -523,7 +531,7 @@ async def test_a_trigger_of_another_name_is_no_second_one(database):
 async def test_a_trigger_that_rings_when_replicating_goes_on_to(database, mode):
     await fetch(database, f"ALTER TABLE tokens_s0 ENABLE {mode} TRIGGER reactor_notify_inserted")
 
-    await migrations.upgrade(database)
+    await revisions.upgrade(database)
 
     (row,) = await fetch(
         database, "SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'reactor_notify_inserted'"
@@ -543,7 +551,7 @@ async def test_the_triggers_of_a_renamed_table_ring_its_new_channels(database, c
     )
     name = "minted" if "minted" in change else "app.tokens_s0"
 
-    await migrations.upgrade(database, table=name)
+    await revisions.upgrade(database, table=name)
 
     heard = []
     connection = await connect_to(database)
@@ -558,13 +566,13 @@ async def test_the_triggers_of_a_renamed_table_ring_its_new_channels(database, c
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(turns, "LOCK_TIMEOUT", "100ms")
-    monkeypatch.setattr(turns, "TRIES", 3)
+    monkeypatch.setattr(migration_lock, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migration_lock, "TRIES", 3)
 
 
 async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database, connect_to, impatient, monkeypatch):
     await make_host(empty_database)
-    once, again, tried = turns._alone, anyio.Event(), []
+    once, again, tried = migration_lock._alone, anyio.Event(), []
 
     async def alone(dsn, work, **how):
         tried.append(dsn)
@@ -572,14 +580,14 @@ async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database
             again.set()
         await once(dsn, work, **how)
 
-    monkeypatch.setattr(turns, "_alone", alone)
+    monkeypatch.setattr(migration_lock, "_alone", alone)
     reader = await connect_to(empty_database)
     transaction = reader.transaction()
     await transaction.start()
     await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
 
     async with anyio.create_task_group() as group:
-        group.start_soon(migrations.upgrade, empty_database)
+        group.start_soon(revisions.upgrade, empty_database)
         await again.wait()
         await transaction.rollback()
 
@@ -593,8 +601,8 @@ async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database,
 
     async with reader.transaction():
         await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
-        with pytest.raises(turns.MigrationError) as given_up:
-            await migrations.upgrade(empty_database)
+        with pytest.raises(migration_lock.MigrationError) as given_up:
+            await revisions.upgrade(empty_database)
 
     assert str(given_up.value) == "the tokens table is in use by a long transaction; try again later"
     after = await snapshot(empty_database)
@@ -602,23 +610,23 @@ async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database,
 
 
 async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty_database, connect_to, monkeypatch):
-    monkeypatch.setattr(turns, "LOCK_WITHIN", 0.1)
+    monkeypatch.setattr(migration_lock, "LOCK_WITHIN", 0.1)
     other = await connect_to(empty_database)
-    await other.execute(f"SELECT pg_advisory_lock({turns.LOCK})")
+    await other.execute(f"SELECT pg_advisory_lock({migration_lock.LOCK})")
 
-    with pytest.raises(turns.MigrationError, match=r"^another migration is running, and does not end$"):
-        await migrations.upgrade(empty_database)
+    with pytest.raises(migration_lock.MigrationError, match=r"^another migration is running, and does not end$"):
+        await revisions.upgrade(empty_database)
 
 
 async def test_a_stranger_that_holds_the_lock_of_migrations_is_named(empty_database, connect_to, monkeypatch):
-    monkeypatch.setattr(turns, "LOCK_WITHIN", 0.0)
+    monkeypatch.setattr(migration_lock, "LOCK_WITHIN", 0.0)
     async with stranger(empty_database) as url:
-        await (await connect_to(url)).execute(f"SELECT pg_advisory_lock({turns.LOCK})")
+        await (await connect_to(url)).execute(f"SELECT pg_advisory_lock({migration_lock.LOCK})")
 
         with pytest.raises(
-            turns.MigrationError, match=r"^stranger_\w+ \(process \d+\) holds the lock of migrations, and"
+            migration_lock.MigrationError, match=r"^stranger_\w+ \(process \d+\) holds the lock of migrations, and"
         ):
-            await migrations.upgrade(empty_database)
+            await revisions.upgrade(empty_database)
 
 
 async def test_a_schema_that_a_stranger_has_made_in_advance_is_refused(empty_database, connect_to):
@@ -626,16 +634,18 @@ async def test_a_schema_that_a_stranger_has_made_in_advance_is_refused(empty_dat
     async with stranger(empty_database, f"GRANT CREATE ON DATABASE {database} TO {{role}}") as url:
         await (await connect_to(url)).execute("CREATE SCHEMA reactor")
 
-        with pytest.raises(turns.MigrationError, match=r"^schema reactor belongs to stranger_\w+, whose code"):
-            await migrations.upgrade(empty_database)
+        with pytest.raises(migration_lock.MigrationError, match=r"^schema reactor belongs to stranger_\w+, whose code"):
+            await revisions.upgrade(empty_database)
         await (await connect_to(empty_database)).execute("ALTER SCHEMA reactor OWNER TO CURRENT_USER")
-        await migrations.upgrade(empty_database)
+        await revisions.upgrade(empty_database)
 
 
 async def test_a_pooler_is_refused_in_one_line(empty_database):
     async with pooler(empty_database) as pooled:
-        with pytest.raises(turns.MigrationError, match=r"^DATABASE_URL is a pooler's, .* set LISTEN_DATABASE_URL"):
-            await migrations.upgrade(pooled)
+        with pytest.raises(
+            migration_lock.MigrationError, match=r"^DATABASE_URL is a pooler's, .* set LISTEN_DATABASE_URL"
+        ):
+            await revisions.upgrade(pooled)
 
 
 async def test_where_a_direct_connection_is_given_the_pooler_is_not_asked(empty_database, database):
@@ -650,7 +660,7 @@ async def test_where_a_direct_connection_is_given_the_pooler_is_not_asked(empty_
 
 async def test_a_pooler_that_keeps_sessions_may_be_named_as_direct(empty_database):
     async with pooler(empty_database) as pooled:
-        await migrations.upgrade(pooled, direct=True)
+        await revisions.upgrade(pooled, direct=True)
 
     assert (await discovered(empty_database)).triggers_enabled
 
@@ -665,7 +675,7 @@ async def test_no_setting_of_the_role_cuts_a_migration_short(empty_database):
     def work(connection):
         seen.update({name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in limits})
 
-    await turns.patiently(empty_database, work)
+    await migration_lock.run_alone(empty_database, work)
 
     assert len(limits) >= 3
     assert set(seen.values()) == {"0"}
@@ -678,9 +688,9 @@ async def test_a_connection_that_cannot_be_set_up_is_not_left_open(empty_databas
         opened.append(connection)
         raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
-    monkeypatch.setattr(turns, "_refuse_a_pooler", fails)
-    with pytest.raises(turns.MigrationError):
-        await migrations.upgrade(empty_database)
+    monkeypatch.setattr(migration_lock, "_refuse_a_pooler", fails)
+    with pytest.raises(migration_lock.MigrationError):
+        await revisions.upgrade(empty_database)
 
     assert [connection.is_closed() for connection in opened] == [True]
 
@@ -710,30 +720,30 @@ async def test_a_schema_made_for_the_role_beforehand_is_enough(as_nobody, empty_
     await fetch(empty_database, f"CREATE SCHEMA reactor AUTHORIZATION {role}")
     await fetch(empty_database, f"CREATE SCHEMA app AUTHORIZATION {role}")
 
-    await migrations.upgrade(as_nobody, table="app.tokens_s0")
+    await revisions.upgrade(as_nobody, table="app.tokens_s0")
 
     assert (await discovered(as_nobody, "app.tokens_s0")).triggers_enabled
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql://localhost:nonsense/x"])
 async def test_a_database_that_cannot_be_reached_is_told_in_one_line(url):
-    with pytest.raises(turns.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
-        await migrations.upgrade(url)
+    with pytest.raises(migration_lock.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
+        await revisions.upgrade(url)
 
 
 async def test_a_connection_that_is_lost_on_the_way_is_told_in_one_line(database):
     def work(connection):
         connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    with pytest.raises(turns.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
-        await turns.patiently(database, work)
+    with pytest.raises(migration_lock.MigrationError, match=r"^cannot reach the database: [^\n]+$"):
+        await migration_lock.run_alone(database, work)
 
 
 async def test_a_database_of_a_newer_reactor_is_told_in_one_line(database):
     await fetch(database, "UPDATE reactor.alembic_version SET version_num = '9999'")
 
-    with pytest.raises(turns.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
-        await migrations.upgrade(database)
+    with pytest.raises(migration_lock.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
+        await revisions.upgrade(database)
 
 
 async def test_a_table_without_our_migrations_says_how_to_get_them(empty_database):
@@ -771,7 +781,7 @@ async def test_alembic_by_hand_says_what_is_missing(tmp_path):
 
 
 def test_offline_mode_is_refused():
-    config = migrations._config(None, "tokens_s0")
+    config = revisions._config(None, "tokens_s0")
 
     with pytest.raises(CommandError, match=r"run them online"):
         command.upgrade(config, "head", sql=True)
@@ -785,9 +795,9 @@ async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, d
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
 
-    migrate = "import asyncio, sys; from reactor import migrations; print(migrations.__file__); "
+    migrate = "import asyncio, sys; from reactor import revisions; print(revisions.__file__); "
     result = await run_program(
-        sys.executable, "-c", f"{migrate} asyncio.run(migrations.upgrade(sys.argv[1]))", empty_database,
+        sys.executable, "-c", f"{migrate} asyncio.run(revisions.upgrade(sys.argv[1]))", empty_database,
         cwd=tmp_path, PYTHONPATH=str(unpacked),
     )  # fmt: skip
 

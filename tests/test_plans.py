@@ -10,7 +10,7 @@ import pytest
 from conftest import command
 from databases import clone, on
 
-from reactor.database import SERVER_SETTINGS
+from reactor.connections import SERVER_SETTINGS
 from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import Prediction, http_client, looks, outputs, replicate
+from reactor.providers import Prediction, http_client, outputs, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.sandbox.server import serving
@@ -28,7 +28,7 @@ TOKEN = "r8_a_secret_that_must_not_be_told"
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(looks, "FIRST", 0.01)
+    monkeypatch.setattr(polling, "FIRST", 0.01)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hosts import SHAPES, make_host, name_of
 from strangers import stranger
 
-from reactor import migrations
+from reactor import revisions
 from reactor.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ def test_a_query_opens_with_what_it_does_takes_returns_and_leans_on(name):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 async def test_every_query_can_be_prepared_and_takes_what_its_header_says(empty_database, connect_to, shape):
     await make_host(empty_database, **shape)
-    await migrations.upgrade(empty_database, table=name_of(shape))
+    await revisions.upgrade(empty_database, table=name_of(shape))
     connection = await connect_to(empty_database)
     found = await connection.fetchrow(plain_query("discover"), name_of(shape))
     table = described(dict(found), name_of(shape))

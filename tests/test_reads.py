@@ -5,8 +5,8 @@ import statistics
 import pytest
 from watched import RUNNING, Limit, Workers, ages, next_look, promised, taught, times
 
-from reactor.providers.looks import REMEMBERED, Watch
-from reactor.providers.reads import PER_SECOND, Reads
+from reactor.providers.polling import REMEMBERED, Watch
+from reactor.providers.read_budget import PER_SECOND, ReadBudget
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +79,13 @@ def test_what_is_learnt_while_a_look_waits_for_a_read_brings_it_forward():
 
 
 def rate(reads, now):
-    """Reads a second, once what may be read at once is used up."""
+    """ReadBudget a second, once what may be read at once is used up."""
     booked = [reads.book(now, now) for _ in range(1000)]
     return 1 / (booked[-1] - booked[-2])
 
 
 def test_the_rate_is_halved_once_for_all_that_were_refused_together_and_recovers_in_two_minutes():
-    reads = Reads()
+    reads = ReadBudget()
     for moment in (0.0, 0.1, 0.9, 1.0):  # each asks to wait a second
         reads.refused(moment, 1.0)
 
@@ -94,7 +94,7 @@ def test_the_rate_is_halved_once_for_all_that_were_refused_together_and_recovers
 
 
 def test_a_read_that_is_given_back_is_to_spare_again():
-    reads = Reads()
+    reads = ReadBudget()
     rate(reads, 0.0)
     booked = reads.book(0.0, 0.0)
     reads.give_back()

@@ -12,13 +12,13 @@ from planted import CALLED, plant
 from pooler import pooler
 from strangers import stranger
 
-from reactor import migrations, turns
+from reactor import migration_lock, revisions
 from reactor.errors import ContentPolicyError, TransientError
 from reactor.listener import Listener
+from reactor.migration_lock import MigrationError
 from reactor.search_path import SAFE_FOR, SafePath, pin
 from reactor.store import discover
 from reactor.table import TableError
-from reactor.turns import MigrationError
 
 # Somebody else's, of the same names.
 SHADOW = """
@@ -90,7 +90,7 @@ async def test_a_hosts_table_is_completed_whatever_the_search_path(empty_databas
     await connection.execute(SHADOW)
     await connection.execute(inherited(empty_database, "search_path", path))
 
-    await migrations.upgrade(empty_database, table="public.tokens_s0")
+    await revisions.upgrade(empty_database, table="public.tokens_s0")
     async with running(empty_database, DirectedProvider()) as (_, log):
         await log.wait("token.generation.succeeded", times=2)
 
@@ -112,7 +112,7 @@ async def test_of_two_migrated_tables_of_a_name_the_schema_must_be_named(databas
     with pytest.raises(TableError, match=told):
         await discover(session, "tokens_s0")
     with pytest.raises(MigrationError, match=told):
-        await migrations.upgrade(database)
+        await revisions.upgrade(database)
     assert (await discover(session, "season.tokens_s0")).schema == "season"
 
 
@@ -232,15 +232,15 @@ async def test_a_migration_calls_nothing_that_is_planted(empty_database):
     async with stranger(empty_database, MAY_CREATE) as url:
         await plant(url)
 
-        await migrations.upgrade(empty_database, table="public.tokens_s0")
-        await turns.patiently(
-            empty_database, lambda connection: alembic.check(migrations._config(connection, "public.tokens_s0"))
+        await revisions.upgrade(empty_database, table="public.tokens_s0")
+        await migration_lock.run_alone(
+            empty_database, lambda connection: alembic.check(revisions._config(connection, "public.tokens_s0"))
         )
 
         assert not await _called(empty_database)
         async with running(empty_database, DirectedProvider()) as (_, log):
             await log.wait("watch.taken")
-        await migrations.downgrade(empty_database, table="public.tokens_s0")
+        await revisions.downgrade(empty_database, table="public.tokens_s0")
         assert not await _called(empty_database)
 
 

@@ -2,7 +2,7 @@ import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running, until
 
-from reactor.database import ConnectionLostError, RolledBackError
+from reactor.connections import ConnectionLostError, RolledBackError
 from reactor.errors import ContentPolicyError
 from reactor.store import Store
 

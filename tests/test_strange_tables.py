@@ -6,10 +6,10 @@ from doubles import DirectedProvider, running
 from hosts import inherited, make_host
 from strangers import stranger
 
-from reactor import migrations
+from reactor import revisions
+from reactor.migration_lock import MigrationError
 from reactor.store import discover
 from reactor.table import TableError, plain_query
-from reactor.turns import MigrationError
 
 MAY_CREATE = "GRANT CREATE ON SCHEMA public TO {role}"
 A_SCHEMA = "CREATE SCHEMA theirs AUTHORIZATION {role}"
@@ -41,7 +41,7 @@ async def test_a_strangers_marked_table_is_passed_over(database, open_session, n
 
         for wanted in ("tokens_s0", "public.tokens_s0"):
             assert (await discover(open_session(database), wanted)).schema == "public"
-            await migrations.upgrade(database, table=wanted)
+            await revisions.upgrade(database, table=wanted)
 
 
 @pytest.mark.anyio
@@ -67,11 +67,11 @@ async def test_the_first_migration_passes_a_strangers_marked_table_over(empty_da
 
         with pytest.raises(TableError, match=r"tokens_s0") as refused:
             await discover(open_session(empty_database), "tokens_s0")
-        await migrations.upgrade(empty_database)
+        await revisions.upgrade(empty_database)
 
         assert ("not counting theirs.tokens_s0 of role stranger_" in str(refused.value)) is not hosted
         assert (await discover(open_session(empty_database), "tokens_s0")).schema == "public"
-        await migrations.downgrade(empty_database)
+        await revisions.downgrade(empty_database)
         with pytest.raises(TableError, match=r"is not migrated: theirs\.tokens_s0"):
             await discover(open_session(empty_database), "theirs.tokens_s0")
 
@@ -85,7 +85,7 @@ async def test_a_migration_takes_no_strangers_authors(empty_database, connect_to
         with pytest.raises(
             MigrationError, match=r"^public\.authors belongs to stranger_\w+, who owns neither the datab"
         ):
-            await migrations.upgrade(empty_database)
+            await revisions.upgrade(empty_database)
 
 
 @pytest.mark.anyio
@@ -114,7 +114,7 @@ async def test_a_worker_with_rights_serves_an_applications_table_that_a_superuse
     admin = await connect_to(empty_database)
     async with stranger(empty_database, *APPLICATION), stranger(empty_database, A_SCHEMA) as theirs:
         await squat(theirs)
-        await migrations.upgrade(empty_database)
+        await revisions.upgrade(empty_database)
         await admin.execute(inherited(empty_database, "search_path", path))
 
         async with (

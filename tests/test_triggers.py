@@ -5,7 +5,7 @@ import pytest
 from hosts import UPPER, make_host
 from rings import STATUS, WAKE, WOKEN, listening, silently, told
 
-from reactor import migrations
+from reactor import revisions
 from reactor.channels import channel
 from reactor.table import described, plain_query
 
@@ -197,7 +197,7 @@ async def test_retrying_failed_tokens_by_command_wakes(rung, ask, make_tokens):
 
 async def test_labels_of_an_enum_are_told_in_lower_case(empty_database, connect_to):
     await make_host(empty_database, labels=UPPER)
-    await migrations.upgrade(empty_database)
+    await revisions.upgrade(empty_database)
     ear = await connect_to(empty_database)
     take = await listening(ear, WAKE, STATUS)
 
@@ -230,7 +230,7 @@ def test_long_names_make_different_channels():
 
 @pytest.mark.parametrize("name", ["t" * 63, "ü" * 31, "Tokens"])
 async def test_a_table_of_any_name_rings_the_channel_that_its_worker_listens_to(empty_database, connect_to, name):
-    await migrations.upgrade(empty_database, table=name)
+    await revisions.upgrade(empty_database, table=name)
     connection = await connect_to(empty_database)
     table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
     take = await listening(connection, table.wake_channel, table.status_channel)

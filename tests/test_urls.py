@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_migrations import CHECKOUT
 
 from reactor.cli import main
-from reactor.database import ConnectionLostError, dial
+from reactor.connections import ConnectionLostError, dial
 from reactor.messages import unreachable
 from reactor.redaction import Redactor
 from reactor.settings import DatabaseSettings, Settings, SettingsError

@@ -107,7 +107,7 @@ async def test_without_a_database_the_worker_lives_and_is_not_ready(serving):
 
 
 async def test_an_answer_does_not_wait_for_a_database_that_does_not_answer(serving, monkeypatch):
-    monkeypatch.setattr("reactor.database.CONNECT_WITHIN", 600.0)
+    monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 600.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nowhere"
         async with serving(url) as (client, _):

@@ -4,7 +4,7 @@ import anyio
 import pytest
 from doubles import SECRET, Barrier, DirectedProvider, Log, running, settings
 
-from reactor.database import ConnectionLostError
+from reactor.connections import ConnectionLostError
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,

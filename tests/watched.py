@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from reactor.providers import Prediction
-from reactor.providers.looks import Looks, Watch
+from reactor.providers.polling import Looks, Watch
 
 CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create, from its start to the prediction; a look
 INSTANT = 1e-9  # seconds: what floats lose

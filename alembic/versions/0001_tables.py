@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from alembic import context, op
 
-from reactor import migrations, turns
+from reactor import migration_lock, revisions
 from reactor.table import labels, literal, quoted
 from reactor.triggers import home as folder
 
@@ -51,9 +51,9 @@ PLAIN = {"detected": "'detected'", "generating": "'generating'"}  # the labels o
 def upgrade():
     connection = op.get_bind()
     wanted = context.config.attributes["table"]
-    found = migrations.found(connection, wanted)
-    home, name = migrations.place(connection, wanted)
-    migrations.refuse_strange_authors(connection, home, name)
+    found = revisions.found(connection, wanted)
+    home, name = revisions.place(connection, wanted)
+    revisions.refuse_strange_authors(connection, home, name)
     _run(_file("intake"))
     _run("INSERT INTO reactor.intake (id) VALUES (true) ON CONFLICT DO NOTHING")
     if not _columns(connection, home, "authors"):
@@ -69,11 +69,11 @@ def upgrade():
 def downgrade():
     connection = op.get_bind()
     wanted = context.config.attributes["table"]
-    home, name = migrations.place(connection, wanted)
-    ours = ", ".join(quoted(*names) for names in migrations.made(connection, wanted))
+    home, name = revisions.place(connection, wanted)
+    ours = ", ".join(quoted(*names) for names in revisions.made(connection, wanted))
     if ours:
         _run(f"LOCK TABLE {ours} IN ACCESS EXCLUSIVE MODE")  # a mint that came meanwhile counts
-        migrations.refuse_to_lose_rows(connection, context.config)
+        revisions.refuse_to_lose_rows(connection, context.config)
         _run(f"DROP TABLE {ours}")
     if _columns(connection, home, name):
         _strip(connection, home, name)
@@ -132,12 +132,12 @@ def _beside_running_writers():
     with op.get_context().autocommit_block():
         _run(f"SET lock_timeout = {literal(INDEX_LOCK_TIMEOUT)}")
         yield
-        _run(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
+        _run(f"SET lock_timeout = {literal(migration_lock.LOCK_TIMEOUT)}")
 
 
 def _refuse_if_unfit(connection, home, table, *, needed):
     if missing := [column for column in needed if column not in _columns(connection, home, table)]:
-        raise turns.MigrationError(f"{home}.{table} has no column {', '.join(missing)}")
+        raise migration_lock.MigrationError(f"{home}.{table} has no column {', '.join(missing)}")
 
 
 def _columns(connection, home, name):

@@ -2,7 +2,7 @@
 
 from alembic import context, op
 
-from reactor import migrations
+from reactor import revisions
 from reactor.channels import channel
 from reactor.table import literal, quoted
 from reactor.triggers import home
@@ -20,7 +20,7 @@ TRIGGERS = {
 
 def upgrade():
     connection = op.get_bind()
-    schema, name = migrations.place(connection, context.config.attributes["table"])
+    schema, name = revisions.place(connection, context.config.attributes["table"])
     channels = ", ".join(literal(channel(schema, name, what)) for what in ("wake", "status"))
     for function, when in TRIGGERS.items():
         connection.exec_driver_sql((home("sql") / f"{function}.sql").read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def upgrade():
 
 def downgrade():
     connection = op.get_bind()
-    table = quoted(*migrations.place(connection, context.config.attributes["table"]))
+    table = quoted(*revisions.place(connection, context.config.attributes["table"]))
     for function in TRIGGERS:
         op.execute(f"DROP TRIGGER IF EXISTS reactor_{function} ON {table}")
         op.execute(f"DROP FUNCTION IF EXISTS reactor.{function}()")

@@ -5,7 +5,7 @@ import hashlib
 import sqlalchemy as sa
 from alembic import context, op
 
-from reactor import migrations, turns
+from reactor import migration_lock, revisions
 from reactor.table import labels, literal, quoted
 
 revision = "0003"
@@ -20,7 +20,7 @@ INDEX = "CREATE INDEX CONCURRENTLY {index} ON {table} (generation_seeded_at) WHE
 
 def upgrade():
     connection = op.get_bind()
-    found = migrations.found(connection, context.config.attributes["table"])
+    found = revisions.found(connection, context.config.attributes["table"])
     home, name = found["schema"], found["name"]
     index = f"{quoted(home)}.{_index(name)}"
     query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
@@ -32,7 +32,7 @@ def upgrade():
 
 
 def downgrade():
-    home, name = migrations.place(op.get_bind(), context.config.attributes["table"])
+    home, name = revisions.place(op.get_bind(), context.config.attributes["table"])
     _beside_running_writers(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home)}.{_index(name)}")
 
 
@@ -47,6 +47,6 @@ def _beside_running_writers(*statements):
         for statement in (
             f"SET lock_timeout = {literal(LOCK_TIMEOUT)}",
             *statements,
-            f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}",
+            f"SET lock_timeout = {literal(migration_lock.LOCK_TIMEOUT)}",
         ):
             op.get_bind().exec_driver_sql(statement)

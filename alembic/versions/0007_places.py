@@ -9,7 +9,7 @@ import hashlib
 import sqlalchemy as sa
 from alembic import context, op
 
-from reactor import migrations, turns
+from reactor import migration_lock, revisions
 from reactor.table import labels, literal, quoted
 
 revision = "0007"
@@ -41,7 +41,7 @@ def downgrade():
 def _replace(indexes):
     """Build each index beside the one that is used, then change places; begun again, it goes on where it stopped."""
     connection = op.get_bind()
-    found = migrations.found(connection, context.config.attributes["table"])
+    found = revisions.found(connection, context.config.attributes["table"])
     if found is None:  # dropped by its owner
         return
     home, name = found["schema"], found["name"]
@@ -57,7 +57,7 @@ def _replace(indexes):
                 _run(f"CREATE INDEX CONCURRENTLY {quoted(new)} ON {quoted(home, name)} {on_it}")
             _run(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(home, there)}")
             _run(f"ALTER INDEX {quoted(home, new)} RENAME TO {quoted(there)}")
-        _run(f"SET lock_timeout = {literal(turns.LOCK_TIMEOUT)}")
+        _run(f"SET lock_timeout = {literal(migration_lock.LOCK_TIMEOUT)}")
 
 
 def _is_like(connection, home, index, on):

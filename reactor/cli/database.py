@@ -24,12 +24,12 @@ def migrate(*, down: bool, yes: bool) -> None:
         raise click.UsageError("--yes goes with --down")
     settings = DatabaseSettings.load()
 
-    from reactor import migrations
+    from reactor import revisions
+    from reactor.migration_lock import MigrationError
     from reactor.redaction import Redactor
-    from reactor.turns import MigrationError
 
     listening = settings.listen_database_url
-    direction = partial(migrations.downgrade, with_rows=yes) if down else migrations.upgrade
+    direction = partial(revisions.downgrade, with_rows=yes) if down else revisions.upgrade
 
     async def main() -> None:
         try:

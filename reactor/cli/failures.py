@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import click
 
-from reactor.database import ConnectionLostError, DatabaseError, ReadOnlyError
+from reactor.connections import ConnectionLostError, DatabaseError, ReadOnlyError
 from reactor.messages import first_line_of, unreachable
 from reactor.redaction import Redactor
 from reactor.session import Session

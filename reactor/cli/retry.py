@@ -10,7 +10,7 @@ import click
 
 from reactor.cli.failures import no_such_value, with_database
 from reactor.cli.output import say, say_over
-from reactor.database import RowRefusedError
+from reactor.connections import RowRefusedError
 from reactor.settings import DatabaseSettings
 from reactor.store import discover
 

@@ -9,7 +9,7 @@ import click
 
 from reactor.cli.failures import no_such_value, with_database
 from reactor.cli.output import say, say_json
-from reactor.database import RowRefusedError, session_name
+from reactor.connections import RowRefusedError, session_name
 from reactor.gate_store import gate_state
 from reactor.settings import DatabaseSettings
 from reactor.store import discover

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from reactor.database import session_name
+from reactor.connections import session_name
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from reactor.gate_store import gate_state
 from reactor.messages import message_of

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import anyio
 import asyncpg
 
-from reactor import migrations
-from reactor.database import ConnectionLostError, DatabaseError
+from reactor import revisions
+from reactor.connections import ConnectionLostError, DatabaseError
 from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
 from reactor.demo.stories import Stories
 from reactor.messages import message_of, unreachable
+from reactor.migration_lock import MigrationError
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.sandbox import Sandbox, Timing
@@ -25,7 +26,6 @@ from reactor.settings import Settings
 from reactor.store import discover
 from reactor.table import TableError
 from reactor.telemetry import Telemetry
-from reactor.turns import MigrationError
 from reactor.worker import Worker
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Stage:
 
     async def _play(self, session: Session, *, keep: bool) -> None:
         await inspect(session, self._settings.tokens_table)
-        await migrations.upgrade(self._dsn, table=self._settings.tokens_table)
+        await revisions.upgrade(self._dsn, table=self._settings.tokens_table)
         table = await discover(session, self._settings.tokens_table)
         async with self._sandbox.serve() as base_url:
             public = audience(self._stories, base_url)

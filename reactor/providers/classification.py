@@ -19,8 +19,8 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers.patience import lower_limit, retry_after
-from reactor.providers.texts import MOST_READ, known, refuses
+from reactor.providers.failure_texts import MOST_READ, known, refuses
+from reactor.providers.rate_limits import lower_limit, retry_after
 
 if TYPE_CHECKING:
     from reactor.echoes import Echoes

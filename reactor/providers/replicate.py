@@ -19,15 +19,15 @@ from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import refusal
+from reactor.providers.keep_warm import keep_warm
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
-from reactor.providers.looks import Looks
 from reactor.providers.outputs import prediction
+from reactor.providers.polling import Looks
 from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
 from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, said
 from reactor.providers.waiting import until_ended
-from reactor.providers.warmth import keep_warm
 from reactor.redaction import Redactor
 from reactor.urls import DEFAULT_BASE_URL
 

@@ -9,7 +9,7 @@ import anyio
 
 from reactor.errors import RateLimitedError, TransientError
 from reactor.messages import message_of
-from reactor.providers.looks import Looks, Watch
+from reactor.providers.polling import Looks, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

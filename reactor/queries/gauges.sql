@@ -1,4 +1,4 @@
--- Reads what the gauges show, at a cost that does not grow with the table.
+-- ReadBudget what the gauges show, at a cost that does not grow with the table.
 -- $1 relation  text  the tokens table, quoted and with its schema
 -- Returns one row: queue_depth, oldest_seconds, uploading_oldest_seconds, notify_queue_usage (0 to 1), paused.
 -- Leans on the partial indexes of fresh tokens, retries and uploads, each read from its start.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from reactor import migrations
+from reactor import revisions
 from reactor.embedded import EmbeddedPostgres
 
 DURABLE = {
@@ -35,7 +35,7 @@ class Server:
         with psycopg.connect(self._embedded.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
             url = self._embedded.url(name)
-            asyncio.run(migrations.upgrade(url))
+            asyncio.run(revisions.upgrade(url))
             try:
                 yield url
             finally:

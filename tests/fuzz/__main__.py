@@ -14,7 +14,7 @@ from databases import clone, on
 
 from fuzz.cases import CASES
 from fuzz.house import house
-from reactor import migrations
+from reactor import revisions
 from reactor.embedded import EmbeddedPostgres
 
 AT_ONCE = 50  # cases of one seed
@@ -25,7 +25,7 @@ def database():
     with ExitStack() as stack:
         server = os.environ.get("DATABASE_URL") or stack.enter_context(EmbeddedPostgres(settings=FAST)).url("postgres")
         url = on(server, asyncio.run(clone(server)))
-        asyncio.run(migrations.upgrade(url))
+        asyncio.run(revisions.upgrade(url))
         yield url
 
 

@@ -20,7 +20,7 @@ from fuzz.measures import LONGEST_STEP, MOST_GROWTH, Growth, Steps
 from fuzz.provider import Provider
 from reactor import backoff, purchase
 from reactor.logs import HostLog, StructuredLog
-from reactor.providers import http_client, looks, replicate
+from reactor.providers import http_client, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.redaction import Redactor
 from reactor.table import plain_query
@@ -32,7 +32,7 @@ TRIES = 3  # of a case that took too long or too much: noise is not there each t
 QUICK = [
     (purchase, "SURE_AFTER", 0.2),
     (purchase, "LOOK_EVERY", 0.05),
-    (looks, "FIRST", 0.01),
+    (polling, "FIRST", 0.01),
     (replicate, "GONE_AFTER", 0.0),
     (backoff, "random", random.Random(7)),  # Hypothesis minds who else draws from the common one
 ]

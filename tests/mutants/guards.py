@@ -20,7 +20,7 @@ BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_http_client.py"
-LOOKS, READS = "tests/test_looks.py", "tests/test_reads.py"
+LOOKS, READS = "tests/test_polling.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 CONNECTIONS = "tests/test_connections.py"
 SEARCH_PATH = "tests/test_search_path.py"
@@ -56,7 +56,7 @@ FUZZ = "tests/test_fuzz.py::test_what_was_seen_to_break_a_worker_does_not"
 MUTANTS = (
     Mutant(
         "an argument in the driver's error",
-        "reactor/database.py",
+        "reactor/connections.py",
         "if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):",
         "if unencodable:",
         "tests/test_database.py::test_what_the_driver_cannot_encode_is_not_repeated",
@@ -548,17 +548,17 @@ MUTANTS = (
     ),
     Mutant(
         "a fault that sounds like moderation is a refusal",
-        "reactor/providers/texts.py",
+        "reactor/providers/failure_texts.py",
         "sentences if says_enough else sound",
         "sentences",
-        "tests/test_texts.py::test_a_fault_that_only_sounds_like_moderation_is_no_refusal",
+        "tests/test_failure_texts.py::test_a_fault_that_only_sounds_like_moderation_is_no_refusal",
     ),
     Mutant(
         "an identifier is not read as words",
-        "reactor/providers/texts.py",
+        "reactor/providers/failure_texts.py",
         '_CAMEL.sub("_", said[:MOST_READ])',
         "said[:MOST_READ]",
-        "tests/test_texts.py::test_a_refusal_for_content_is_known_whatever_the_model_calls_it",
+        "tests/test_failure_texts.py::test_a_refusal_for_content_is_known_whatever_the_model_calls_it",
     ),
     Mutant(
         "a setting's name refuses the prompt",
@@ -583,7 +583,7 @@ MUTANTS = (
     ),
     Mutant(
         "a date to wait for is read by our clock",
-        "reactor/providers/patience.py",
+        "reactor/providers/rate_limits.py",
         "(time.time() if math.isnan(answered_at) else answered_at)",
         "time.time()",
         "tests/test_classification.py::test_a_date_to_wait_for_is_read_by_the_providers_clock",
@@ -898,10 +898,10 @@ MUTANTS = (
     ),
     Mutant(
         "a connection that does not last is kept warm as seldom",
-        "reactor/providers/warmth.py",
+        "reactor/providers/keep_warm.py",
         "pause = longest = max(pause / 2.0, SHORTEST)",
         "pass",
-        "tests/test_warmth.py::test_the_server_is_asked_as_seldom_as_the_connection_lasts",
+        "tests/test_keep_warm.py::test_the_server_is_asked_as_seldom_as_the_connection_lasts",
     ),
     Mutant(
         "any origin gets the token",
@@ -968,7 +968,7 @@ MUTANTS = (
     ),
     Mutant(
         "an operator's freeze stops everybody but us",
-        "reactor/database.py",
+        "reactor/connections.py",
         '    "jit": "off",\n',
         '    "jit": "off",\n    "default_transaction_read_only": "off",\n',
         f"{INHERITED}::test_a_database_that_was_made_read_only_is_waited_for",
@@ -1046,7 +1046,7 @@ MUTANTS = (
     Mutant(
         "whoever stops stays on watch",
         "reactor/worker.py",
-        '        roles.bell.want("nothing")\n',
+        '        wiring.bell.want("nothing")\n',
         "",
         f"{BELL}::test_who_stops_leaves_the_watch_at_once",
     ),
@@ -1087,14 +1087,14 @@ MUTANTS = (
     ),
     Mutant(
         "a migration with every schema that it inherited",
-        "reactor/turns.py",
+        "reactor/migration_lock.py",
         'await connection.fetch(plain_query("set_path"), safe["path"])',
         'await connection.fetch(plain_query("set_path"), "public, pg_temp")',
         f"{SEARCH_PATH}::test_a_migration_calls_nothing_that_is_planted",
     ),
     Mutant(
         "a connection that another task terminated",
-        "reactor/database.py",
+        "reactor/connections.py",
         "    except AttributeError as error:",
         "    except ZeroDivisionError as error:",
         "tests/test_database.py::test_a_connection_that_another_task_terminates_within_a_statement_is_lost",
@@ -1172,7 +1172,7 @@ MUTANTS = (
     Mutant(
         "a migration takes the authors of anybody",
         "alembic/versions/0001_tables.py",
-        "    migrations.refuse_strange_authors(connection, home, name)\n",
+        "    revisions.refuse_strange_authors(connection, home, name)\n",
         "",
         f"{STRANGE}::test_a_migration_takes_no_strangers_authors",
     ),
@@ -1199,7 +1199,7 @@ MUTANTS = (
     ),
     Mutant(
         "an error as long as a host's trigger made it",
-        "reactor/database.py",
+        "reactor/connections.py",
         "    said = said[:LONGEST_SAID]\n",
         "",
         "tests/test_database.py::test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told",
@@ -1830,49 +1830,49 @@ MUTANTS = (
     ),
     Mutant(
         "looks that trust what was learnt",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
         "self._looked_at + 1000.0",
         f"{LOOKS}::test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_was_learnt",
     ),
     Mutant(
         "ends learnt as they were seen",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "self._looks.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)",
         "self._looks.learn(seen)",
         f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
     ),
     Mutant(
         "ends learnt by a clock that stood still",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "elif took - self._bought_in <= seen + SOON:",
         "else:",
         f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
     ),
     Mutant(
         "looks beyond the reads to spare",
-        "reactor/providers/reads.py",
+        "reactor/providers/read_budget.py",
         "at = max(due, self._booked_until - BURST)",
         "at = due",
         f"{READS}::test_a_hundred_predictions_share_the_reads_to_spare",
     ),
     Mutant(
         "looks that starve",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
         "reads.book(now, due)",
         f"{READS}::test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most",
     ),
     Mutant(
         "a 429 that only the look it answers heeds",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "if at <= reads.shut_until:",
         "if False:",
         f"{READS}::test_nobody_reads_while_a_429_asks_to_wait",
     ),
     Mutant(
         "quick pictures looked at as late as slow ones",
-        "reactor/providers/looks.py",
+        "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
         "self._looked_at + 1000.0",
         "tests/test_waiting.py::test_quick_pictures_after_a_slow_spell_are_noticed_quickly",
@@ -1957,7 +1957,7 @@ MUTANTS = (
     ),
     Mutant(
         "a resume that is said late",
-        "reactor/roles.py",
+        "reactor/wiring.py",
         "            announcer.let_through(claim, probe)\n",
         "",
         "tests/test_announcer.py::test_an_operators_resume_is_said_before_the_first_token_starts",

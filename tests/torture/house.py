@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import httpx
 
-from reactor import migrations
+from reactor import revisions
 from torture import history, questions
 from torture.plan import FALLBACK
 from torture.processes import Program, module, reactor, start
@@ -87,7 +87,7 @@ class House:
         connection = await asyncpg.connect(self.server.url("postgres"))
         await connection.execute("CREATE DATABASE torture")
         await connection.close()
-        await migrations.upgrade(self.url)
+        await revisions.upgrade(self.url)
         await history.create(self.url)
 
     async def _open_sandbox(self):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import RUNNING, Sleep, Workers, ages, promised, taught, times
 
-from reactor.providers import Prediction, looks
-from reactor.providers.looks import REMEMBERED, Looks, Watch
+from reactor.providers import Prediction, polling
+from reactor.providers.polling import REMEMBERED, Looks, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -170,5 +170,5 @@ def test_what_somebody_else_bought_is_looked_at_soon_and_teaches_nothing():
     pause = watch.pause(0.0)
     watch.looked(0.2, 0.2, Prediction("p1", "https://x/1.webp", took=5.0))
 
-    assert pause == looks.FIRST
+    assert pause == polling.FIRST
     assert list(learning._ends) == [0.3]

@@ -9,9 +9,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from reactor.migration_lock import MigrationError, run_alone
 from reactor.table import only, plain_query, quoted, refuse_authors_of
 from reactor.triggers import home, repair
-from reactor.turns import MigrationError, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -
         if not (there and there["triggers_enabled"]):
             raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")
 
-    await patiently(dsn, work, direct=direct)
+    await run_alone(dsn, work, direct=direct)
 
 
 async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False) -> None:
@@ -55,7 +55,7 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False,
         connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
         connection.execute(text("DROP SCHEMA reactor"))
 
-    await patiently(dsn, work, direct=direct)
+    await run_alone(dsn, work, direct=direct)
 
 
 def found(connection: Connection, table: str) -> Mapping[str, Any] | None:

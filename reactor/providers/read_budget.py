@@ -18,7 +18,7 @@ LONGEST_SHUT = 5.0  # seconds
 BURST = 10.0  # seconds' worth that may be read at once
 
 
-class Reads:
+class ReadBudget:
     """Paces the reads to spare. Moments are seconds of the caller's monotonic clock."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reactor.wake import Wake
 
 
-class Roles:
+class Wiring:
     """The roles of one worker, each made once."""
 
     def __init__(  # noqa: PLR0913  (what they have in common)

@@ -6,8 +6,8 @@ import pytest
 from test_classification import TEXTS, WRAPPINGS
 
 from reactor.errors import ContentPolicyError
-from reactor.providers import texts
-from reactor.providers.texts import MOST_READ, known
+from reactor.providers import failure_texts
+from reactor.providers.failure_texts import MOST_READ, known
 
 REFUSALS = {
     "OpenAI: gpt-image, Sora": [
@@ -250,10 +250,10 @@ def test_a_fault_beside_a_refusal_does_not_hide_it():
 
 def test_every_row_of_the_table_is_needed(monkeypatch):
     wanted = [*TEXTS, *((text, ContentPolicyError) for text in REFUSED)]
-    rows = texts._KNOWN
+    rows = failure_texts._KNOWN
 
     for place, (patterns, *_) in enumerate(rows):
-        monkeypatch.setattr(texts, "_KNOWN", rows[:place] + rows[place + 1 :])
+        monkeypatch.setattr(failure_texts, "_KNOWN", rows[:place] + rows[place + 1 :])
         assert any(known(text) is not kind for text, kind in wanted), patterns
 
 
@@ -264,6 +264,6 @@ def test_a_text_is_read_up_to_a_length_and_a_number_of_sentences():
 
 
 def test_nothing_in_a_pattern_is_repeated_without_a_bound():
-    patterns = [pattern for row in texts._KNOWN for pattern in row[0]] + [texts._SPEAKS_OF_A_FAULT]
+    patterns = [pattern for row in failure_texts._KNOWN for pattern in row[0]] + [failure_texts._SPEAKS_OF_A_FAULT]
 
     assert [pattern.pattern for pattern in patterns if re.search(r"[*+]|,\}", pattern.pattern)] == []

@@ -42,7 +42,7 @@ class MigrationError(Exception):
     """The migrations could not be run; one line that says why."""
 
 
-async def patiently(dsn: str, work: Callable[[Connection], None], *, direct: bool = False) -> None:
+async def run_alone(dsn: str, work: Callable[[Connection], None], *, direct: bool = False) -> None:
     """Do `work` while no other migration runs, again where the table was in use. Raises MigrationError.
 
     `direct`: whoever gave the DSN says that it is no pooler's; else we look.

@@ -6,7 +6,7 @@ import anyio.lowlevel
 import pytest
 
 from reactor.errors import TransientError
-from reactor.providers import warmth
+from reactor.providers import keep_warm
 
 pytestmark = pytest.mark.anyio
 
@@ -47,10 +47,10 @@ class Quiet:
 )
 async def test_the_server_is_asked_as_seldom_as_the_connection_lasts(monkeypatch, lasts, pauses):
     quiet = Quiet(lasts)
-    monkeypatch.setattr(warmth, "time", SimpleNamespace(monotonic=lambda: quiet.now))
-    monkeypatch.setattr(warmth, "anyio", SimpleNamespace(sleep=quiet.sleep))
+    monkeypatch.setattr(keep_warm, "time", SimpleNamespace(monotonic=lambda: quiet.now))
+    monkeypatch.setattr(keep_warm, "anyio", SimpleNamespace(sleep=quiet.sleep))
 
     with pytest.raises(KeyboardInterrupt):
-        await warmth.keep_warm(quiet, quiet.ask)
+        await keep_warm.keep_warm(quiet, quiet.ask)
 
     assert quiet.pauses == pauses

@@ -24,7 +24,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from reactor.backoff import jittered
-from reactor.providers.reads import Reads
+from reactor.providers.read_budget import ReadBudget
 
 if TYPE_CHECKING:
     from reactor.providers import Prediction
@@ -45,7 +45,7 @@ class Looks:
     """Learns how long a model takes. Ages are seconds since the create was answered."""
 
     def __init__(self) -> None:
-        self.reads = Reads()
+        self.reads = ReadBudget()
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
     @property
