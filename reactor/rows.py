@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
-from reactor.providers import PREDICTION_ID
-from reactor.tokens import Batch, Claim, Failed, Released, Retry, Succeeded, known_as
+from reactor.tokens import PREDICTION_ID, Batch, Claim, Failed, Released, Retry, Succeeded, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from reactor.failpoints import reached
-from reactor.gate_store import GateStore
 from reactor.rows import KINDS, batch_of, claim_of, fences, further, outcome_columns
 from reactor.table import (
     TokensTable,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from reactor.checks import Checks
     from reactor.redaction import Redactor
     from reactor.session import Session
     from reactor.tokens import Batch, Bought, Claim, Outcome, Place
@@ -95,14 +93,12 @@ class Store:
         upkeep: Session,
         lease: float,
         create_interval: float,
-        checks: Checks,
     ) -> None:
         self.table = table
         self.availability = upkeep.availability
-        self.stand_in = upkeep  # for a connection that a crowded server does not give
-        self._redact = redact = redact.storing_in(table.encoding)
-        self._claims, self._writes, self._renewals, self._upkeep = claims, writes, renewals, upkeep
-        self.gate = GateStore(upkeep, table.wake_channel, redact, checks)
+        self.upkeep = upkeep
+        self.redact = redact.storing_in(table.encoding)
+        self._claims, self._writes, self._renewals = claims, writes, renewals
         self._lease = lease
         self._create_interval = create_interval
         self._next_due = table.query("next_due")
@@ -150,7 +146,7 @@ class Store:
 
         They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
         """
-        rows = await self._upkeep.fetch(
+        rows = await self.upkeep.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
         found = [
@@ -187,7 +183,7 @@ class Store:
 
     async def next_due(self) -> float | None:
         """Seconds until a claim could find something; None where nothing waits for a known time."""
-        rows = await self._upkeep.fetch(self._next_due, self._create_interval)
+        rows = await self.upkeep.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
     async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
@@ -211,9 +207,7 @@ class Store:
     async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
         """Turn to the fallback prompt; return the new intent, None where the token was lost."""
         await reached("before_censor")
-        rows = await self._writes.fetch(
-            self._censor, claim.id, claim.epoch, claim.worker, attempts, self._redact(error)
-        )
+        rows = await self._writes.fetch(self._censor, claim.id, claim.epoch, claim.worker, attempts, self.redact(error))
         await reached("censored")
         if not rows:
             return None
@@ -222,7 +216,7 @@ class Store:
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Let tokens go, in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
-        columns = outcome_columns(outcomes, self._redact)
+        columns = outcome_columns(outcomes, self.redact)
         await reached("before_settle")
         answers = await self._writes.fetch(self._settle, *fences(claims), *columns)
         await reached("settled")
@@ -231,7 +225,7 @@ class Store:
 
     async def unfinished(self) -> bool:
         """Whether any token is detected or generating."""
-        return bool((await self._upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
+        return bool((await self.upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
     async def close_idle(self) -> None:
         """Close connections that are not needed at once; but keep the claims', because no mint may wait for it."""
@@ -241,4 +235,4 @@ class Store:
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""
-        await self._upkeep.fetch(plain_query("ring"), channel)
+        await self.upkeep.fetch(plain_query("ring"), channel)

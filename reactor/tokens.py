@@ -8,6 +8,7 @@ One constructor per legal transition out of `generating`:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LONGEST_PROMPT = 1000  # characters; a claim returns at most one more
+PREDICTION_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
 
 
 def known_as(token_id: Any, key: UUID) -> int | str:

@@ -10,8 +10,10 @@ from reactor.attempt import Attempt, Rules
 from reactor.attempts import Attempts
 from reactor.bell import Bell
 from reactor.breaker import Breaker
+from reactor.checks import Checks, mark_of
 from reactor.dispatcher import Dispatcher
 from reactor.gate import Gate
+from reactor.gate_store import GateStore
 from reactor.inspector import Inspector
 from reactor.leases import Leases
 from reactor.listener import Listener
@@ -46,8 +48,10 @@ class Wiring:
             store, self.sweep, Trouble(telemetry, "leases"), slots=settings.worker_batch_size, lease=lease
         )
         announcer = Announcer(telemetry)
-        self.inspector = Inspector(store.gate, provider, announcer, telemetry, wake)
-        self._gate = Gate(store.gate, breaker, announcer, telemetry, wake)
+        checks = Checks(mark_of(settings.replicate_api_token.get_secret_value()))
+        gate_store = GateStore(store.upkeep, store.table.wake_channel, store.redact, checks)
+        self.inspector = Inspector(gate_store, provider, announcer, telemetry, wake)
+        self._gate = Gate(gate_store, breaker, announcer, telemetry, wake)
         self.bell = Bell(store.table, wake, self.sweep, telemetry)
         self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
 

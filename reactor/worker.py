@@ -21,7 +21,6 @@ import anyio
 from reactor import events
 from reactor.availability import Availability
 from reactor.backoff import reconnect_delay
-from reactor.checks import Checks, mark_of
 from reactor.connections import DatabaseError, session_name
 from reactor.search_path import SafePath
 from reactor.session import Session
@@ -134,7 +133,7 @@ class Worker:
                 in_use=lambda: wiring.leases.held,
                 proven=lambda: wiring.listener.proven,
                 blocked=lambda: wiring.bell.blocked or wiring.listener.blocked,
-                stand_in=store.stand_in,
+                stand_in=store.upkeep,
             )
         for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell):
             upkeep.start_soon(role.run)
@@ -201,7 +200,6 @@ class Worker:
                     **sessions,
                     lease=self._settings.lease_seconds,
                     create_interval=60.0 / limit if limit else 0.0,
-                    checks=Checks(mark_of(self._settings.replicate_api_token.get_secret_value())),
                 )
 
     @asynccontextmanager

@@ -34,7 +34,7 @@ _TLS = ssl.create_default_context()  # reading the authorities takes longer than
 _LOOP = {"use_uvloop": True}
 anyio.run(anyio.sleep, 0, backend_options=_LOOP)  # imports what a loop needs
 _CONNECTIONS = {"renew": "_renewals", "record": "_writes", "censor": "_writes", "settle": "_writes"} | dict.fromkeys(
-    ("next_due", "ring"), "_upkeep"
+    ("next_due", "ring"), "upkeep"
 )
 
 processes = multiprocessing.get_context("forkserver")

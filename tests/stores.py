@@ -2,7 +2,6 @@
 
 from contextlib import asynccontextmanager
 
-from reactor.checks import Checks
 from reactor.redaction import Redactor
 from reactor.session import Session
 from reactor.store import Store, discover
@@ -12,6 +11,6 @@ from reactor.store import Store, discover
 async def store_of(database):
     sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "upkeep")}
     table = await discover(sessions["upkeep"], "tokens_s0")
-    yield Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, checks=Checks(""))
+    yield Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
     for session in sessions.values():
         await session.aclose()

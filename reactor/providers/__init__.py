@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -11,9 +10,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reactor.errors import GenerationError
-
-
-PREDICTION_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from reactor.errors import GenerationError, PermanentError, TransientError
-from reactor.providers import PREDICTION_ID, Prediction
+from reactor.providers import Prediction
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import failure
 from reactor.providers.times import moment
+from reactor.tokens import PREDICTION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

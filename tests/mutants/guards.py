@@ -1018,7 +1018,7 @@ MUTANTS = (
     Mutant(
         "a look on the connection of the claims",
         "reactor/store.py",
-        "        rows = await self._upkeep.fetch(\n            self._abandoned,",
+        "        rows = await self.upkeep.fetch(\n            self._abandoned,",
         "        rows = await self._claims.fetch(\n            self._abandoned,",
         f"{RESCUER}::test_a_look_does_not_use_the_connection_of_the_claims",
     ),

@@ -8,7 +8,6 @@ import asyncio
 import statistics
 import time
 
-from reactor.checks import Checks
 from reactor.claimer import Claimer
 from reactor.redaction import Redactor
 from reactor.session import Session
@@ -58,7 +57,7 @@ async def claimed(url, *, snapshot, onward):
     """What each of some claims took, in seconds."""
     sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "upkeep")}
     table = await discover(sessions["upkeep"], "tokens_s0")
-    store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, checks=Checks(""))
+    store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
     claim = Claimer(store, Telemetry()).claim if onward else store.claim
     for _ in range(10):
         await claim(EACH, 1)
