@@ -5,12 +5,12 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 
-from reactor import revisions, schema
-from reactor.foreign import fit_line
-from reactor.messages import message_of
-from reactor.migration_lock import MigrationError, run_alone
-from reactor.redaction import Redactor
+from reactor.migrations import revisions, schema
+from reactor.migrations.migration_lock import MigrationError, run_alone
 from reactor.settings import DatabaseSettings, SettingsError
+from reactor.text.foreign import fit_line
+from reactor.text.messages import message_of
+from reactor.text.redaction import Redactor
 
 config = context.config
 

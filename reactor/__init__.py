@@ -1,29 +1,30 @@
 """Rows in Postgres become images, now.
 
-    wake ──▶ claim ──▶ generate ──▶ settle          sweep: what the others missed
+    wake ──▶ claim ──▶ generate ──▶ settle          engine/, a folder for each
 
-    listener.py   hears the NOTIFY of a mint and rings the wake
-    bell.py       has mints ring only where somebody waits, and one worker of a fleet answer
-    dispatcher.py claims tokens for the free slots (claimer.py: which; detour.py: past refused ones)
-    attempt.py    resumes, looks for or buys a prediction, and waits for its image
-    settler.py    writes what came of it, fenced by the claim's epoch
-    gate.py       closes and opens the gate for what attempts learn; inspector.py looks and announcer.py says how it is
-    leases.py     renews the leases of what is held
-    rescuer.py    takes over what dead workers left
+    application.py, supervisor.py  the library: run, or a lifespan beside somebody else's application
+    engine/      the worker, with its leases, its rescuer and the gate
+    database/    everything that is said to PostgreSQL
+    providers/   who makes the images: the protocol, and Replicate
+    migrations/  the tables and triggers
+    text/        text of others, made safe to store, log and show
+    web/         the HTTP port: health and metrics
+    cli/ demo/   the commands
+    sandbox/     a provider that costs nothing; embedded/ a PostgreSQL that needs no installation
 
-`worker.py` puts them together; `store.py` is all that they say to the database.
+What all of them share stands beside them: settings, tokens, errors, events, telemetry.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reactor.application import lifespan, run
+    from reactor.database.table import TableError
     from reactor.settings import Settings, SettingsError
-    from reactor.table import TableError
 
 __all__ = ["Settings", "SettingsError", "TableError", "lifespan", "run"]
 
-_HOMES = {"lifespan": "application", "run": "application", "TableError": "table"}
+_HOMES = {"lifespan": "application", "run": "application", "TableError": "database.table"}
 
 
 def __getattr__(name: str) -> Any:

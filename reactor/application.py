@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from reactor.health import Health
+from reactor.database.session import Session
+from reactor.database.table import TableError
+from reactor.engine.health import Health
+from reactor.engine.worker import Worker, obey_signals
 from reactor.logs import HostLog
-from reactor.metrics import Metrics
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
-from reactor.session import Session
 from reactor.settings import Settings, SettingsError
 from reactor.supervisor import Supervisor, beside
-from reactor.table import TableError
 from reactor.telemetry import Telemetry
+from reactor.text.redaction import Redactor
 from reactor.web import Refusals, application, room, serve
-from reactor.worker import Worker, obey_signals
+from reactor.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

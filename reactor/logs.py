@@ -13,12 +13,12 @@ import orjson
 import structlog
 
 from reactor import events
-from reactor.foreign import LONGEST_LINE, fit, fit_values
+from reactor.text.foreign import LONGEST_LINE, fit, fit_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reactor.redaction import Redactor
+    from reactor.text.redaction import Redactor
 
 # What is not named here is told at INFO: a token's life in two lines, and the worker's own.
 _LEVELS = {

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from reactor.environment import Unreadable, given, is_folder, is_given, reason
 from reactor.hosts import is_loopback
-from reactor.proxies import proxy_of
+from reactor.providers.proxies import proxy_of
 from reactor.urls import DEFAULT_BASE_URL, base_url, database_url, passwords
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")

@@ -13,15 +13,15 @@ import anyio
 
 from reactor import events
 from reactor.backoff import reconnect_delay
-from reactor.table import TableError
+from reactor.database.table import TableError
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from reactor.engine.worker import Worker
     from reactor.telemetry import Telemetry
-    from reactor.worker import Worker
 
 STEADY = 60.0  # seconds; a worker that ran this long begins anew as soon as one that died for the first time
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reactor import events
-from reactor.messages import message_of
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

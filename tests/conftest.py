@@ -14,12 +14,12 @@ from databases import Databases, clone, on
 from doubles import until
 from xdist.scheduler import LoadScopeScheduling
 
-from reactor import revisions
 from reactor.cli import main
+from reactor.database.session import Session
+from reactor.database.table import described, plain_query
 from reactor.embedded import EmbeddedPostgres
-from reactor.gate_store import GateStore
-from reactor.session import Session
-from reactor.table import described, plain_query
+from reactor.engine.gate.gate_store import GateStore
+from reactor.migrations import revisions
 
 # Nothing that a test proves depends on surviving a power cut.
 FAST = {
@@ -267,7 +267,7 @@ def reactor(database, monkeypatch, tmp_path, capsys):
 @pytest.fixture
 def two_looks(monkeypatch):
     """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.001)
+    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.001)
     state, begun = GateStore.state, []
 
     async def counted(gate):

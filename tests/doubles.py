@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import anyio
 
+from reactor.engine.worker import Worker
 from reactor.providers import Prediction
-from reactor.redaction import Redactor
 from reactor.settings import Settings
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.redaction import Redactor
 
 SECRET = "r8_a_secret_that_must_not_be_told"
 # The gate's row is gone, and nobody may make it anew.

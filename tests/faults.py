@@ -21,14 +21,17 @@ import anyio
 from cases import OF_A_RELEASE, OF_A_RENEWAL
 from doubles import settings
 
-from reactor import attempt, connections, purchase, rescuer, settler
-from reactor.connections import ConnectionLostError
+from reactor.database import connections
+from reactor.database.connections import ConnectionLostError
+from reactor.database.store import Store
+from reactor.engine import rescuer
+from reactor.engine.generate import attempt, purchase
+from reactor.engine.settle import settler
+from reactor.engine.worker import Worker
 from reactor.failpoints import switched_on
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
-from reactor.store import Store
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.redaction import Redactor
 
 _TLS = ssl.create_default_context()  # reading the authorities takes longer than most cases
 _LOOP = {"use_uvloop": True}

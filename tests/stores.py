@@ -2,9 +2,9 @@
 
 from contextlib import asynccontextmanager
 
-from reactor.redaction import Redactor
-from reactor.session import Session
-from reactor.store import Store, discover
+from reactor.database.session import Session
+from reactor.database.store import Store, discover
+from reactor.text.redaction import Redactor
 
 
 @asynccontextmanager

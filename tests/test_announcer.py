@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_verdict import claim
 
-from reactor.announcer import Announcer
-from reactor.checks import REFUSED
+from reactor.engine.gate.announcer import Announcer
+from reactor.engine.gate.checks import REFUSED
 from reactor.errors import RateLimitedError
 from reactor.telemetry import Telemetry
 

@@ -10,8 +10,9 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import Log, settings
 from starlette.applications import Starlette
 
-from reactor import Settings, SettingsError, TableError, lifespan, revisions, run
+from reactor import Settings, SettingsError, TableError, lifespan, run
 from reactor.failpoints import switched_on
+from reactor.migrations import revisions
 from reactor.sandbox import Sandbox, Timing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]

@@ -16,7 +16,8 @@ import pytest
 from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor import dispatcher, purchase
+from reactor.engine.claim import dispatcher
+from reactor.engine.generate import purchase
 from reactor.providers import bodies, http_client, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing

@@ -5,12 +5,12 @@ import pytest
 from doubles import Barrier, DirectedProvider, running, until
 from strangers import stranger
 
-from reactor.bell import Bell, _Doubt
+from reactor.database.store import Store
+from reactor.database.table import plain_query
+from reactor.engine.wake.bell import Bell, _Doubt
+from reactor.engine.wake.wake import Wake
 from reactor.failpoints import switched_on
-from reactor.store import Store
-from reactor.table import plain_query
 from reactor.telemetry import Telemetry
-from reactor.wake import Wake
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,8 @@ def nobody_sweeps(monkeypatch):
         return None
 
     monkeypatch.setattr(Store, "next_due", nothing)
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 3600.0)
-    monkeypatch.setattr("reactor.strangers.LOOKS", 1)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 3600.0)
+    monkeypatch.setattr("reactor.database.strangers.LOOKS", 1)
 
 
 @pytest.fixture
@@ -230,11 +230,11 @@ async def bell(connect, table):
 
 @pytest.fixture
 def looks_often(monkeypatch):
-    monkeypatch.setattr("reactor.bell.LONGEST_LOOK", 0.001)
+    monkeypatch.setattr("reactor.engine.wake.bell.LONGEST_LOOK", 0.001)
 
 
 async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
     bell, _, looks = bell
     turns, enough = [], anyio.Event()
 
@@ -244,7 +244,7 @@ async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bel
             enough.set()
 
     await connection.execute(LOCK.replace("$1", str(WATCH)))
-    monkeypatch.setattr("reactor.bell.reached", count)
+    monkeypatch.setattr("reactor.engine.wake.bell.reached", count)
     bell.want("watch")
     await meet(enough)
 
@@ -306,7 +306,7 @@ async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.0, 0.002), (0.8, 0.1), (24.0, 3.0), (3600.0, 5.0)])
 def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(monkeypatch, seconds, pause):
-    monkeypatch.setattr("reactor.bell.anyio.current_time", lambda: 1000.0 + seconds)
+    monkeypatch.setattr("reactor.engine.wake.bell.anyio.current_time", lambda: 1000.0 + seconds)
 
     assert _Doubt(1, since=1000.0).pause == pytest.approx(pause)
 
@@ -376,14 +376,14 @@ async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token
 
 
 async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.2)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.2)
     idle = DirectedProvider()
     async with two(database, provider, idle) as (_, _log, other):
 
         async def gone(*_arguments, **_named):
             await anyio.sleep_forever()
 
-        monkeypatch.setattr("reactor.listener.connect", gone)
+        monkeypatch.setattr("reactor.engine.wake.listener.connect", gone)
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
             f" WHERE locktype = 'advisory' AND (classid::bigint << 32) | objid::bigint = hashtextextended('{WAKE}', 0)"
@@ -395,7 +395,7 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
     monkeypatch.setattr(Store, "next_due", LOOKS)
-    monkeypatch.setattr("reactor.bell.STAND_IN", 0.3)
+    monkeypatch.setattr("reactor.engine.wake.bell.STAND_IN", 0.3)
     idle = DirectedProvider()
     async with two(database, provider, idle) as (_, log, other):
         rung = Bell.rung
@@ -424,7 +424,7 @@ async def test_a_listener_that_comes_back_goes_on_watch_again(database, provider
 
 
 async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provider, connect, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.05)
     gate, wrong = Barrier(), ["watch"]
 
     def fails_once(name):
@@ -434,7 +434,7 @@ async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provi
         after_the_lock = "1 / (length($1::text) - 21)"  # the length of the channel's name
         return plain_query(name).replace("END AS let_go", f"ELSE {after_the_lock} > 0 END AS let_go")
 
-    monkeypatch.setattr("reactor.bell.plain_query", fails_once)
+    monkeypatch.setattr("reactor.engine.wake.bell.plain_query", fails_once)
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await log.wait("watch.taken")
         await full(log, make_token, gate, provider)
@@ -594,7 +594,7 @@ async def test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_t
 
 
 async def test_a_watch_of_ones_own_ends_as_the_common_one_is_free(database, provider, connection, strange, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.05)
     mallory = await strange()
     await mallory.execute(LOCK.replace("$1", str(WATCH)))
     async with running(database, provider) as (_, log):
@@ -628,7 +628,7 @@ async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
     bell, connection, strange, looks_often, monkeypatch, every
 ):
     """A session that remembered silence as the watch began did not ring."""
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", every)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", every)
     bell, wake, looks = bell
     await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
     await under_way(connection)
@@ -656,7 +656,7 @@ async def test_a_stranger_that_holds_the_quiet_lock_alone_is_said(database, prov
 
 
 async def test_another_workers_quiet_lock_is_no_strangers(bell, connection, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
     bell, _, looks = bell
     tried, twice = [], anyio.Event()
 
@@ -675,9 +675,9 @@ async def test_another_workers_quiet_lock_is_no_strangers(bell, connection, monk
 
 
 async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange, monkeypatch):
-    monkeypatch.setattr("reactor.bell.TRY_EVERY", 0.001)
-    monkeypatch.setattr("reactor.strangers.APART", 0.0)
-    monkeypatch.setattr("reactor.strangers.LOOKS", 5)
+    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
+    monkeypatch.setattr("reactor.database.strangers.APART", 0.0)
+    monkeypatch.setattr("reactor.database.strangers.LOOKS", 5)
     bell, _, looks = bell
     one, other = await strange(), await strange()
     before, said = [], anyio.Event()

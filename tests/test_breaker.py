@@ -2,7 +2,7 @@ import uuid
 
 import pytest
 
-from reactor.breaker import Breaker
+from reactor.engine.gate.breaker import Breaker
 
 FENCE, OTHER = (uuid.uuid4(), 1), (uuid.uuid4(), 1)
 
@@ -14,7 +14,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr("reactor.breaker.time.monotonic", lambda: Clock.now)
+    monkeypatch.setattr("reactor.engine.gate.breaker.time.monotonic", lambda: Clock.now)
     return Clock
 
 

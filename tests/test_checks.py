@@ -5,7 +5,7 @@ import re
 import pytest
 from doubles import SECRET, DirectedProvider, running
 
-from reactor.checks import REFUSED, Checks, mark_of
+from reactor.engine.gate.checks import REFUSED, Checks, mark_of
 from reactor.errors import UnauthorizedError
 
 pytestmark = pytest.mark.anyio
@@ -210,7 +210,7 @@ async def test_an_accepted_create_is_kept_in_the_gates_row(
 async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one_token_a_check(
     database, provider, make_token, ask, monkeypatch
 ):
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.02)
+    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.02)
     provider.script["create"] = [UnauthorizedError("Invalid API token (403)")] * 2
     async with running(database, provider) as (_, log):
         for _ in range(3):

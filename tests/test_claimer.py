@@ -1,9 +1,9 @@
 import pytest
 from stores import store_of
 
-from reactor import claimer
-from reactor.claimer import Claimer
-from reactor.store import Store
+from reactor.database.store import Store
+from reactor.engine.claim import claimer
+from reactor.engine.claim.claimer import Claimer
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.echoes import Echoes
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -22,7 +21,8 @@ from reactor.providers.classification import failure, refusal
 from reactor.providers.failure_texts import known
 from reactor.providers.rate_limits import retry_after
 from reactor.providers.transport import Answer
-from reactor.redaction import Redactor
+from reactor.text.echoes import Echoes
+from reactor.text.redaction import Redactor
 
 POLICY, TRANSIENT, PERMANENT = ContentPolicyError, TransientError, PermanentError
 TOKEN = "r8_a_secret_that_must_not_be_told"

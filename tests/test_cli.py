@@ -16,8 +16,8 @@ from doubles import NO_GATE
 from hosts import host
 
 from reactor.cli.output import output
-from reactor.session import Session
-from reactor.table import HEAD
+from reactor.database.session import Session
+from reactor.database.table import HEAD
 
 
 def test_help_and_version_need_no_environment(reactor, monkeypatch):
@@ -395,8 +395,8 @@ def test_a_database_that_is_away_is_the_same_line_in_every_command_without_its_p
 def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
-        monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 0.2)
-        monkeypatch.setattr("reactor.migration_lock.CONNECT_WITHIN", 0.2)
+        monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.2)
+        monkeypatch.setattr("reactor.migrations.migration_lock.CONNECT_WITHIN", 0.2)
 
         told = {reactor("status"), reactor("migrate")}
 

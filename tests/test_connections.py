@@ -7,10 +7,10 @@ import pytest
 from conftest import command
 from doubles import Barrier, DirectedProvider, running, until
 
-from reactor.health import Health
-from reactor.session import Session
-from reactor.store import Store
-from reactor.table import plain_query
+from reactor.database.session import Session
+from reactor.database.store import Store
+from reactor.database.table import plain_query
+from reactor.engine.health import Health
 from reactor.tokens import Batch
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +39,8 @@ def connections(connection):
 
 @pytest.fixture(autouse=True)
 def renew_and_rest_soon(monkeypatch):
-    monkeypatch.setattr("reactor.leases.renewal_interval", lambda _lease: 0.02)
-    monkeypatch.setattr("reactor.worker.CLOSE_IDLE_EVERY", 0.02)
+    monkeypatch.setattr("reactor.engine.leases.renewal_interval", lambda _lease: 0.02)
+    monkeypatch.setattr("reactor.engine.worker.CLOSE_IDLE_EVERY", 0.02)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_a_worker_takes_three_connections_five_while_it_works_and_three_ag
         await connections(WORK)
         gate.open()
         await log.wait("token.generation.succeeded")
-        monkeypatch.setattr("reactor.session.IDLE_AFTER", 0.0)
+        monkeypatch.setattr("reactor.database.session.IDLE_AFTER", 0.0)
         await connections(REST)
         await make_token()
         await log.wait("token.generation.succeeded", times=2)
@@ -78,7 +78,7 @@ async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
     async def nothing(*_arguments):
         return Batch()
 
-    monkeypatch.setattr("reactor.session.PROVEN_FOR", 0.0)
+    monkeypatch.setattr("reactor.database.session.PROVEN_FOR", 0.0)
     async with running(database, DirectedProvider()):
         monkeypatch.setattr(Store, "claim", nothing)  # which would open a connection too
         await connections(REST)
@@ -92,7 +92,7 @@ async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
 async def test_the_last_connections_are_left_to_others(
     database, connection, make_token, connections, limit, monkeypatch
 ):
-    monkeypatch.setattr("reactor.session.CROWDED_FOR", 0.0)
+    monkeypatch.setattr("reactor.database.session.CROWDED_FOR", 0.0)
     provider, gate = DirectedProvider(), Barrier()
     await limit(connection, 5)  # the test's, two of the worker's, and fewer than three
     async with running(database, provider, worker_batch_size=2) as (_, log):

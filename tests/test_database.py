@@ -5,10 +5,10 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.connections import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
-from reactor.listener import Listener
-from reactor.redaction import Redactor
-from reactor.session import Session
+from reactor.database.connections import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
+from reactor.database.session import Session
+from reactor.engine.wake.listener import Listener
+from reactor.text.redaction import Redactor
 
 pytestmark = pytest.mark.anyio
 

@@ -20,10 +20,10 @@ from databases import clone, on
 from doubles import DirectedProvider, running, until
 from proxy import proxied
 
-from reactor import revisions
-from reactor.connections import SERVER_SETTINGS
+from reactor.database.connections import SERVER_SETTINGS
 from reactor.embedded import EmbeddedPostgres
 from reactor.failpoints import switched_on
+from reactor.migrations import revisions
 
 pytestmark = [
     pytest.mark.anyio,
@@ -69,16 +69,16 @@ def database(server):
 @pytest.fixture(autouse=True)
 def renew_often(monkeypatch):
     """So that every role meets every fault soon. A peer would still count on 3 s."""
-    monkeypatch.setattr("reactor.leases.renewal_interval", lambda _lease: 0.2)
+    monkeypatch.setattr("reactor.engine.leases.renewal_interval", lambda _lease: 0.2)
 
 
 @pytest.fixture
 def answers_soon(monkeypatch):
     """Shorten the client's limits, which a half-open connection runs into."""
-    monkeypatch.setattr("reactor.connections.ANSWER_WITHIN", 0.6)
-    monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 0.6)
-    monkeypatch.setattr("reactor.listener.PROBE_EVERY", 1.0)
-    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.database.connections.ANSWER_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.6)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_EVERY", 1.0)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.6)
 
 
 class Operator:
@@ -299,8 +299,8 @@ async def test_connections_that_are_cut_are_opened_again(database):
 )
 async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role, monkeypatch):
     if connection == "upkeep":  # then nobody but the sweep uses it, and meets the fault
-        monkeypatch.setattr("reactor.listener.PROBE_EVERY", 3600.0)
-        monkeypatch.setattr("reactor.checks.CHECK_EVERY", 3600.0)
+        monkeypatch.setattr("reactor.engine.wake.listener.PROBE_EVERY", 3600.0)
+        monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 3600.0)
     async with proxied(database) as proxy, working(database, through=proxy.url) as case:
         proxy.swallow(f"reactor {connection}")
         await case.operator.mint()
@@ -318,7 +318,7 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
 
 @pytest.mark.parametrize("probe_within", [0.6, 20.0], ids=["the probe's limit", "the question's limit"])
 async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon, monkeypatch, probe_within):
-    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", probe_within)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", probe_within)
 
     swallowed = count(1)
     async with proxied(database) as proxy, working(database, through=proxy.url) as case:
@@ -376,10 +376,10 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
 
 
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
-    for role in ("settler", "leases", "dispatcher"):
-        monkeypatch.setattr(f"reactor.{role}.reconnect_delay", lambda _failures: 3600.0)
+    for module in ("settle.settler", "leases", "claim.dispatcher"):
+        monkeypatch.setattr(f"reactor.engine.{module}.reconnect_delay", lambda _failures: 3600.0)
     # Rings before its next look is due: the dispatcher, which waits for a ring, is to meet the trouble too.
-    monkeypatch.setattr("reactor.sweep.reconnect_delay", lambda _failures: 0.02)
+    monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _failures: 0.02)
     async with working(database, poll_interval_seconds=0.2) as case:
         server.stop()
         case.end.set()

@@ -18,6 +18,7 @@ from rich.console import Console
 
 import reactor
 from reactor.cli import commands
+from reactor.database.session import Session
 from reactor.demo import DemoError, show
 from reactor.demo.house import inspect
 from reactor.demo.screen import line, summary
@@ -25,7 +26,6 @@ from reactor.demo.script import script, unique_prompts
 from reactor.demo.stories import Stories, percentile
 from reactor.demo.view import bar, frame, milliseconds, shortened, sparks
 from reactor.embedded import processes
-from reactor.session import Session
 
 REACTOR = Path(sys.executable).with_name("reactor")
 HOSTILE = {

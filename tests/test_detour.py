@@ -5,10 +5,10 @@ from doubles import DirectedProvider, Log, refuse, running
 from stores import store_of
 from strangers import stranger
 
-from reactor import detour
-from reactor.claimer import Claimer
-from reactor.connections import ConnectionLostError
-from reactor.store import Store
+from reactor.database.connections import ConnectionLostError
+from reactor.database.store import Store
+from reactor.engine.claim import detour
+from reactor.engine.claim.claimer import Claimer
 from reactor.telemetry import Telemetry
 from reactor.tokens import FRONT
 

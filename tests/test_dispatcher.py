@@ -5,12 +5,12 @@ import pytest
 from conftest import ASYNCIO, UVLOOP
 from doubles import Barrier, DirectedProvider, refuse, running
 
-from reactor import claimer, detour, dispatcher
-from reactor.attempts import Attempts
-from reactor.bell import Bell
-from reactor.connections import ConnectionLostError
+from reactor.database.connections import ConnectionLostError
+from reactor.database.store import Abandoned, Store
+from reactor.engine.claim import claimer, detour, dispatcher
+from reactor.engine.generate.attempts import Attempts
+from reactor.engine.wake.bell import Bell
 from reactor.errors import TransientError
-from reactor.store import Abandoned, Store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
@@ -44,7 +44,7 @@ async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_g
 
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     monkeypatch.setattr(Store, "next_due", away)
-    monkeypatch.setattr("reactor.sweep.reconnect_delay", lambda _: 0.02)
+    monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _: 0.02)
     async with running(database, provider) as (_, log):
         await log.wait("tokens.claimed", times=5)
         await make_token()
@@ -218,7 +218,7 @@ async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_bac
 
 
 async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider, connection, monkeypatch):
-    monkeypatch.setattr("reactor.dispatcher.AFTER_EMPTY", 3600.0)
+    monkeypatch.setattr("reactor.engine.claim.dispatcher.AFTER_EMPTY", 3600.0)
     async with running(database, provider) as (_, log):
         for _ in range(5):
             await connection.execute("NOTIFY public_tokens_s0_wake")
@@ -241,7 +241,7 @@ async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
         await rescued.wait()
         return []
 
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     async with running(database, provider) as (worker, log):
         monkeypatch.setattr(Store, "abandoned", one)
         monkeypatch.setattr(Store, "rescue", rescues)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.echoes import BLANK, MOST_BYTES, MOST_READ, Echoes
-from reactor.spellings import spelled
+from reactor.text.echoes import BLANK, MOST_BYTES, MOST_READ, Echoes
+from reactor.text.spellings import spelled
 from reactor.tokens import LONGEST_PROMPT
 
 PROMPT = 'an owl named "Ada" on a pier,\nat dawn — 東京の夜, très étoilée'

@@ -10,14 +10,14 @@ from conftest import command
 from databases import on
 from doubles import DirectedProvider, running
 
-from reactor import revisions
 from reactor.errors import TransientError
-from reactor.redaction import Redactor
+from reactor.migrations import revisions
+from reactor.text.redaction import Redactor
 
 pytestmark = pytest.mark.anyio
 
 CHECKOUT = Path(__file__).parents[1]
-STATEMENTS = [*(CHECKOUT / "reactor" / "queries").rglob("*.sql"), *(CHECKOUT / "sql").glob("*.sql")]
+STATEMENTS = [*(CHECKOUT / "reactor" / "database" / "queries").rglob("*.sql"), *(CHECKOUT / "sql").glob("*.sql")]
 SAYS = "“no” … нет é 中"
 STORED = {
     "LATIN1": "?no? ? ??? é ?",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.foreign import LONGEST_LINE, fit, fit_line, fit_values
+from reactor.text.foreign import LONGEST_LINE, fit, fit_line, fit_values
 
 STAY = "\t\n\u200c\u200d"
 UNFIT = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode's categories

@@ -9,17 +9,17 @@ import orjson
 import pytest
 from costs import MOST, collected_rarely, seconds
 
-from reactor.echoes import Echoes
 from reactor.errors import GenerationError
-from reactor.foreign import fit, fit_line
 from reactor.logs import HostLog
-from reactor.prompts import fingerprint, validate_prompt
 from reactor.providers import listing, outputs, rate_limits, seeds, times
 from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object, weight
 from reactor.providers.classification import failure, refusal
 from reactor.providers.http_client import LARGEST_HEADER
 from reactor.providers.transport import Answer
-from reactor.redaction import Redactor
+from reactor.text.echoes import Echoes
+from reactor.text.foreign import fit, fit_line
+from reactor.text.prompts import fingerprint, validate_prompt
+from reactor.text.redaction import Redactor
 
 PROMPT = ("a lonely lighthouse, aaaaaaaaaaaa at dawn, 東京 \\u0041 %20 " * 20)[:1000]
 ECHOES = Echoes(PROMPT, "a" * 12, "aaa", "a calm sea at dawn")

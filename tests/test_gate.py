@@ -6,8 +6,8 @@ import anyio
 import pytest
 from doubles import NO_GATE, DirectedProvider, running
 
-from reactor import revisions
 from reactor.errors import AccountError, AmbiguousCreateError, PermanentError, RateLimitedError, TransientError
+from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +185,7 @@ async def test_a_create_that_fails_while_the_gate_is_shut_by_others_counts_nothi
 async def test_a_worker_that_reaches_nobody_rests_alone_and_another_goes_on(
     database, provider, make_token, connection, gate, monkeypatch, error
 ):
-    monkeypatch.setattr("reactor.purchase.SURE_AFTER", 0.0)
+    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.0)
     provider.script["create"] = [error] * 3
     async with running(database, provider, breaker_threshold=1, worker_batch_size=1) as (_, log):
         token_id = await make_token()
@@ -204,7 +204,7 @@ async def test_a_worker_that_reaches_nobody_rests_alone_and_another_goes_on(
 async def test_a_worker_that_rested_tries_one_token_and_then_all(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.breaker.FIRST_REST", 0.3)
+    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 0.3)
     accepted = anyio.Event()
 
     async def accepts(_argument):
@@ -346,7 +346,7 @@ async def test_a_probe_that_reaches_nobody_rests_its_worker_and_leaves_the_fleet
 
 
 async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.breaker.FIRST_REST", 3.0)
+    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 3.0)
     accepted = anyio.Event()
 
     async def accepts(_argument):
@@ -368,7 +368,7 @@ async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_to
 async def test_any_answer_shows_that_the_worker_reaches_the_provider(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.breaker.FIRST_REST", 0.2)
+    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 0.2)
     provider.script["create"] = [
         TransientError("no route", answered=False),
         RateLimitedError("throttled", retry_after=0.2),
@@ -380,7 +380,7 @@ async def test_any_answer_shows_that_the_worker_reaches_the_provider(
 
 
 async def test_a_gate_row_that_is_gone_is_made_anew(database, provider, make_token, connection, monkeypatch):
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.05)
     async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
         await connection.execute("DELETE FROM reactor.intake")
         await make_token()
@@ -392,7 +392,7 @@ async def test_a_gate_row_that_is_gone_is_made_anew(database, provider, make_tok
 async def test_a_gate_row_that_this_role_may_not_make_anew_is_told_and_ends_no_worker(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.checks.CHECK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.05)
     async with running(database, provider) as (_, log):
         await connection.execute(NO_GATE)
         told = await log.wait("worker.error", role="intake")

@@ -7,12 +7,12 @@ import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running
 
-from reactor import settler
-from reactor.bell import Bell
-from reactor.connections import ConnectionLostError, RolledBackError, RowRefusedError
+from reactor.database.connections import ConnectionLostError, RolledBackError, RowRefusedError
+from reactor.database.store import Abandoned, Rescued, Store
+from reactor.engine.leases import renewal_interval
+from reactor.engine.settle import settler
+from reactor.engine.wake.bell import Bell
 from reactor.errors import PermanentError, TransientError
-from reactor.leases import renewal_interval
-from reactor.store import Abandoned, Rescued, Store
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(
 
 
 async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.leases.Holding.lease_runs", lambda _holding: False)
+    monkeypatch.setattr("reactor.engine.leases.Holding.lease_runs", lambda _holding: False)
     async with running(database, provider) as (_, log):
         await make_token()
         await log.wait("token.lease_lost")
@@ -181,7 +181,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
     database, provider, make_token, token_row, monkeypatch
 ):
     claim = Store.claim
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
 
     async def answer_lost(store, *arguments):
         batch = await claim(store, *arguments)
@@ -203,7 +203,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
 async def test_a_token_left_by_another_program_is_taken_over_once_a_lease_has_passed(
     database, provider, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
     token_id = await make_token(status="generating")
     async with running(database, provider, lease_seconds=1) as (_, log):
         with anyio.move_on_after(0.5):
@@ -261,7 +261,7 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
 
     monkeypatch.setattr(Store, "abandoned", once_full)
     looked = Signal(monkeypatch, "abandoned")
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     provider.script["wait"] = [lambda _: ended.wait()]
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await make_token()
@@ -287,7 +287,7 @@ async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provi
         looking.set()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("reactor.rescuer.LOOK_WITHIN", 3600.0)
+    monkeypatch.setattr("reactor.engine.rescuer.LOOK_WITHIN", 3600.0)
     monkeypatch.setattr(Store, "abandoned", hangs)
     async with running(database, provider, idle=False) as (_, log):
         with anyio.fail_after(5):
@@ -314,7 +314,7 @@ async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot
 
     await make_token()
     provider.script["wait"] = [hold]
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     monkeypatch.setattr(Store, "abandoned", another)
     monkeypatch.setattr(Store, "claim", once_it_looked)
     monkeypatch.setattr(Bell, "want", lambda _bell, wanted: hushed.set() if wanted == "quiet" else None)
@@ -399,7 +399,7 @@ async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_
 async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(
     database, provider, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 3600.0)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     await connection.execute(
         """
         INSERT INTO authors (prompt_text) VALUES ('a fox');
@@ -418,7 +418,7 @@ async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_
 async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     await refuse(connection, "NEW.status <> 'generating'")
     async with running(database, provider) as (_, log):
         await make_token()
@@ -436,7 +436,7 @@ async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
 async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     await refuse(connection, "NEW.status <> 'generating'")
     async with running(database, provider, lease_seconds=1) as (_, log):
         token_id = await make_token()
@@ -451,8 +451,8 @@ async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
 async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.02)
-    monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 3600.0)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.02)
+    monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 3600.0)
     abandoned, seen, often = Store.abandoned, [], anyio.Event()
 
     async def counted(*arguments, **named):
@@ -474,7 +474,7 @@ async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
         with anyio.fail_after(15):  # for ten seconds after a restart nobody looks at all
             await often.wait()
         before = await token_row(token_id)
-        monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 0.0)
+        monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 0.0)
         await log.wait("token.generation.rescued", token_id=token_id)
 
     assert (before["generation_rescues"], before["generation_worker"]) == (0, 12345)
@@ -494,7 +494,7 @@ async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monk
         raise RolledBackError("InsufficientPrivilegeError: permission denied")
 
     monkeypatch.setattr(Store, "abandoned", denied)
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.02)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.02)
     async with running(database, provider) as (_, log):
         with anyio.fail_after(10):
             await often.wait()
@@ -505,9 +505,9 @@ async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monk
 async def test_a_listener_that_never_connects_keeps_nobody_from_rescuing(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.rescuer.STEADY_AFTER", 0.5)
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.1)
-    monkeypatch.setattr("reactor.listener.reconnect_delay", lambda _: 0.05)
+    monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 0.5)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
+    monkeypatch.setattr("reactor.engine.wake.listener.reconnect_delay", lambda _: 0.05)
     await make_token(status="generating", generation_epoch=1, generation_worker=7, generation_seed=3)
     await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 minute'")
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"

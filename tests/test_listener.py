@@ -3,10 +3,10 @@ import pytest
 from doubles import DirectedProvider, running
 from strangers import stranger
 
-from reactor.bell import Bell
-from reactor.connections import ConnectionLostError
-from reactor.listener import PROBE_EVERY, PROBE_WITHIN
-from reactor.store import Store
+from reactor.database.connections import ConnectionLostError
+from reactor.database.store import Store
+from reactor.engine.wake.bell import Bell
+from reactor.engine.wake.listener import PROBE_EVERY, PROBE_WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -76,8 +76,8 @@ async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
             often.set()
 
     monkeypatch.setattr(Store, "ring", rings_nothing)
-    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.05)
-    monkeypatch.setattr("reactor.listener.DEAF_PAUSE", 0.05)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.05)
+    monkeypatch.setattr("reactor.engine.wake.listener.DEAF_PAUSE", 0.05)
     await make_token()
     async with running(database, provider) as (_, log):
         await log.wait("token.generation.started")
@@ -123,8 +123,8 @@ def test_a_deaf_connection_is_known_within_15_seconds():
 
 
 async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database, provider, monkeypatch):
-    monkeypatch.setattr("reactor.listener.DEAF_PAUSE", 0.05)
-    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.1)
+    monkeypatch.setattr("reactor.engine.wake.listener.DEAF_PAUSE", 0.05)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.1)
     ring, rings = Store.ring, []
 
     async def elsewhere(store, channel):

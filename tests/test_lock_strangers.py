@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from reactor.strangers import APART, LOOKS, NAMED, SPELL, Strangers
+from reactor.database.strangers import APART, LOOKS, NAMED, SPELL, Strangers
 
 TRY = 2.0  # seconds between two looks
 

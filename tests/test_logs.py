@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from reactor.logs import HostLog, StructuredLog
-from reactor.redaction import Redactor
+from reactor.text.redaction import Redactor
 
 RETRY = {
     "error_message": "\x1b[31mr8_made_up_token",

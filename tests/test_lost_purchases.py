@@ -4,9 +4,9 @@ import anyio
 import pytest
 from doubles import Barrier, DirectedProvider, refuse, running
 
+from reactor.database.store import Store
+from reactor.engine.rescuer import MOST_RESCUES
 from reactor.errors import ContentPolicyError
-from reactor.rescuer import MOST_RESCUES
-from reactor.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -59,8 +59,8 @@ async def test_an_outcome_that_a_stop_does_not_wait_for_is_told_with_the_predict
         asked.set()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("reactor.settler.ANSWER_WITHIN", 0.01)
-    monkeypatch.setattr("reactor.worker.DRAIN_WITHIN", 0.01)
+    monkeypatch.setattr("reactor.engine.settle.settler.ANSWER_WITHIN", 0.01)
+    monkeypatch.setattr("reactor.engine.worker.DRAIN_WITHIN", 0.01)
     monkeypatch.setattr(Store, "settle", unanswered)
     async with running(database, provider) as (worker, log):
         await make_token()

@@ -6,7 +6,7 @@ import pytest
 
 import reactor
 from reactor.errors import TransientError
-from reactor.messages import first_line_of, message_of, unreachable
+from reactor.text.messages import first_line_of, message_of, unreachable
 
 
 def caused(error, cause):

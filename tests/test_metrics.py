@@ -2,7 +2,7 @@ import pytest
 from doubles import DirectedProvider, running
 
 from reactor.errors import TransientError
-from reactor.metrics import GAUGES, Metrics
+from reactor.web.metrics import GAUGES, Metrics
 
 NAMES = {
     *GAUGES,

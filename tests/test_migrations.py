@@ -18,8 +18,8 @@ from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
 from strangers import stranger
 
-from reactor import migration_lock, revisions, schema
-from reactor.table import HEAD, TableError, described, plain_query
+from reactor.database.table import HEAD, TableError, described, plain_query
+from reactor.migrations import migration_lock, revisions, schema
 
 pytestmark = pytest.mark.anyio
 
@@ -795,7 +795,7 @@ async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, d
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
 
-    migrate = "import asyncio, sys; from reactor import revisions; print(revisions.__file__); "
+    migrate = "import asyncio, sys; from reactor.migrations import revisions; print(revisions.__file__); "
     result = await run_program(
         sys.executable, "-c", f"{migrate} asyncio.run(revisions.upgrade(sys.argv[1]))", empty_database,
         cwd=tmp_path, PYTHONPATH=str(unpacked),

@@ -10,8 +10,8 @@ import pytest
 from conftest import command
 from databases import clone, on
 
-from reactor.connections import SERVER_SETTINGS
-from reactor.table import described, plain_query
+from reactor.database.connections import SERVER_SETTINGS
+from reactor.database.table import described, plain_query
 
 pytestmark = pytest.mark.anyio
 

@@ -22,10 +22,10 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from reactor.hosts import LoopbackOnly
-from reactor.metrics import REFUSALS
 from reactor.sandbox import Sandbox, Timing
 from reactor.telemetry import Telemetry
 from reactor.web import Refusals, application, room, serve
+from reactor.web.metrics import REFUSALS
 from reactor.web.refusals import Reason
 
 pytestmark = pytest.mark.anyio

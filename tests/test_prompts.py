@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor.errors import PermanentError
-from reactor.prompts import sample_prompts, validate_prompt
+from reactor.text.prompts import sample_prompts, validate_prompt
 from reactor.tokens import LONGEST_PROMPT
 
 

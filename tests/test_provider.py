@@ -5,7 +5,6 @@ import anyio
 import pytest
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor.echoes import Echoes
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -19,6 +18,7 @@ from reactor.providers import Prediction, http_client, outputs, polling, replica
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.sandbox.server import serving
+from reactor.text.echoes import Echoes
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import TransientError
 from reactor.providers import Prediction
+from reactor.providers.proxies import proxy_of
 from reactor.providers.replicate import ReplicateProvider
-from reactor.proxies import proxy_of
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,12 @@ import pytest
 from hosts import SHAPES, make_host, name_of
 from strangers import stranger
 
-from reactor import revisions
-from reactor.table import described, plain_query
+from reactor.database.table import described, plain_query
+from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
 
-QUERIES = Path(__file__).parents[1] / "reactor" / "queries"
+QUERIES = Path(__file__).parents[1] / "reactor" / "database" / "queries"
 NAMES = sorted(file.stem for file in QUERIES.glob("*.sql"))
 # The statements that can be restricted, how, and by parameters of which types.
 RESTRICTED = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.redaction import _MOST_READ, LONGEST, Redactor
+from reactor.text.redaction import _MOST_READ, LONGEST, Redactor
 
 TOKEN = "r8_a_secret_that_must_not_be_told"
 PASSWORD = "p@ss/w:rd%"

@@ -9,11 +9,11 @@ import pytest
 from doubles import Log, refuse
 from stores import store_of
 
-from reactor import leases, rescuer
-from reactor.breaker import Breaker
-from reactor.leases import Leases
-from reactor.rescuer import Rescuer
-from reactor.store import Store
+from reactor.database.store import Store
+from reactor.engine import leases, rescuer
+from reactor.engine.gate.breaker import Breaker
+from reactor.engine.leases import Leases
+from reactor.engine.rescuer import Rescuer
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio

@@ -12,13 +12,13 @@ from planted import CALLED, plant
 from pooler import pooler
 from strangers import stranger
 
-from reactor import migration_lock, revisions
+from reactor.database.search_path import SAFE_FOR, SafePath, pin
+from reactor.database.store import discover
+from reactor.database.table import TableError
+from reactor.engine.wake.listener import Listener
 from reactor.errors import ContentPolicyError, TransientError
-from reactor.listener import Listener
-from reactor.migration_lock import MigrationError
-from reactor.search_path import SAFE_FOR, SafePath, pin
-from reactor.store import discover
-from reactor.table import TableError
+from reactor.migrations import migration_lock, revisions
+from reactor.migrations.migration_lock import MigrationError
 
 # Somebody else's, of the same names.
 SHADOW = """

@@ -5,12 +5,12 @@ import pytest
 from doubles import SECRET, running
 from wire import Wire, http
 
-from reactor.echoes import Echoes
 from reactor.errors import AccountError, PermanentError
 from reactor.providers.replicate import ReplicateProvider
 from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.transport import Answer
 from reactor.sandbox import Sandbox, Timing
+from reactor.text.echoes import Echoes
 
 pytestmark = pytest.mark.anyio
 

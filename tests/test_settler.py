@@ -2,9 +2,9 @@ import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running, until
 
-from reactor.connections import ConnectionLostError, RolledBackError
+from reactor.database.connections import ConnectionLostError, RolledBackError
+from reactor.database.store import Store
 from reactor.errors import ContentPolicyError
-from reactor.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -289,8 +289,8 @@ async def test_a_connection_that_a_hosts_trigger_lost_is_not_ours(
 @pytest.fixture
 def quick(monkeypatch):
     """No wait between two tries."""
-    monkeypatch.setattr("reactor.settler.reconnect_delay", lambda _: 0.0)
-    monkeypatch.setattr("reactor.attempt.reconnect_delay", lambda _: 0.0)
+    monkeypatch.setattr("reactor.engine.settle.settler.reconnect_delay", lambda _: 0.0)
+    monkeypatch.setattr("reactor.engine.generate.attempt.reconnect_delay", lambda _: 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -324,7 +324,7 @@ async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_
 async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.unwritable.AGAIN_IN", 0.0)
+    monkeypatch.setattr("reactor.engine.settle.unwritable.AGAIN_IN", 0.0)
     await refuse(connection, "NEW.status = 'uploading'", state="42501")
     async with running(database, provider, max_attempts=2) as (_, log):
         await make_token()

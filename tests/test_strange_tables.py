@@ -6,10 +6,10 @@ from doubles import DirectedProvider, running
 from hosts import inherited, make_host
 from strangers import stranger
 
-from reactor import revisions
-from reactor.migration_lock import MigrationError
-from reactor.store import discover
-from reactor.table import TableError, plain_query
+from reactor.database.store import discover
+from reactor.database.table import TableError, plain_query
+from reactor.migrations import revisions
+from reactor.migrations.migration_lock import MigrationError
 
 MAY_CREATE = "GRANT CREATE ON SCHEMA public TO {role}"
 A_SCHEMA = "CREATE SCHEMA theirs AUTHORIZATION {role}"

@@ -20,15 +20,15 @@ from reactor.cli import commands
 from reactor.cli.output import complain
 from reactor.demo.screen import line, summary
 from reactor.demo.stories import Stories
-from reactor.health import Health
+from reactor.engine.health import Health
+from reactor.engine.worker import Worker
 from reactor.logs import StructuredLog
-from reactor.metrics import Metrics
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.telemetry import Telemetry
+from reactor.text.redaction import Redactor
 from reactor.web import Refusals, application
-from reactor.worker import Worker
+from reactor.web.metrics import Metrics
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\u2066c\u2028\u200bd\U000e0041\rforged\nforged  line"
 UNFIT = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -5,9 +5,9 @@ import pytest
 from hosts import UPPER, make_host
 from rings import STATUS, WAKE, WOKEN, listening, silently, told
 
-from reactor import revisions
-from reactor.channels import channel
-from reactor.table import described, plain_query
+from reactor.database.channels import channel
+from reactor.database.table import described, plain_query
+from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from test_migrations import CHECKOUT
 
 from reactor.cli import main
-from reactor.connections import ConnectionLostError, dial
-from reactor.messages import unreachable
-from reactor.redaction import Redactor
+from reactor.database.connections import ConnectionLostError, dial
 from reactor.settings import DatabaseSettings, Settings, SettingsError
+from reactor.text.messages import unreachable
+from reactor.text.redaction import Redactor
 from reactor.urls import base_url, database_url, passwords
 
 SECRET = "Secret9"

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reactor.blame import Blamed, Excused
+from reactor.engine.gate.blame import Blamed, Excused
+from reactor.engine.generate.verdict import verdict
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -16,7 +17,6 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.tokens import Claim, Failed, Released, Retry
-from reactor.verdict import verdict
 
 
 def claim(attempts):

@@ -107,7 +107,7 @@ async def test_without_a_database_the_worker_lives_and_is_not_ready(serving):
 
 
 async def test_an_answer_does_not_wait_for_a_database_that_does_not_answer(serving, monkeypatch):
-    monkeypatch.setattr("reactor.connections.CONNECT_WITHIN", 600.0)
+    monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 600.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nowhere"
         async with serving(url) as (client, _):
@@ -186,8 +186,8 @@ async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_read
     async def unheard(_store, _channel):
         """As through a transaction pooler: nothing arrives."""
 
-    monkeypatch.setattr("reactor.store.Store.ring", unheard)
-    monkeypatch.setattr("reactor.listener.PROBE_WITHIN", 0.01)
+    monkeypatch.setattr("reactor.database.store.Store.ring", unheard)
+    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.01)
     async with serving(database) as (client, log):
         await log.wait("listener.degraded")
         response = await client.get("/readyz")

@@ -4,7 +4,9 @@ import anyio
 import pytest
 from doubles import SECRET, Barrier, DirectedProvider, Log, running, settings
 
-from reactor.connections import ConnectionLostError
+from reactor.database.connections import ConnectionLostError
+from reactor.database.store import Store
+from reactor.engine.worker import Worker
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -15,10 +17,8 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.providers import Prediction
-from reactor.redaction import Redactor
-from reactor.store import Store
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.redaction import Redactor
 
 pytestmark = pytest.mark.anyio
 
@@ -360,8 +360,8 @@ async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(dat
 async def test_an_ambiguous_create_that_bought_nothing_is_believed_only_later(
     database, provider, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.purchase.SURE_AFTER", 0.5)
-    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.5)
+    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.1)
     provider.script["create"] = [AmbiguousCreateError("the answer never came")]
     async with running(database, provider) as (_, log):
         token_id = await make_token()
@@ -422,7 +422,7 @@ async def test_a_create_that_failed_without_a_purchase_is_looked_for_once_before
 
 
 async def test_a_listing_that_is_away_is_waited_for(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.05)
     provider.script["create"] = [TransientError("503", purchase_over=False)]
     provider.script["find"] = [TransientError("listing away")] * 3
     async with running(database, provider) as (_, log):
@@ -547,9 +547,9 @@ async def test_a_dead_workers_token_is_taken_over_and_its_prediction_resumed(
 async def test_a_rescue_whose_answer_was_lost_does_not_believe_a_single_look(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.purchase.SURE_AFTER", 0.5)
-    monkeypatch.setattr("reactor.purchase.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("reactor.rescuer.RESCUE_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.5)
+    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     rescue = Store.rescue
 
     async def answer_lost(store, *arguments, **options):

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from alembic import context, op
 
-from reactor import migration_lock, revisions
-from reactor.table import labels, literal, quoted
-from reactor.triggers import home as folder
+from reactor.database.table import labels, literal, quoted
+from reactor.migrations import migration_lock, revisions
+from reactor.migrations.triggers import home as folder
 
 revision = "0001"
 down_revision = None

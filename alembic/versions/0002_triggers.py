@@ -2,10 +2,10 @@
 
 from alembic import context, op
 
-from reactor import revisions
-from reactor.channels import channel
-from reactor.table import literal, quoted
-from reactor.triggers import home
+from reactor.database.channels import channel
+from reactor.database.table import literal, quoted
+from reactor.migrations import revisions
+from reactor.migrations.triggers import home
 
 revision = "0002"
 down_revision = "0001"

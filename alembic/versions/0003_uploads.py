@@ -5,8 +5,8 @@ import hashlib
 import sqlalchemy as sa
 from alembic import context, op
 
-from reactor import migration_lock, revisions
-from reactor.table import labels, literal, quoted
+from reactor.database.table import labels, literal, quoted
+from reactor.migrations import migration_lock, revisions
 
 revision = "0003"
 down_revision = "0002"

@@ -6,7 +6,7 @@ may have to wait for its sweep.
 
 from alembic import op
 
-from reactor.triggers import home
+from reactor.migrations.triggers import home
 
 revision = "0004"
 down_revision = "0003"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from reactor.triggers import home
+from reactor.migrations.triggers import home
 
 revision = "0008"
 down_revision = "0007"

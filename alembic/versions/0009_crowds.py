@@ -6,7 +6,7 @@ seconds that the fleet then waited, or waits, until a check. `check_at`: when th
 
 from alembic import op
 
-from reactor.triggers import home
+from reactor.migrations.triggers import home
 
 revision = "0009"
 down_revision = "0008"

@@ -8,8 +8,8 @@ import click
 
 from reactor.cli.failures import run_async
 from reactor.cli.output import say
-from reactor.messages import message_of
 from reactor.settings import DatabaseSettings
+from reactor.text.messages import message_of
 
 
 @click.command()
@@ -24,9 +24,9 @@ def migrate(*, down: bool, yes: bool) -> None:
         raise click.UsageError("--yes goes with --down")
     settings = DatabaseSettings.load()
 
-    from reactor import revisions
-    from reactor.migration_lock import MigrationError
-    from reactor.redaction import Redactor
+    from reactor.migrations import revisions
+    from reactor.migrations.migration_lock import MigrationError
+    from reactor.text.redaction import Redactor
 
     listening = settings.listen_database_url
     direction = partial(revisions.downgrade, with_rows=yes) if down else revisions.upgrade

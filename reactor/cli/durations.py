@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reactor.foreign import fit_line
+from reactor.text.foreign import fit_line
 
 LONGEST = 366 * 86400.0  # seconds
 LONGEST_SHOWN = 60  # characters of what was given instead

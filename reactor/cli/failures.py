@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import click
 
-from reactor.connections import ConnectionLostError, DatabaseError, ReadOnlyError
-from reactor.messages import first_line_of, unreachable
-from reactor.redaction import Redactor
-from reactor.session import Session
-from reactor.table import TableError
+from reactor.database.connections import ConnectionLostError, DatabaseError, ReadOnlyError
+from reactor.database.session import Session
+from reactor.database.table import TableError
+from reactor.text.messages import first_line_of, unreachable
+from reactor.text.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -9,19 +9,19 @@ import click
 from reactor.cli.durations import Duration
 from reactor.cli.failures import with_database
 from reactor.cli.output import say
-from reactor.gate_store import gate_state
-from reactor.redaction import Redactor
+from reactor.database.store import discover
+from reactor.database.table import plain_query
+from reactor.engine.gate.gate_store import gate_state
 from reactor.settings import DatabaseSettings
-from reactor.store import discover
-from reactor.table import plain_query
+from reactor.text.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import asyncpg
 
-    from reactor.session import Session
-    from reactor.table import TokensTable
+    from reactor.database.session import Session
+    from reactor.database.table import TokensTable
 
 NO_REASON = "paused by an operator"
 

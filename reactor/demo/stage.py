@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 import anyio
 import asyncpg
 
-from reactor import revisions
-from reactor.connections import ConnectionLostError, DatabaseError
+from reactor.database.connections import ConnectionLostError, DatabaseError
+from reactor.database.search_path import connect
+from reactor.database.session import Session
+from reactor.database.store import discover
+from reactor.database.table import TableError
 from reactor.demo.house import DemoError, inspect
 from reactor.demo.screen import audience
 from reactor.demo.script import script
 from reactor.demo.stories import Stories
-from reactor.messages import message_of, unreachable
-from reactor.migration_lock import MigrationError
+from reactor.engine.worker import Worker
+from reactor.migrations import revisions
+from reactor.migrations.migration_lock import MigrationError
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
 from reactor.sandbox import Sandbox, Timing
-from reactor.search_path import connect
-from reactor.session import Session
 from reactor.settings import Settings
-from reactor.store import discover
-from reactor.table import TableError
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.messages import message_of, unreachable
+from reactor.text.redaction import Redactor
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+    from reactor.database.table import TokensTable
     from reactor.demo.screen import Lines
-    from reactor.table import TokensTable
 
 TOKEN = "the-sandbox-takes-no-other"  # noqa: S105  (so that it would refuse a real one from the environment)
 FALLBACK = "a quiet meadow in soft morning light, watercolour"

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from reactor import events
-from reactor.foreign import fit_line
+from reactor.text.foreign import fit_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from reactor.redaction import Redactor
+    from reactor.text.redaction import Redactor
 
 ENDS = ("uploading", "failed")
 _STATUS_AFTER = {

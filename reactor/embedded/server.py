@@ -21,7 +21,7 @@ from urllib.parse import quote
 from reactor.embedded import processes
 from reactor.embedded.account import Account, EmbeddedPostgresError, account_for
 from reactor.embedded.folders import copied, installation, temporary_home
-from reactor.messages import message_of
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

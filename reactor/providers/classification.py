@@ -23,9 +23,9 @@ from reactor.providers.failure_texts import MOST_READ, known, refuses
 from reactor.providers.rate_limits import lower_limit, retry_after
 
 if TYPE_CHECKING:
-    from reactor.echoes import Echoes
     from reactor.providers.transport import Answer
-    from reactor.redaction import Redactor
+    from reactor.text.echoes import Echoes
+    from reactor.text.redaction import Redactor
 
 LONGEST_TEXT = 500  # characters of the provider's own words that are kept
 _WRAPPING = re.compile(

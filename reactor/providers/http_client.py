@@ -19,9 +19,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
-from reactor.messages import message_of
 from reactor.providers.bodies import UnreadableError
-from reactor.proxies import proxy_of
+from reactor.providers.proxies import proxy_of
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

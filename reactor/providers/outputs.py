@@ -17,8 +17,8 @@ from reactor.tokens import PREDICTION_ID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reactor.echoes import Echoes
-    from reactor.redaction import Redactor
+    from reactor.text.echoes import Echoes
+    from reactor.text.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
 MOST_VALUES = 1000  # of an output that are looked at, lists and dicts included

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from replicate.client import Client
 
-from reactor.echoes import Echoes
 from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
@@ -28,7 +27,8 @@ from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
 from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, said
 from reactor.providers.waiting import until_ended
-from reactor.redaction import Redactor
+from reactor.text.echoes import Echoes
+from reactor.text.redaction import Redactor
 from reactor.urls import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:

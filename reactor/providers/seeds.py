@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reactor.echoes import Echoes
     from reactor.providers.transport import Answer
+    from reactor.text.echoes import Echoes
 
 _MOST_READ = 4000  # characters
 _LONGEST_FAULT = 100  # characters that tell whether a description is about the seed

@@ -6,9 +6,9 @@ import re
 
 import httpx
 
-from reactor.messages import message_of
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.http_client import TIMEOUTS
+from reactor.text.messages import message_of
 
 NEVER_SENT = (
     httpx.ConnectError,

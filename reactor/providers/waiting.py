@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.errors import RateLimitedError, TransientError
-from reactor.messages import message_of
 from reactor.providers.polling import Looks, Watch
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

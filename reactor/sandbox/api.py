@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from reactor.messages import message_of
 from reactor.sandbox import catalog, inputs, wire
 from reactor.sandbox.faults import FATES, Faults
 from reactor.sandbox.predictions import TERMINAL, Prediction, Timing, early
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

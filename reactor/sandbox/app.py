@@ -16,7 +16,6 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from reactor.hosts import LoopbackOnly, is_loopback
-from reactor.messages import message_of
 from reactor.sandbox import catalog, gallery, wire
 from reactor.sandbox.api import Api
 from reactor.sandbox.books import Books, Seen
@@ -25,6 +24,7 @@ from reactor.sandbox.faults import Fault, FaultError, Faults, problem
 from reactor.sandbox.guard import Guard, Handler, Limits, Locked
 from reactor.sandbox.predictions import Prediction, Timing
 from reactor.sandbox.server import serving
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

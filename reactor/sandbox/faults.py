@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from reactor.messages import message_of
 from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within, keep_newest
 from reactor.sandbox.catalog import TINY_PNG
+from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

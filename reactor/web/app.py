@@ -10,16 +10,16 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from reactor.foreign import fit_values
 from reactor.hosts import LoopbackOnly, is_loopback
+from reactor.text.foreign import fit_values
 from reactor.web.guard import Guard
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from reactor.health import Health
-    from reactor.metrics import Metrics
+    from reactor.engine.health import Health
+    from reactor.web.metrics import Metrics
     from reactor.web.refusals import Refusals
 
 OPEN = frozenset({"/livez", "/readyz"})  # an orchestrator's probes carry no token

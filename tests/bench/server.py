@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from reactor import revisions
 from reactor.embedded import EmbeddedPostgres
+from reactor.migrations import revisions
 
 DURABLE = {
     "fsync": "on",

@@ -14,8 +14,8 @@ from databases import clone, on
 
 from fuzz.cases import CASES
 from fuzz.house import house
-from reactor import revisions
 from reactor.embedded import EmbeddedPostgres
+from reactor.migrations import revisions
 
 AT_ONCE = 50  # cases of one seed
 

@@ -18,14 +18,15 @@ from fuzz.cases import MARK, Case, Token
 from fuzz.findings import wrong, wrong_line
 from fuzz.measures import LONGEST_STEP, MOST_GROWTH, Growth, Steps
 from fuzz.provider import Provider
-from reactor import backoff, purchase
+from reactor import backoff
+from reactor.database.table import plain_query
+from reactor.engine.generate import purchase
+from reactor.engine.worker import Worker
 from reactor.logs import HostLog, StructuredLog
 from reactor.providers import http_client, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
-from reactor.table import plain_query
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.redaction import Redactor
 
 WITHIN = 20.0  # seconds for an honest token, whatever stands beside it
 TRIES = 3  # of a case that took too long or too much: noise is not there each time

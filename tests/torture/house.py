@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import httpx
 
-from reactor import revisions
+from reactor.migrations import revisions
 from torture import history, questions
 from torture.plan import FALLBACK
 from torture.processes import Program, module, reactor, start

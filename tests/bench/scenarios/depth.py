@@ -8,11 +8,11 @@ import asyncio
 import statistics
 import time
 
-from reactor.claimer import Claimer
-from reactor.redaction import Redactor
-from reactor.session import Session
-from reactor.store import Store, discover
+from reactor.database.session import Session
+from reactor.database.store import Store, discover
+from reactor.engine.claim.claimer import Claimer
 from reactor.telemetry import Telemetry
+from reactor.text.redaction import Redactor
 from reactor.tokens import Succeeded
 from tests.bench.server import connect
 

@@ -7,16 +7,16 @@ import sys
 import anyio
 
 from reactor.cli.run import collect_rarely
-from reactor.health import Health
+from reactor.database.session import Session
+from reactor.engine.health import Health
+from reactor.engine.worker import Worker
 from reactor.logs import StructuredLog
-from reactor.metrics import Metrics
 from reactor.providers import Prediction
 from reactor.providers.replicate import ReplicateProvider
-from reactor.redaction import Redactor
-from reactor.session import Session
 from reactor.settings import Settings
 from reactor.telemetry import Telemetry
-from reactor.worker import Worker
+from reactor.text.redaction import Redactor
+from reactor.web.metrics import Metrics
 from tests.bench.marks import Marks
 
 IMAGE = "https://replicate.delivery/image.webp"

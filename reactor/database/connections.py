@@ -1,0 +1,197 @@
+"""Opening connections to PostgreSQL, what is set on them at the start, and what can go wrong.
+
+A worker has a connection per role, not one pool: a claim must not queue behind a renewal. A statement whose
+connection broke or whose await was cancelled has an unknown outcome (45 % of cancelled autocommit UPDATEs had
+committed when we measured), so such a connection is terminated, never used again, and the caller is told which of
+the two happened: ConnectionLostError (unknown) or, certainly nothing, RolledBackError and RowRefusedError.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from reactor.text.messages import message_of, of_connecting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_WITHIN = 5.0  # seconds
+ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
+SERVER_SETTINGS = {
+    "statement_timeout": "8s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "15s",
+    "idle_session_timeout": "0",  # a role's default would kill the idle listener
+    "default_transaction_isolation": "read committed",  # a stricter role default would fail claims with 40001
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    # How soon the server notices a dead worker, and lets go of its liveness lock.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "client_connection_check_interval": "2s",
+}
+_REPEATS_AN_ARGUMENT = "invalid input for query argument"  # how asyncpg's DataError begins, a prompt's or a reason's
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+
+# A host's trigger may repeat a row in what it raises, and hundreds of MB of it. What is kept is longer than what a
+# Redactor reads, so that it knows of the cut.
+LONGEST_SAID = 10_000  # characters
+_LONGEST_PLACE = 500  # characters
+
+_UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
+
+# How asyncpg tells that a connection is of no use any more: of one that the server ends just as a statement begins, by
+# "cannot switch to state …", an InternalClientError.
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+
+
+class DatabaseError(Exception):
+    """The database could not serve a statement now; nobody's token is to blame. Retry."""
+
+
+class ConnectionLostError(DatabaseError):
+    """The connection was lost or never made: the statement may have committed or not."""
+
+
+class ReadOnlyError(ConnectionLostError):
+    """The database takes no writes: an operator froze it, or it is a standby. Waited for, as one that is away."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is read-only")
+
+
+class TooManyConnectionsError(ConnectionLostError):
+    """The server, the database or the role has no connection left."""
+
+
+class RolledBackError(DatabaseError):
+    """The server refused it or rolled it back: deadlock, timeout, disk full, a missing privilege."""
+
+
+class HostRefusedError(RolledBackError):
+    """A function of the host's, called by a trigger, raised a code that is no row's, as `insufficient_privilege`.
+
+    It may mean this row, or whatever is written until somebody repairs it. `kind` is the name of the driver's error.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RowRefusedError(DatabaseError):
+    """A row's data, a constraint or a trigger of the host's is at fault: nothing was written, nor would be next time.
+
+    `kind` is the name of the driver's error.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+REFUSED = (RowRefusedError, HostRefusedError)  # a statement about several rows may succeed for the others
+
+
+def session_name(role: str) -> str:
+    """The application_name of a worker's connection: workers are counted by it."""
+    return f"reactor {role}"
+
+
+async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Connection[Any], bool]:
+    """Open one connection; return it, and whether it is pooled.
+
+    A transaction pooler refuses startup parameters that it does not know, and prepared statements are not its
+    clients' own: it gets neither. Raises ConnectionLostError where no connection can be had.
+    """
+    try:
+        connection, pooled = await _open(dsn, name, pooled=pooled)
+    except asyncpg.TooManyConnectionsError as error:
+        raise TooManyConnectionsError(told(error)) from error
+    except ValueError as error:
+        raise ConnectionLostError(f"{type(error).__name__}: {of_connecting(error)}") from error
+    except (*LOST, asyncpg.PostgresError) as error:
+        raise ConnectionLostError(told(error)) from error
+    _keep_alive(connection)
+    return connection, pooled
+
+
+async def _open(dsn: str, name: str, *, pooled: bool) -> tuple[asyncpg.Connection[Any], bool]:
+    named = {"application_name": name}
+    if not pooled:
+        with suppress(asyncpg.ProtocolViolationError):  # "unsupported startup parameter": a pooler after all
+            connection = await asyncpg.connect(
+                dsn,
+                timeout=CONNECT_WITHIN,
+                command_timeout=ANSWER_WITHIN,
+                server_settings=named | SERVER_SETTINGS,
+            )
+            return connection, False
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_WITHIN,
+        command_timeout=ANSWER_WITHIN,
+        server_settings=named,
+        statement_cache_size=0,
+    )
+    return connection, True
+
+
+@contextmanager
+def ended_by_others(connection: asyncpg.Connection[Any]) -> Iterator[None]:
+    """Raise InterfaceError, which is in LOST, where another task terminated the connection between two of its steps.
+
+    asyncpg itself raises AttributeError then, because the connection has no protocol any more.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if not connection.is_closed():
+            raise
+        raise asyncpg.InterfaceError("the connection was terminated") from error
+
+
+def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    # asyncpg sets TCP_NODELAY only, and has no public way to its socket.
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with suppress(OSError):  # a kernel that lacks an option keeps its default
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def told(error: Exception) -> str:
+    """The error's kind and message, cut.
+
+    Not its detail, which repeats the row, nor an argument that it cannot encode.
+    """
+    said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
+    said = said[:LONGEST_SAID]
+    unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)
+    if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):
+        said = "a value that PostgreSQL cannot take"
+    return f"{type(error).__name__}: {said}{_in_a_function(error)}"
+
+
+def _in_a_function(error: Exception) -> str:
+    """Where a host's function names something without its schema, and our search path does not have that."""
+    context = str(getattr(error, "context", None) or "")[:_LONGEST_PLACE].partition("\n")[0]
+    if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
+        return ""
+    return f", in {context}: our search path has no schema in which others may create, or have created"

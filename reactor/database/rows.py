@@ -1,0 +1,141 @@
+"""Tokens as rows: what the statements about them take and give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+from reactor.tokens import PREDICTION_ID, Batch, Claim, Failed, Released, Retry, Succeeded, known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import asyncpg
+
+    from reactor.text.redaction import Redactor
+    from reactor.tokens import Outcome, Place
+
+KINDS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("fresh",),
+    ("retries",),
+    ("fresh", "retries"),
+)  # of which a statement can go on behind a place
+
+
+def further(after: Place) -> tuple[tuple[str, ...], list[UUID]]:
+    """Of which kinds a statement goes on, and the tokens whose places it goes on behind."""
+    given = {kind: key for kind, key in (("fresh", after.fresh), ("retries", after.retry)) if key is not None}
+    return tuple(given), list(given.values())
+
+
+def batch_of(rows: Sequence[asyncpg.Record], worker: int, asked_at: float) -> Batch:
+    """What `claim.sql` returned. Each row repeats what is told of the statement."""
+    if not rows:
+        return Batch()
+    return Batch(
+        claims=tuple(claim_of(row, worker, asked_at, age=row["age"]) for row in rows),
+        probe=rows[0]["probe"],
+        limited=rows[0]["limited"],
+        last_fresh=rows[0]["last_fresh"],
+    )
+
+
+def claim_of(
+    row: asyncpg.Record, worker: int, asked_at: float, *, age: float | None = None, rescued: bool = False
+) -> Claim:
+    """The token of a row with the columns of `parts/held.sql`."""
+    recorded = row["prediction_id"] or ""
+    return Claim(
+        id=row["id"],
+        token_id=known_as(row["token_id"], row["id"]),
+        epoch=row["epoch"],
+        worker=worker,
+        prompt=row["prompt"],
+        attempts=row["attempts"],
+        censored=row["censored"],
+        seed=row["seed"],
+        seeded_at=row["seeded_at"],
+        seed_was_set=row["seed_was_set"],
+        rescued=rescued,
+        prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # set by hand, it may be anything
+        age=age,
+        asked_at=asked_at,
+    )
+
+
+def fences(claims: Sequence[Claim]) -> tuple[list[UUID], list[int], list[int]]:
+    return [claim.id for claim in claims], [claim.epoch for claim in claims], [claim.worker for claim in claims]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRow:
+    """An outcome as settle.sql takes it."""
+
+    status: str
+    image_url: str | None = None
+    error: str | None = None
+    prediction_id: str | None
+    attempts: int
+    due_in: float | None = None  # seconds
+    purchase_over: bool = False
+    seed: int
+
+
+def outcome_columns(outcomes: Sequence[Outcome], redact: Redactor) -> tuple[list[Any], ...]:
+    """The parameters of settle.sql behind the fences, in its order."""
+    rows = [outcome_row(outcome, redact) for outcome in outcomes]
+    return (
+        [row.status for row in rows],
+        [row.image_url for row in rows],
+        [row.error for row in rows],
+        [row.prediction_id for row in rows],
+        [row.attempts for row in rows],
+        [row.due_in for row in rows],
+        [row.purchase_over for row in rows],
+        [row.seed for row in rows],
+    )
+
+
+def outcome_row(outcome: Outcome, redact: Redactor) -> OutcomeRow:
+    claim = outcome.claim
+    match outcome:
+        case Succeeded():
+            return OutcomeRow(
+                status="uploading",
+                image_url=outcome.image_url,
+                prediction_id=outcome.prediction_id,
+                attempts=claim.attempts,
+                seed=claim.seed,
+            )
+        case Retry():
+            return OutcomeRow(
+                status="detected",
+                error=redact(outcome.error),
+                prediction_id=outcome.prediction_id,
+                attempts=outcome.attempts,
+                due_in=outcome.due_in,
+                purchase_over=outcome.purchase_over,
+                seed=claim.seed,
+            )
+        case Failed():
+            return OutcomeRow(
+                status="failed",
+                error=redact(outcome.error),
+                prediction_id=outcome.prediction_id,
+                attempts=outcome.attempts,
+                seed=claim.seed,
+            )
+        case Released():
+            return OutcomeRow(
+                status="detected",
+                error=redact(outcome.reason) if outcome.reason is not None else None,
+                prediction_id=outcome.prediction_id,
+                attempts=claim.attempts,
+                due_in=outcome.due_in,
+                purchase_over=outcome.purchase_over,
+                seed=claim.seed,
+            )
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,239 @@
+"""A connection that opens by itself: at first use, and anew after every loss. One statement at a time.
+
+What role, database and server say counts, unless startup parameters (database.py) say otherwise. Two inherited things
+are settled here, once a connection is open:
+
+- `synchronous_commit = off` would lose commits on which money depends: a claim writes its intent before anything is
+  bought. It becomes `on`; stricter values stay.
+- A read-only database (frozen by an operator, or a standby) is waited for, as one that is away.
+
+A connection is closed when it has rested, and the last connections of a server are left to others: a session that has
+another one to stand in for it opens none while few are left, and its statements go through the other.
+
+Through a transaction pooler the session is not ours alone, so nothing is set on it. If something must be, each
+statement runs in a transaction that says it. The search path must be (see search_path.py), unless the role has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+
+from reactor.backoff import jittered
+from reactor.database.availability import Availability
+from reactor.database.connections import (
+    LOST,
+    ConnectionLostError,
+    DatabaseError,
+    HostRefusedError,
+    ReadOnlyError,
+    RolledBackError,
+    RowRefusedError,
+    TooManyConnectionsError,
+    dial,
+    ended_by_others,
+    told,
+)
+from reactor.database.search_path import Inherited, SafePath, pin, within
+from reactor.database.table import PINNED, plain_query
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Shutdown, starting up, full, timeouts.
+_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}
+_READ_ONLY = "25006"  # what became a standby stays one: a new connection finds the primary, or the lifted freeze
+# Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
+# else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
+_NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
+# Of these, what a host's trigger may raise for a row: not supported, cardinality, privileges and names, prerequisites;
+# and its wait for a lock or its time limit, which may end within it.
+_RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
+_CHECKS_POLICIES = "ExecWithCheckOptions"  # the server's function, by which it names an error's source in any language
+IDLE_AFTER = 60.0  # seconds without a statement
+PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost though nobody was told
+CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
+
+
+class Session:
+    """One connection and what is known of it.
+
+    `writes`: a read-only database counts as away. `stand_in` serves while the server has few connections left.
+    `safe`: the search path of its statements, which sessions of a worker share.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        pooled: bool = False,
+        availability: Availability | None = None,
+        writes: bool = False,
+    ) -> None:
+        self.stand_in: Session | None = None
+        self.availability = availability or Availability()
+        self.safe = SafePath()
+        self._dsn = dsn
+        self._name = name
+        self._pooled = pooled
+        self._writes = writes
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._path = PINNED  # as it is set on the connection
+        self._inherited: Inherited | None = None  # where the connection is a pooler's
+        self._durable = self._read_committed = True
+        self._crowded_until = 0.0  # monotonic seconds
+        self._used_at = 0.0  # monotonic seconds
+        self._lost = False
+        self._turn = asyncio.Lock()  # a quarter of what anyio's costs
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows.
+
+        Raises ConnectionLostError, RolledBackError or RowRefusedError.
+        """
+        if self.stand_in is not None and time.monotonic() < self._crowded_until:
+            return await self.stand_in.fetch(query, *arguments)
+        try:
+            return await self._fetch(query, arguments)
+        except TooManyConnectionsError:
+            if self.stand_in is None:
+                raise
+        return await self.stand_in.fetch(query, *arguments)
+
+    async def _fetch(self, query: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        async with self._turn:
+            self._used_at = time.monotonic()
+            try:
+                connection = await self._connected()
+                with ended_by_others(connection):
+                    rows = await self._fetched(connection, query, arguments)
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._judged(error) from error
+            except anyio.get_cancelled_exc_class():
+                self.drop()
+                raise
+            if self._lost:
+                self._lost = False
+                self.availability.back()
+            return rows
+
+    async def _fetched(
+        self, connection: asyncpg.Connection[Any], query: str, arguments: Sequence[Any]
+    ) -> list[asyncpg.Record]:
+        path = await self._safe_path(connection)
+        if self._inherited is None:
+            await self._set_path(connection, path)
+            return await connection.fetch(query, *arguments)
+        if self._durable and self._read_committed and self._inherited.path == path:
+            return await connection.fetch(query, *arguments)
+        besides = "" if self._durable else "SET LOCAL synchronous_commit = on"
+        async with within(connection, self._inherited, path=path, besides=besides, isolation="read_committed"):
+            return await connection.fetch(query, *arguments)
+
+    async def _safe_path(self, connection: asyncpg.Connection[Any]) -> str:
+        if self.safe.due:
+            if self._inherited is None:
+                await self._set_path(connection, PINNED)
+            await self.safe.ask(connection, self._inherited)
+        return self.safe.path
+
+    async def _set_path(self, connection: asyncpg.Connection[Any], path: str) -> None:
+        if self._path != path:
+            await connection.fetch(plain_query("set_path"), path)
+            self._path = path
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        """Return the connection, opened where there is none. Raises DatabaseError."""
+        if self._connection is not None and self._connection.is_closed():
+            self._lose()
+        if self._connection is None:
+            try:
+                self._connection = await self._opened()
+            except TooManyConnectionsError:
+                if self.stand_in is None:
+                    self._lose()
+                self._crowded_until = time.monotonic() + jittered(CROWDED_FOR)
+                raise
+            except ConnectionLostError:
+                self._lose()
+                raise
+        return self._connection
+
+    async def _opened(self) -> asyncpg.Connection[Any]:
+        connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled)
+        try:
+            await self._settle_inherited(connection, pooled=pooled)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _settle_inherited(self, connection: asyncpg.Connection[Any], *, pooled: bool) -> None:
+        self._path, self._inherited = PINNED, await pin(connection, pooled=pooled)
+        async with within(connection, self._inherited) if self._inherited else nullcontext():
+            (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+            crowded = self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]
+        if self._writes and inherited["read_only"]:
+            raise ReadOnlyError
+        self._durable, self._read_committed = inherited["durable"], inherited["read_committed"]
+        if crowded:
+            await connection.close(timeout=1.0)
+            raise TooManyConnectionsError
+
+    def _judged(self, error: Exception) -> DatabaseError:
+        state = getattr(error, "sqlstate", None) or ""
+        # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
+        said = told(error)
+        if state == _READ_ONLY:
+            self._lose()
+            return ReadOnlyError()
+        # What a statement raised, and did not end its session: a host's trigger may lose a connection of its own.
+        of_a_statement = state.startswith("08") and getattr(error, "severity_en", None) == "ERROR"
+        lost = not state or state in _LOST_STATES or state.startswith("08")
+        if lost and not of_a_statement and not isinstance(error, ValueError):
+            self._lose()
+            return ConnectionLostError(said)
+        if state.startswith(_NOT_A_ROW):
+            # What the server itself refuses has no function of a procedural language around it; but a row may be
+            # refused by a policy of row-level security.
+            within = state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
+            if within or getattr(error, "server_source_function", None) == _CHECKS_POLICIES:
+                return HostRefusedError(said, kind=type(error).__name__)
+            return RolledBackError(said)
+        return RowRefusedError(said, kind=type(error).__name__)
+
+    def _lose(self) -> None:
+        self.drop()
+        self._lost = True
+        self.availability.lost()
+
+    def drop(self) -> None:
+        """Terminate the connection, without a word to the other side, which may not be there to hear it."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def prove(self) -> None:
+        """Find out whether the connection answers, if it has not been used for a while; if not, open another."""
+        if time.monotonic() - self._used_at >= PROVEN_FOR:
+            with suppress(DatabaseError):  # the next statement meets it
+                await self.fetch(plain_query("answer"))
+
+    async def close_if_idle(self) -> None:
+        """Close the connection if it has not been used for a while; the next statement opens another."""
+        if time.monotonic() - self._used_at >= IDLE_AFTER and not self._turn.locked():
+            async with self._turn:
+                await self.aclose()
+
+    async def aclose(self) -> None:
+        """Say goodbye, or drop it where that takes long."""
+        if self._connection is not None:
+            with suppress(*LOST, asyncpg.PostgresError):
+                await self._connection.close(timeout=1.0)
+            self._connection = None

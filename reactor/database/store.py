@@ -1,0 +1,238 @@
+"""What the worker says to the database: one short method per query, and the only module that knows them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from reactor.database.rows import KINDS, batch_of, claim_of, fences, further, outcome_columns
+from reactor.database.table import (
+    TokensTable,
+    described,
+    only,
+    plain_query,
+    refuse_an_older,
+    refuse_authors_of,
+    strangers,
+)
+from reactor.failpoints import reached
+from reactor.tokens import FRONT, Waiting, known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    import asyncpg
+
+    from reactor.database.session import Session
+    from reactor.text.redaction import Redactor
+    from reactor.tokens import Batch, Bought, Claim, Outcome, Place
+
+Answer = Literal["won", "already", "lost", "locked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """To buy with the fallback prompt."""
+
+    seed: int
+    seeded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A token that its holder cannot finish, as it was seen."""
+
+    id: UUID
+    epoch: int
+    lease_ends_at: float | None  # seconds since 1970; infinity, where somebody set it by hand
+    owner: Literal["own", "foreign", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A token that was taken over, and failed where it had died too often."""
+
+    claim: Claim
+    owner: Literal["own", "foreign", "dead"]
+    failed: str | None  # the reason
+
+
+async def discover(session: Session, tokens_table: str) -> TokensTable:
+    """Look the tokens table up. Raises TableError, DatabaseError."""
+    rows = [dict(row) for row in await session.fetch(plain_query("discover"), tokens_table)]
+    found = only(rows, tokens_table)
+    table = described(found, tokens_table, strangers(rows))
+    if found and found["revision_readable"]:
+        (state,) = await session.fetch(plain_query("revision"))
+        refuse_an_older(state["revision"], tokens_table)
+    for row in await session.fetch(plain_query("authors"), table.schema, table.name):
+        refuse_authors_of(row["owner"], table.schema)
+    session.safe.beside(table.relation)
+    return table
+
+
+async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
+    """What waits, how long, and how full the notification queue is: see the query. Raises DatabaseError."""
+    return (await session.fetch(table.query("gauges"), table.relation))[0]
+
+
+class Store:
+    """The queries of one worker, each on the connection of its role."""
+
+    def __init__(  # noqa: PLR0913  (each is a value that queries need)
+        self,
+        table: TokensTable,
+        redact: Redactor,
+        *,
+        claims: Session,
+        writes: Session,
+        renewals: Session,
+        upkeep: Session,
+        lease: float,
+        create_interval: float,
+    ) -> None:
+        self.table = table
+        self.availability = upkeep.availability
+        self.upkeep = upkeep
+        self.redact = redact.storing_in(table.encoding)
+        self._claims, self._writes, self._renewals = claims, writes, renewals
+        self._lease = lease
+        self._create_interval = create_interval
+        self._next_due = table.query("next_due")
+        self._claim = {kinds: table.query("claim", after=kinds) for kinds in KINDS}
+        self._look = {kinds: table.query("look", after=kinds) for kinds in KINDS}
+        self._claim_among = table.query("claim", among=True)
+        self._abandoned, self._rescue = map(table.query, ("abandoned", "rescue"))
+        self._renew, self._record, self._censor, self._settle = map(
+            table.query, ("renew", "record", "censor", "settle")
+        )
+
+    async def claim(self, slots: int, worker: int, after: Place = FRONT) -> Batch:
+        """Claim up to `slots` tokens behind a place under the key `worker`, in mint order."""
+        kinds, keys = further(after)
+        return await self._claimed(self._claim[kinds], slots, worker, keys)
+
+    async def claim_among(self, tokens: Sequence[UUID], worker: int) -> Batch:
+        """Claim those of the tokens that can be claimed now, as `claim` does."""
+        return await self._claimed(self._claim_among, len(tokens), worker, [tokens])
+
+    async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> Batch:
+        asked_at = time.monotonic()
+        rows = await self._claims.fetch(query, self._create_interval, slots, worker, self._lease, *further)
+        await reached("claimed")
+        return batch_of(rows, worker, asked_at)
+
+    async def look(self, tokens: int, after: Place) -> list[Waiting]:
+        """Name up to `tokens` tokens behind a place that a claim would take, in its order."""
+        kinds, keys = further(after)
+        rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
+        return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
+
+    async def abandoned(  # noqa: PLR0913  (each is a value that the query needs)
+        self,
+        tokens: int,
+        worker: int,
+        *,
+        renewed_every: float,
+        known: Collection[UUID],
+        uptime: float,
+        after: UUID,
+        held: int,
+    ) -> tuple[list[Abandoned], UUID | None]:
+        """Find up to `tokens` tokens that nobody can finish, our own lost claims included.
+
+        They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
+        """
+        rows = await self.upkeep.fetch(
+            self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
+        )
+        found = [
+            Abandoned(id=row["id"], epoch=row["epoch"], lease_ends_at=row["lease_ends_at"], owner=row["owner"])
+            for row in rows
+            if row["id"] is not None
+        ]
+        return found, rows[0]["last"]
+
+    async def rescue(self, abandoned: Sequence[Abandoned], worker: int, *, most_rescues: int) -> list[Rescued]:
+        """Take over what is still as it was seen."""
+        asked_at = time.monotonic()
+        await reached("before_rescue")
+        rows = await self._claims.fetch(
+            self._rescue,
+            [token.id for token in abandoned],
+            [token.epoch for token in abandoned],
+            [token.lease_ends_at for token in abandoned],
+            [token.owner for token in abandoned],
+            worker,
+            self._lease,
+            most_rescues,
+        )
+        await reached("rescued")
+        return [
+            Rescued(
+                # Our own may be a rescue whose answer was lost: then a dead worker's request may still be in flight.
+                claim_of(row, worker, asked_at, rescued=row["owner"] != "own" or row["rescues"] > 0),
+                row["owner"],
+                row["error"] if row["failed"] else None,
+            )
+            for row in rows
+        ]
+
+    async def next_due(self) -> float | None:
+        """Seconds until a claim could find something; None where nothing waits for a known time."""
+        rows = await self.upkeep.fetch(self._next_due, self._create_interval)
+        return rows[0]["due_in"] if rows else None
+
+    async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
+        """Renew the leases; return which tokens are still held, and whether each was renewed or is locked for now."""
+        await reached("before_renew")
+        rows = await self._renewals.fetch(self._renew, *fences(claims), self._lease)
+        await reached("renewed")
+        return {row["id"]: row["renewed"] for row in rows}
+
+    async def record(self, bought: Sequence[Bought]) -> list[Answer]:
+        """Write prediction ids down; return the answers in their order."""
+        claims = [each.claim for each in bought]
+        await reached("before_record")
+        rows = await self._writes.fetch(
+            self._record, *fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
+        )
+        await reached("recorded")
+        answers: dict[UUID, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
+        return [answers.get(claim.id, "lost") for claim in claims]
+
+    async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
+        """Turn to the fallback prompt; return the new intent, None where the token was lost."""
+        await reached("before_censor")
+        rows = await self._writes.fetch(self._censor, claim.id, claim.epoch, claim.worker, attempts, self.redact(error))
+        await reached("censored")
+        if not rows:
+            return None
+        return "locked" if rows[0]["seed"] is None else Intent(rows[0]["seed"], rows[0]["seeded_at"])
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
+        """Let tokens go, in one statement; return the answers in the order of the outcomes."""
+        claims = [outcome.claim for outcome in outcomes]
+        columns = outcome_columns(outcomes, self.redact)
+        await reached("before_settle")
+        answers = await self._writes.fetch(self._settle, *fences(claims), *columns)
+        await reached("settled")
+        by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
+        return [by_fence[claim.fence] for claim in claims]
+
+    async def unfinished(self) -> bool:
+        """Whether any token is detected or generating."""
+        return bool((await self.upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
+
+    async def close_idle(self) -> None:
+        """Close connections that are not needed at once; but keep the claims', because no mint may wait for it."""
+        for session in (self._writes, self._renewals):
+            await session.close_if_idle()
+        await self._claims.prove()
+
+    async def ring(self, channel: str) -> None:
+        """Ring a channel, from a connection that does not listen to it."""
+        await self.upkeep.fetch(plain_query("ring"), channel)

@@ -1,0 +1,6 @@
+"""How tokens get into free slots.
+
+dispatcher.py  the loop: wait for a wake, claim, start an attempt for each token
+claimer.py     asks for a batch, and continues behind the last one while there is a backlog
+detour.py      goes around tokens that the database refuses to let us claim
+"""

@@ -1,0 +1,208 @@
+"""Goes around tokens that the database refuses to let us claim.
+
+A host's CHECK or trigger can refuse that a row becomes `generating`, and with it the whole claim: its tokens would
+stand at the head of the queue for ever.
+
+After a refusal we look at the tokens that a claim would take, and claim them one by one, then more together as long as
+that goes well. Tokens that are refused are passed by their place: claims go on behind the last of them, and cost no
+more than before. From time to time a round begins at the front again, for what came in behind that place and for what
+is refused no longer.
+
+    begin ──▶ go ──▶ an ordinary claim ──▶ go ──▶ … ──▶ end: ordinary claims behind the refused, until the next round
+
+A refusal costs the server an aborted transaction and a line in its log. So refused tokens are remembered, and a round
+tries few of them again; what is remembered is bounded, and no statement has to carry it. A round that has met
+MOST_TRIES refusals gallops: it tries PROBES of the tokens that it looks at. If all are refused it passes all that it
+looked at, and looks at twice as many; if one is not, at fewer, and then it tries one after another again. Tokens
+passed untried are met by a later round.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from reactor import events
+from reactor.database.connections import REFUSED, DatabaseError
+from reactor.text.messages import message_of
+from reactor.tokens import FRONT, Batch, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from reactor.database.connections import HostRefusedError, RowRefusedError
+    from reactor.database.store import Store
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Waiting
+
+LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens looked at in one go: at first, at most, and too few to gallop
+MOST_REFUSALS = 100  # in one go: then what was claimed has to start
+MOST_TRIES = 300  # refusals in one round, tokens that were forgotten among them
+PROBES = 3  # tokens
+MOST_AGAIN = 20  # tokens that are tried again in one round from the front
+MOST_REMEMBERED = 10_000  # refused tokens
+AGAIN_AFTER, LONGEST_AFTER = 5.0, 300.0  # seconds until a refused token is tried again, twice as many each time
+# Times what a round takes until the next begins, but no longer than so many seconds; and never fewer times.
+ROUND_FOR, LONGEST_BETWEEN, LEAST_FOR = 20.0, 1.0, 4.0
+
+
+class Detour:
+    """The refused tokens, the place behind them, and the rounds that pass them."""
+
+    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
+        self._again = 0  # refused tokens that may still be tried in this round
+        self._tries = 0  # refusals that this round may still meet before it gallops
+        self._window = LOOK_AT  # tokens that the next go looks at
+        self.under_way = False  # the next tokens may be refused ones
+        self._met = False  # this round passed a refused token
+        self._began = 0.0  # monotonic seconds
+        self._next_round = float("inf")  # monotonic seconds
+        self._at = FRONT  # behind the refused tokens that were passed
+        self._known = FRONT  # while a round goes on from the front: where the last one ended
+        self.more = False  # the last go may have left some
+
+    @property
+    def due(self) -> bool:
+        """Whether the next tokens are to be claimed here."""
+        return self.under_way or time.monotonic() >= self._next_round
+
+    @property
+    def place(self) -> Place:
+        """Where ordinary claims go on."""
+        return self._at if self._known == FRONT else self._known
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether an ordinary claim may find something that the round under way has yet to come to."""
+        return self.under_way and self._known != FRONT
+
+    def begin(self, place: Place) -> None:
+        """A claim behind this place was refused."""
+        self._begin(place)
+        self._known, self._met = FRONT, True
+
+    def _begin(self, place: Place) -> None:
+        self._known, self._at = self._at, place
+        self._began = time.monotonic()
+        self.under_way, self._met = True, False
+        self._again, self._tries, self._window = MOST_AGAIN, MOST_TRIES, LOOK_AT
+
+    async def claim(self, slots: int, worker: int) -> Batch:
+        """Claim up to `slots` of the next tokens, passing refused ones: one go. Raises DatabaseError."""
+        if not self.under_way:
+            self._begin(FRONT)
+        found = await self._store.look(self._window, self._at)
+        now = time.monotonic()
+        passed = {token.id for token in found if self._is_passed(token.id, now)}
+        at_the_end, galloping = len(found) < self._window, self._tries <= 0
+        if galloping:
+            batch, reached = await self._gallop(found, worker, passed)
+        else:
+            batch, reached = await self._walk(found, slots, worker, passed)
+        self._at = _behind([token for token in found[:reached] if token.id in passed], self._at)
+        self._met |= bool(passed)
+        at_the_end &= reached == len(found)
+        self.more = not at_the_end or len(batch.claims) == slots
+        if at_the_end or not (passed or galloping):
+            self._end(over=at_the_end and not self._met)
+        return batch
+
+    def _end(self, *, over: bool) -> None:
+        """Leave the next tokens to ordinary claims until the next round; for good if nothing is refused any more."""
+        self.under_way, self._known = False, FRONT
+        now = time.monotonic()
+        took = now - self._began
+        self._next_round = now + max(LEAST_FOR * took, min(ROUND_FOR * took, LONGEST_BETWEEN))
+        if over:
+            self._refused.clear()
+            self._at, self._next_round = FRONT, float("inf")
+
+    async def _walk(self, found: Sequence[Waiting], slots: int, worker: int, passed: set[UUID]) -> tuple[Batch, int]:
+        """Claim what is not refused, else add it to `passed`; return the claims, and how many tokens were reached."""
+        candidates = [token for token in found if token.id not in passed]
+        batch = Batch()
+        tried, together, tries = 0, 1, min(self._tries, MOST_REFUSALS)
+        while tried < len(candidates) and len(batch.claims) < slots and tries > 0:
+            some = candidates[tried : tried + min(together, slots - len(batch.claims))]
+            try:
+                new = await self._claimed(some, worker)
+            except REFUSED:
+                together = max(1, len(some) // 2)
+                if len(some) == 1:
+                    passed.add(some[0].id)
+                    tried, tries, self._tries = tried + 1, tries - 1, self._tries - 1
+            except DatabaseError:
+                if not batch.claims:
+                    raise
+                break  # the next claim meets it
+            else:
+                batch = batch.then(new)
+                if new.held_back:
+                    break
+                tried, together = tried + len(some), 2 * together
+        reached = found.index(candidates[tried]) if tried < len(candidates) else len(found)
+        passed.intersection_update(token.id for token in found[:reached])
+        return batch, reached
+
+    async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[UUID]) -> tuple[Batch, int]:
+        """Try the last and a few more of the tokens: if all are refused pass all that was found, else look at fewer."""
+        candidates = [token for token in found if token.id not in passed]
+        tried = {*candidates[-1:], *random.sample(candidates, min(PROBES - 1, len(candidates)))}
+        for token in tried:
+            with suppress(*REFUSED):
+                batch = await self._claimed([token], worker)
+                self._look_at_fewer(len(found) // 4)
+                return batch, 0
+        passed.update(token.id for token in found)
+        self._window = min(2 * self._window, WIDEST)
+        return Batch(), len(found)
+
+    def _look_at_fewer(self, tokens: int) -> None:
+        self._window = tokens
+        if tokens < NARROW:
+            self._tries, self._window = MOST_REFUSALS, LOOK_AT
+
+    async def _claimed(self, tokens: Sequence[Waiting], worker: int) -> Batch:
+        """Claim tokens together; remember one that is refused alone. Raises DatabaseError."""
+        try:
+            batch = await self._store.claim_among([token.id for token in tokens], worker)
+        except REFUSED as error:
+            if len(tokens) == 1:
+                self._refuse(tokens[0], error)
+            raise
+        if any(claim.id in self._refused for claim in batch.claims):
+            self._refused.clear()  # the reason is gone, so the others are tried again too
+        return batch
+
+    def _is_passed(self, token: UUID, now: float) -> bool:
+        """Whether a token was refused and is not tried again yet."""
+        until, _ = self._refused.get(token, (0.0, 0.0))
+        if until == 0.0:
+            return False
+        if until > now or self._again <= 0:
+            return True
+        self._again -= 1
+        return False
+
+    def _refuse(self, token: Waiting, error: RowRefusedError | HostRefusedError) -> None:
+        told = {"error_type": error.kind, "error_message": message_of(error)}
+        _, before = self._refused.pop(token.id, (0.0, 0.0))
+        if not before:
+            self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **told)
+        for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - MOST_REMEMBERED))):
+            del self._refused[oldest]
+        seconds = min(max(AGAIN_AFTER, 2 * before), LONGEST_AFTER)
+        self._refused[token.id] = time.monotonic() + seconds, seconds
+
+
+def _behind(passed: Sequence[Waiting], place: Place) -> Place:
+    fresh = [token.id for token in passed if token.fresh]
+    retries = [token.id for token in passed if not token.fresh]
+    return Place(fresh[-1] if fresh else place.fresh, retries[-1] if retries else place.retry)

@@ -1,0 +1,204 @@
+"""The gate: whether the fleet claims at all. Kept in one row, `reactor.intake`, which every claim reads.
+
+    open ──429, account, failures──▶ closed for a while ──time passes──▶ half-open ──a create is accepted──▶ open
+                                             ▲                                │
+                                             └─ twice as long, up to 60 s ─ the probe fails
+
+Half-open, a claim takes one token, and no other worker a second before `pause_seconds` have passed. What fails while
+the gate is shut or half-open is the provider's or the account's fault, as other tokens have shown: nothing is counted
+against the token, unless something was bought for it.
+
+Three pauses open on something else than an accepted create:
+
+    predictions that were bought and failed in a row   an image: such a model accepts every create. Meanwhile nothing is
+                                                       counted for what was bought either
+    a refused API token                                `check()`: no token is spent on finding out
+    an operator's `reactor pause`                      its time, or `reactor resume`; no other reason takes its place
+
+A 429 that names a lower limit of the account also slows the fleet down to it, for ten minutes.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from reactor import events
+from reactor.database.connections import DatabaseError
+from reactor.engine.gate.blame import Blamed, Excused
+from reactor.engine.gate.gate_store import Paused
+from reactor.errors import (
+    AccountError,
+    GenerationError,
+    RateLimitedError,
+    RepeatedPromptError,
+    TransientError,
+    UnauthorizedError,
+)
+from reactor.text.messages import message_of
+
+if TYPE_CHECKING:
+    from reactor.engine.gate.announcer import Announcer
+    from reactor.engine.gate.blame import Blame
+    from reactor.engine.gate.breaker import Breaker
+    from reactor.engine.gate.gate_store import GateStore, Opening
+    from reactor.engine.wake.wake import Wake
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+BREAKER_PAUSE = 5.0  # seconds
+ACCOUNT_PAUSE = 10.0  # seconds: credit bought "takes a few minutes" to count, and a probe costs nothing
+
+
+class Gate:
+    """Closes and opens the gate for what attempts learn about the account and the model."""
+
+    def __init__(
+        self, store: GateStore, breaker: Breaker, announcer: Announcer, telemetry: Telemetry, wake: Wake
+    ) -> None:
+        self._store = store
+        self._breaker = breaker
+        self._announcer = announcer
+        self._telemetry = telemetry
+        self._wake = wake
+
+    async def learn(self, claim: Claim, error: GenerationError, *, bought: bool, probe: str | None) -> Blame:
+        """Close the gate if the error is not the token's own, and say whether the attempt counts against the token.
+
+        The gate closes first, so that the token is not claimed again at once.
+        """
+        if error.answered:
+            self._reached(self._breaker.answered())
+        match error:
+            case UnauthorizedError():
+                return Blamed() if await self._refused() else Excused()
+            case AccountError():
+                return await self._account_failed(probe, ACCOUNT_PAUSE, message_of(error))
+            case RateLimitedError(retry_after=float() as seconds):
+                await self._limit(error)
+                return await self._account_failed(probe, seconds, message_of(error))
+            case TransientError() if not isinstance(error, RepeatedPromptError):
+                failed = self._generation_failed if bought else self._create_failed
+                return await failed(claim, error, probe)
+            case _:
+                await self.unproven(claim, probe)
+                return Blamed()
+
+    async def _refused(self) -> bool:
+        """Close the gate for a refused API token; return whether this token is the one that told."""
+        try:
+            refused = await self._store.refused()
+        except DatabaseError:
+            return True  # nobody can claim either; whoever meets the error next closes it
+        if refused is not None and refused.was_open:
+            self._announcer.closed(None, refused.reason, "check", was_open=True)
+        return refused is not None
+
+    async def _account_failed(self, probe: str | None, seconds: float, reason: str) -> Blame:
+        paused = await self._pause(seconds, reason, probed=probe is not None)
+        return Excused(_after(paused)) if probe else Blamed()
+
+    async def _limit(self, error: RateLimitedError) -> None:
+        if error.limit_per_minute is None:
+            return
+        with suppress(DatabaseError):  # the next 429 says it again
+            if await self._store.limit(60.0 / error.limit_per_minute):
+                told = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
+                self._telemetry.emit(events.INTAKE_LIMITED, **told)
+
+    async def _create_failed(self, claim: Claim, error: TransientError, probe: str | None) -> Blame:
+        broke = self._breaker.failed(bought=False)
+        alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
+        if (probe and not alone) or (broke and error.answered):
+            paused = await self._pause(
+                BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=probe is not None
+            )
+            return Excused(_after(paused) if probe else 0.0)
+        if broke or probe:
+            wait = self._rest(claim, error) if broke else 0.0
+            await self.unproven(claim, probe)
+            return Excused(wait)
+        return Excused() if await self._shut_for() else Blamed()
+
+    async def _generation_failed(self, claim: Claim, error: TransientError, probe: str | None) -> Blame:
+        broke = self._breaker.failed(bought=True, prompt=_suspect(claim, error))
+        if broke or probe:
+            reason = f"Generations fail in a row: {message_of(error)}"
+            paused = await self._pause(BREAKER_PAUSE, reason, probed=probe is not None, opens_on="image")
+            return Excused(_after(paused) if probe else 0.0)
+        return Excused() if await self._shut_for() == "image" else Blamed()
+
+    def _rest(self, claim: Claim, error: GenerationError) -> float:
+        """Rest this worker if it does not rest yet; return the seconds until the token may be tried again."""
+        seconds = self._breaker.rest(claim.fence)
+        if seconds is None:
+            return 0.0
+        reason = f"This worker does not reach the provider: {message_of(error)}"
+        self._telemetry.emit(events.INTAKE_PAUSED, reason=reason, seconds=seconds, worker_only=True)
+        return seconds + 1.0
+
+    async def accepted(self, probe: str | None) -> None:
+        """A create was accepted: open the gate if it waited for that."""
+        self._reached(self._breaker.accepted())
+        if probe == "create":
+            await self._open("create")
+        with suppress(DatabaseError):  # the next accepted create says it again
+            await self._store.proven()
+
+    async def succeeded(self, probe: str | None) -> None:
+        """An image is there: whatever failed before is over."""
+        self._breaker.succeeded()
+        if probe or self._announcer.paused:
+            await self._open("image")
+
+    def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker tells it)
+        if rested:
+            self._telemetry.emit(events.INTAKE_RESUMED, worker_only=True)
+            self._wake.ring()
+
+    async def unproven(self, claim: Claim, probe: str | None) -> None:
+        """Let another token through: this one asked the provider for nothing, or was refused for itself."""
+        if self._breaker.told_nothing(claim.fence):
+            self._wake.ring()
+        if probe:
+            with suppress(DatabaseError):  # then the next one is let through a little later
+                await self._store.half_open()
+
+    async def _pause(
+        self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
+    ) -> Paused | None:
+        """Close the gate; None where it was closed for longer already: then this token tells nothing new."""
+        try:
+            paused = await self._store.pause(seconds, reason, probed=probed, opens_on=opens_on)
+        except DatabaseError:
+            # Nobody can claim either; whoever meets the error next closes it.
+            return Paused(was_open=False, seconds=seconds)
+        if paused is not None and paused.was_open:
+            self._announcer.closed(paused.seconds, reason, opens_on, was_open=True)
+        return paused
+
+    async def _shut_for(self) -> str | None:
+        """What the gate opens on; None where it is open, or nobody knows."""
+        try:
+            state = await self._store.state()
+        except DatabaseError:
+            return None
+        return str(state["opens_on"]) if state["paused"] else None
+
+    async def _open(self, learnt: Opening) -> None:
+        with suppress(DatabaseError):  # it stays half-open: the next probe opens it
+            if await self._store.open(learnt):
+                self._announcer.opened()
+                self._wake.ring()
+
+
+def _after(paused: Paused | None) -> float:
+    """Seconds until the token that failed as the probe is tried again: once another has had its turn."""
+    return 0.0 if paused is None or paused.seconds is None else paused.seconds + 1.0
+
+
+def _suspect(claim: Claim, error: TransientError) -> str | None:
+    """The prompt that may be the reason of a failure; '' for the operator's own. None if no prompt can be."""
+    if not error.unexplained:
+        return None
+    return "" if claim.censored else claim.prompt or ""

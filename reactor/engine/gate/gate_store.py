@@ -1,0 +1,110 @@
+"""What is said to `reactor.intake`, the gate's one row. What it means is in `gate.py`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from reactor.database.connections import RolledBackError
+from reactor.database.table import plain_query
+from reactor.engine.gate import checks
+from reactor.engine.gate.checks import REFUSED
+from reactor.text.foreign import fit
+
+if TYPE_CHECKING:
+    from reactor.database.session import Session
+    from reactor.engine.gate.checks import Checks
+    from reactor.text.redaction import Redactor
+
+Opening = Literal["create", "image", "check"]  # an accepted create; an image; a check that the API token passed
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """How the gate was closed."""
+
+    was_open: bool
+    seconds: float | None  # None: without end
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How the gate was closed for a refused API token."""
+
+    was_open: bool
+    reason: str
+
+
+async def gate_state(session: Session) -> dict[str, Any]:
+    """How the gate stands: see the query. A row that somebody removed is made anew. Raises DatabaseError.
+
+    The reason may be somebody else's words, so it is made fit, as `GateStore.open` makes the one that it compares.
+    """
+    rows = await session.fetch(plain_query("gate_state"))
+    if not rows:
+        with suppress(RolledBackError):  # this role may not
+            await session.fetch(plain_query("restore_gate"))
+        rows = await session.fetch(plain_query("gate_state"))
+    if not rows:
+        raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
+    return {**rows[0], "reason": fit(rows[0]["reason"] or "") or None}
+
+
+class GateStore:
+    """The row, as one worker closes and opens it."""
+
+    def __init__(self, session: Session, wake_channel: str, redact: Redactor, checks: Checks) -> None:
+        self._session = session
+        self.checks = checks
+        self._wake_channel = wake_channel
+        self._redact = redact
+
+    async def state(self) -> dict[str, Any]:
+        """How the gate stands: see the query."""
+        state = await gate_state(self._session)
+        self.checks.looked(state)
+        return state
+
+    async def pause(
+        self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
+    ) -> Paused | None:
+        """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
+
+        Return how it was and is; None where it was closed for longer, or by an operator.
+        """
+        query = plain_query("pause_gate")
+        rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
+        return Paused(**rows[0]) if rows else None
+
+    async def refused(self) -> Refused | None:
+        """Close the gate for the fleet because a create was refused for this worker's API token.
+
+        Return how it was and why it is closed; None where it was closed for that already, or by an operator.
+        """
+        reason, wait = self._redact(REFUSED), 2 * checks.CHECK_EVERY
+        rows = await self._session.fetch(plain_query("refuse_gate"), self.checks.mark, reason, wait)
+        return Refused(**rows[0]) if rows else None
+
+    async def proven(self) -> None:
+        """A create was accepted: forget that this worker's API token was refused, if the gate is open."""
+        if self.checks.unproven:
+            await self._session.fetch(plain_query("prove_gate"), self.checks.mark)
+            self.checks.unproven = False
+
+    async def limit(self, create_interval: float) -> bool:
+        """Have the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
+        rows = await self._session.fetch(plain_query("limit_gate"), create_interval)
+        return bool(rows and rows[0]["news"])
+
+    async def half_open(self) -> None:
+        """Let the next token through a half-open gate at once, and wake the fleet."""
+        await self._session.fetch(plain_query("half_open_gate"), self._wake_channel)
+
+    async def open(self, learnt: Opening, reason: str | None = None) -> bool:
+        """Open the gate where this opens it, and wake the fleet; return whether it did.
+
+        `reason`: what a check was for. Closed for something else by now, the gate stays closed.
+        """
+        stored = self._redact(reason) if reason is not None else None
+        return bool(await self._session.fetch(plain_query("open_gate"), learnt, stored, self._wake_channel))

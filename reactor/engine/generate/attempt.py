@@ -1,0 +1,205 @@
+"""One attempt at one token: resume or buy, wait, and say what becomes of the token.
+
+purchase ──▶ wait for the image ──▶ Succeeded
+│              │
+└── error ─────┴──▶ rejected, for the first time? ──▶ the fallback prompt: a new purchase
+anything else ──▶ the verdict: Retry, Failed or Released
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from reactor import events
+from reactor.backoff import reconnect_delay
+from reactor.database.connections import REFUSED, HostRefusedError
+from reactor.engine.generate.purchase import Purchase
+from reactor.engine.generate.verdict import verdict
+from reactor.engine.settle.unwritable import MOST_REFUSALS
+from reactor.errors import ContentPolicyError, GenerationError, TransientError
+from reactor.failpoints import reached
+from reactor.text.messages import message_of
+from reactor.text.prompts import fingerprint, validate_prompt
+from reactor.tokens import Failed, Released, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactor.database.store import Intent
+    from reactor.engine.gate.gate import Gate
+    from reactor.engine.settle.settler import Settler
+    from reactor.providers import Provider
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim, Outcome
+
+CANCEL_WITHIN = 5.0  # seconds
+CENSOR_WITHIN = 5.0  # seconds that a stop waits for the fallback's intent
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that attempts go by. Durations are seconds."""
+
+    fallback_prompt: str
+    default_prompt: str | None
+    deadline: float
+    max_attempts: int
+    count_rate_limits: bool
+
+    @property
+    def prompts(self) -> tuple[str, str | None]:
+        """The operator's own, which are sent too, and so can be repeated."""
+        return self.fallback_prompt, self.default_prompt
+
+
+class Attempt:
+    """Brings one claim to an outcome. `claim` changes when the fallback prompt takes over."""
+
+    def __init__(  # noqa: PLR0913  (the roles that an attempt talks to)
+        self,
+        claim: Claim,
+        *,
+        probe: str | None,
+        provider: Provider,
+        gate: Gate,
+        settler: Settler,
+        telemetry: Telemetry,
+        rules: Rules,
+        lease_runs: Callable[[], bool],
+    ) -> None:
+        self._provider = provider.hiding(claim.prompt, *rules.prompts)
+        self._gate = gate
+        self._settler = settler
+        self._telemetry = telemetry
+        self._rules = rules
+        self._lease_runs = lease_runs
+        self._probe = probe  # what the half-open gate opens on, as long as it waits for this token
+        self._begin(claim)
+
+    def _begin(self, claim: Claim) -> None:
+        self.claim = claim
+        self._purchase = Purchase(
+            claim,
+            provider=self._provider,
+            settler=self._settler,
+            telemetry=self._telemetry,
+            lease_runs=self._lease_runs,
+        )
+
+    @property
+    def prediction_id(self) -> str | None:
+        """What was bought, once it is known."""
+        return self._purchase.prediction.id if self._purchase.prediction else None
+
+    def released(self) -> Released:
+        """The outcome of an attempt that was cut short: as it was, due once a single look is enough."""
+        return Released(self.claim, None, None, self._purchase.sure_in, self.prediction_id)
+
+    async def run(self) -> Outcome | None:
+        """Return the outcome; None where the token was lost. Raises LeaseOverError."""
+        try:
+            return await self._within_deadline()
+        except ContentPolicyError as error:
+            if self.claim.censored:
+                return await self._judged(error)
+            try:
+                ours = await self._fall_back(error)
+            except REFUSED as refused:
+                reason = f"The database refused the fallback prompt ({refused.kind})"
+                return Failed(self.claim, reason, "PermanentError", self.claim.attempts + 1, self.prediction_id)
+            if not ours:
+                return None
+        except GenerationError as error:
+            return await self._judged(error)
+        await checkpoint()  # a stop that came meanwhile buys nothing more
+        return await self.run()  # once: the claim is censored now
+
+    async def _within_deadline(self) -> Outcome:
+        with anyio.move_on_after(self._rules.deadline):
+            return await self._generate()
+        return await self._timed_out()
+
+    async def _generate(self) -> Succeeded:
+        prediction = await self._purchase.resume()
+        if prediction is not None:
+            await self._gate.unproven(self.claim, self._probe)
+            self._probe = None  # whatever fails from now on is the token's own
+        else:
+            prediction = await self._purchase.make(self._prompt())
+            await self._gate.accepted(self._probe)
+            if self._probe == "create":
+                self._probe = None
+        image_url = await self._purchase.image(prediction)
+        await reached("result_seen")
+        await self._gate.succeeded(self._probe)
+        return Succeeded(self.claim, image_url, prediction.id)
+
+    def _prompt(self) -> str:
+        rules = self._rules
+        given = rules.default_prompt if self.claim.prompt is None else self.claim.prompt
+        return validate_prompt(rules.fallback_prompt if self.claim.censored else given)
+
+    async def _fall_back(self, error: ContentPolicyError) -> bool:
+        """Make a new intent to buy, with the fallback prompt; return whether the token is still ours."""
+        attempts = self.claim.attempts + 1
+        intent = await self._censored(attempts, message_of(error))
+        if intent is None:
+            return False
+        told = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}  # the rejected one
+        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, **told)
+        new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
+        self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
+        return True
+
+    async def _censored(self, attempts: int, error: str) -> Intent | None:
+        """The new intent, once it is certain.
+
+        Shielded: cut short after the commit, the release would put the rejected prediction back in its place. Raises
+        RowRefusedError or HostRefusedError.
+        """
+        refusals = 0
+        while True:
+            try:
+                with anyio.move_on_after(CENSOR_WITHIN, shield=True):
+                    return await self._settler.censor(self.claim, attempts, error)
+            except HostRefusedError:
+                refusals += 1
+                if refusals >= MOST_REFUSALS:
+                    raise
+                await anyio.sleep(reconnect_delay(refusals))
+            await checkpoint()  # unknown: asked again, unless the attempt is being cut short
+
+    async def _timed_out(self) -> Outcome:
+        """Stop what was bought, as long as it is ours to stop; a success that comes just then is taken."""
+        bought, over = self._purchase.prediction, self._purchase.nothing_bought
+        if bought is not None and self._lease_runs():
+            with anyio.move_on_after(CANCEL_WITHIN):
+                try:
+                    stopped = await self._provider.cancel(bought)
+                except GenerationError:
+                    over = False  # it may still come: the next attempt resumes it
+                else:
+                    if stopped.image_url is not None:
+                        await self._gate.succeeded(self._probe)
+                        return Succeeded(self.claim, stopped.image_url, stopped.id)
+                    if isinstance(stopped.error, ContentPolicyError):
+                        raise stopped.error
+                    over = stopped.ended
+        told = ", ".join(filter(None, (f"Timed out after {self._rules.deadline:g} s", self._purchase.last_seen)))
+        return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
+
+    async def _judged(self, error: GenerationError) -> Outcome:
+        blame = await self._gate.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
+        return verdict(
+            self.claim,
+            error,
+            blame=blame,
+            sure_in=self._purchase.sure_in,
+            prediction_id=self.prediction_id,
+            max_attempts=self._rules.max_attempts,
+            count_rate_limits=self._rules.count_rate_limits,
+        )

@@ -1,0 +1,120 @@
+"""The attempts under way: each begins with a claim and ends settled, released or lost. There is no other way out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.database.connections import REFUSED
+from reactor.engine.generate.purchase import LeaseOverError
+from reactor.engine.generate.token_events import TokenEvents
+from reactor.failpoints import reached
+from reactor.text.messages import message_of
+from reactor.tokens import Bought, Failed, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from reactor.engine.generate.attempt import Attempt, Rules
+    from reactor.engine.leases import Holding, Leases
+    from reactor.engine.settle.settler import Settler
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim, Outcome
+
+
+class Attempts:
+    """Runs every attempt in a task of its own, within one task group."""
+
+    def __init__(
+        self,
+        *,
+        attempt: Callable[[Claim, str | None, Callable[[], bool]], Attempt],
+        leases: Leases,
+        settler: Settler,
+        telemetry: Telemetry,
+        rules: Rules,
+    ) -> None:
+        self._group = anyio.create_task_group()
+        self._attempt = attempt
+        self._leases = leases
+        self._settler = settler
+        self._tell = TokenEvents(telemetry, rules)
+
+    async def __aenter__(self) -> anyio.CancelScope:
+        """Open the group; cancelling the scope hands back what is under way."""
+        await self._group.__aenter__()
+        return self._group.cancel_scope
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Wait for what is under way."""
+        return await self._group.__aexit__(kind, error, trace)
+
+    def start(self, claim: Claim, probe: str | None = None) -> None:
+        """Occupy a slot and begin. `probe`: the token is a half-open gate's, and what opens the gate."""
+        self._group.start_soon(self._run, self._leases.hold(claim), probe)
+
+    async def _run(self, holding: Holding, probe: str | None) -> None:
+        """Work on a token until it is settled, handed back or lost, then free its slot."""
+        attempt = self._attempt(holding.claim, probe, holding.lease_runs)
+        try:
+            with anyio.CancelScope() as scope:
+                holding.begin(scope)
+                await self._work(holding, attempt)
+        finally:
+            self._leases.let_go(holding)
+
+    async def _work(self, holding: Holding, attempt: Attempt) -> None:
+        started_at = time.monotonic()
+        try:
+            self._tell.began(holding.claim)
+            outcome = await self._outcome(attempt, holding)
+            if outcome is not None:
+                await self._settle(holding, outcome, started_at)
+        except anyio.get_cancelled_exc_class():
+            if holding.lost:
+                self._tell.lost(attempt.claim, attempt.prediction_id)
+            raise
+
+    async def _outcome(self, attempt: Attempt, holding: Holding) -> Outcome | None:
+        try:
+            outcome = await attempt.run()
+        except LeaseOverError:
+            outcome = None
+        except anyio.get_cancelled_exc_class():
+            if not holding.lost:  # hand back what shutdown cut short
+                await reached("before_release")
+                await self._settle(holding, attempt.released(), time.monotonic())
+                await reached("released")
+            raise
+        except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
+            self._tell.crashed(attempt, error)
+            reason = f"Internal error: {type(error).__name__}"
+            outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
+        if outcome is None:
+            self._tell.lost(attempt.claim, attempt.prediction_id)
+        return outcome
+
+    async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
+        holding.settle()
+        try:
+            written = await self._settler.settle(outcome)
+        except REFUSED as error:
+            self._leases.leave(holding.claim.id)
+            if outcome.prediction_id is not None:  # whoever takes the row over later resumes it
+                self._settler.record(Bought(outcome.claim, outcome.prediction_id))
+            self._tell.unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
+        except anyio.get_cancelled_exc_class():
+            self._tell.unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")
+            raise
+        else:
+            if isinstance(written, (Succeeded, Failed)):
+                holding.end()
+            if written is None:
+                self._tell.lost(outcome.claim, outcome.prediction_id)
+            else:
+                self._tell.ended(written, time.monotonic() - started_at)

@@ -1,0 +1,212 @@
+"""Keeps what this worker holds: its slots, and their leases renewed.
+
+    claim ──▶ lease ──renewed every third of it, 3 s at most──▶ … ──▶ settled
+                │
+                └── not renewed: 2 s overdue and the holder's liveness lock free, or the lease over
+                        └──▶ rescued: same status, epoch + 1, a new holder
+
+The lease decides, the lock only accelerates. A lock is lost with its connection while its holder lives and works (a
+database restart, a terminated backend), so a free lock alone rescues nothing; and a holder that was stopped and comes
+back finds the epoch raised: whatever it writes matches no row. The epoch is the fence, the lease only says when
+somebody else may raise it.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import reconnect_delay
+from reactor.database.connections import REFUSED, DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from reactor.database.store import Store
+    from reactor.engine.wake.sweep import Sweep
+    from reactor.telemetry import Trouble
+    from reactor.tokens import Claim
+
+MOST_LEFT = 10_000  # tokens that are left alone because their rows cannot be written
+LONGEST_LEFT = 600.0  # seconds that such a token is left alone
+
+
+def renewal_interval(lease: float) -> float:
+    """Seconds between renewals of a lease of `lease` seconds."""
+    return min(lease / 3, 3.0)
+
+
+class Holding:
+    """A claim that this worker works on; occupies a slot until it is let go."""
+
+    def __init__(self, claim: Claim, lease: float) -> None:
+        self.claim = claim
+        self.lease_ends_at = claim.asked_at + lease  # monotonic seconds: earlier than the database's, never later
+        self._lost = False
+        self._settling = False
+        self._over = False
+        self._scope: anyio.CancelScope | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the token is known to be somebody else's."""
+        return self._lost
+
+    @property
+    def over(self) -> bool:
+        """Whether the token is known to be settled for good."""
+        return self._over
+
+    def begin(self, scope: anyio.CancelScope) -> None:
+        """Be worked on within this scope."""
+        self._scope = scope
+        if self._lost:
+            scope.cancel()
+
+    def settle(self) -> None:
+        """Its outcome is handed in."""
+        self._settling = True
+
+    def end(self) -> None:
+        """The token is settled for good."""
+        self._over = True
+
+    def lease_runs(self) -> bool:
+        """Whether nobody can have taken the token over yet."""
+        return not self._lost and time.monotonic() < self.lease_ends_at
+
+    def lose(self) -> None:
+        """Stop working on a token that is somebody else's now.
+
+        Not once its outcome is handed in: a token that was settled is not held either, and may even have been claimed
+        again before the answer got here. There the settle's fence decides.
+        """
+        if not self._settling:
+            self._lost = True
+            if self._scope is not None:
+                self._scope.cancel()
+
+
+class Leases:
+    """The slots, and the leases of what is in them."""
+
+    def __init__(self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float) -> None:
+        self._store = store
+        self._sweep = sweep
+        self._trouble = trouble
+        self._slots = slots
+        self._lease = lease
+        self._held: dict[UUID, Holding] = {}
+        self._freed = anyio.Event()
+        self._left: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
+
+    @property
+    def free(self) -> int:
+        """Slots in which a token could start now."""
+        return self._slots - len(self._held)
+
+    @property
+    def held(self) -> int:
+        """Slots that are taken."""
+        return len(self._held)
+
+    @property
+    def known(self) -> set[UUID]:
+        """The tokens in the slots, and those that were left to their lease: a rescue is to touch neither."""
+        now = time.monotonic()
+        return self._held.keys() | {token for token, (until, _) in self._left.items() if until > now}
+
+    def hold(self, claim: Claim) -> Holding:
+        """Occupy a slot with a claim. A claim of a token that is still held here replaces a lost one."""
+        holding = Holding(claim, self._lease)
+        if earlier := self._held.get(claim.id):
+            earlier.lose()
+        self._held[claim.id] = holding
+        return holding
+
+    def let_go(self, holding: Holding) -> None:
+        """Free the slot; the dispatcher refills it at once.
+
+        The dispatcher is woken only if the worker was full or the token went back. Otherwise a slot was free already,
+        and the last claim found nothing for it or the next one is about to be made.
+        """
+        if self._held.get(holding.claim.id) is holding:
+            was_full = self.free <= 0
+            del self._held[holding.claim.id]
+            freed, self._freed = self._freed, anyio.Event()
+            freed.set()
+            if not holding.over:
+                self._sweep.went_back()
+            elif was_full:
+                self._sweep.ring()
+
+    async def freed(self) -> None:
+        """Return once there is a free slot."""
+        while self.free <= 0:
+            await self.slot_freed()
+
+    async def slot_freed(self) -> None:
+        """Return when the next token is let go."""
+        await self._freed.wait()
+
+    def leave(self, token: UUID) -> None:
+        """Leave a token alone whose row cannot be written, for as long as a lease lasts, then twice as long each time.
+
+        Of too many the oldest is forgotten, and is tried again.
+        """
+        _, before = self._left.pop(token, (0.0, 0.0))
+        seconds = max(self._lease, min(2 * before, LONGEST_LEFT))
+        for oldest in list(islice(self._left, max(0, len(self._left) + 1 - MOST_LEFT))):
+            del self._left[oldest]
+        self._left[token] = time.monotonic() + seconds, seconds
+
+    async def run(self) -> None:
+        """Renew all leases at the renewal interval, until cancelled."""
+        failures = 0
+        while True:
+            if failures:
+                await self._store.availability.sleep(reconnect_delay(failures))
+            else:
+                await anyio.sleep(renewal_interval(self._lease))
+            try:
+                if self._held:
+                    # A connection that does not answer is left in time for another try.
+                    with anyio.fail_after(self._lease / 3):
+                        await self._renew(list(self._held.values()))
+            except (DatabaseError, TimeoutError) as error:
+                failures += 1
+                self._trouble.met(error)
+            else:
+                failures = 0
+                self._trouble.passed()
+
+    async def _renew(self, holdings: Sequence[Holding]) -> None:
+        sent_at = time.monotonic()
+        try:
+            held = await self._store.renew([holding.claim for holding in holdings])
+        except REFUSED:
+            if len(holdings) == 1:
+                raise
+            await self._renew_apart(holdings)
+            return
+        for holding in holdings:
+            renewed = held.get(holding.claim.id)
+            if renewed:
+                holding.lease_ends_at = sent_at + self._lease
+            elif renewed is None:
+                holding.lose()
+
+    async def _renew_apart(self, holdings: Sequence[Holding]) -> None:
+        """Renew by halves what was refused together: one row that cannot be renewed costs no other its lease."""
+        refused, middle = None, len(holdings) // 2
+        for half in (holdings[:middle], holdings[middle:]):
+            try:
+                await self._renew(half)
+            except REFUSED as error:
+                refused = error
+        if refused is not None:
+            raise refused

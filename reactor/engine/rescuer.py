@@ -1,0 +1,184 @@
+"""Takes over tokens whose holder cannot finish them: dead workers', other programs', and our own lost claims."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import anyio
+
+from reactor import events
+from reactor.backoff import jittered
+from reactor.database.connections import REFUSED, ConnectionLostError, DatabaseError
+from reactor.engine.leases import renewal_interval
+from reactor.telemetry import Trouble
+from reactor.text.messages import message_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from reactor.database.connections import HostRefusedError, RowRefusedError
+    from reactor.database.store import Abandoned, Rescued, Store
+    from reactor.engine.gate.breaker import Breaker
+    from reactor.engine.leases import Leases
+    from reactor.telemetry import Telemetry
+    from reactor.tokens import Claim
+
+RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
+# Seconds for a look, and for a statement that takes tokens over. The connection's own limits are shorter.
+LOOK_WITHIN, RESCUE_WITHIN = 15.0, 15.0
+# Seconds after this worker was cut off from the database: who else was has not renewed either, and gets time for it.
+# After a restart the query waits as long; a crash of a backend, a promoted standby or a network is none.
+STEADY_AFTER = 10.0
+MOST_TRIED = 100  # tokens in one pass, if some are refused; slots, where there are more
+# Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
+# look goes on from there, after so many times what this one took.
+HELD_AT_ONCE, WAIT_FOR = 10_000, 20.0
+MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
+
+
+class Rescuer:
+    """Looks for abandoned tokens, and starts them again in this worker's free slots."""
+
+    def __init__(  # noqa: PLR0913  (the roles between which it goes)
+        self,
+        store: Store,
+        leases: Leases,
+        breaker: Breaker,
+        telemetry: Telemetry,
+        *,
+        worker: Callable[[], int],
+        start: Callable[[Claim], None],
+        claiming: asyncio.Lock,
+        lease: float,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._breaker = breaker
+        self._telemetry = telemetry
+        self._trouble = Trouble(telemetry, "rescuer")
+        self._worker = worker
+        self._start = start
+        self._claiming = claiming
+        self._renewed_every = renewal_interval(lease)
+        self._started_at = time.monotonic()
+        self._after = uuid4()  # the next look begins behind this key: anywhere, so that workers go for different tokens
+        self._next_in = RESCUE_EVERY  # seconds until the next pass
+
+    async def run(self) -> None:
+        """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
+
+        A pass that left something but took nothing over is followed by the next after WAIT_FOR times what it took.
+        """
+        while True:
+            if not await self._pass():
+                await anyio.sleep(jittered(self._next_in))
+
+    async def _pass(self) -> bool:
+        """Look, and take over what fits into the slots; return whether the next pass is due at once.
+
+        Claims go on during the look. A token of a claim that is on its way then looks as if its answer was lost, so
+        what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
+        """
+        self._next_in = RESCUE_EVERY
+        began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
+        try:
+            abandoned, last = await self._look(most)
+            more = last is not None or len(abandoned) == most
+            if self._store.availability.steady_for < STEADY_AFTER:
+                abandoned = [token for token in abandoned if token.owner == "own"]
+            taken, tried = await self._take_over(abandoned)
+        except (ConnectionLostError, TimeoutError):
+            return False  # the listener says that the database is away
+        except DatabaseError as error:
+            self._trouble.met(error)
+            return False
+        self._trouble.passed()
+        if tried == len(abandoned) < most:
+            self._after = last or uuid4()
+        if more:
+            self._next_in = min(self._next_in, WAIT_FOR * (time.monotonic() - began))
+        return taken > 0
+
+    async def _look(self, most: int) -> tuple[list[Abandoned], UUID | None]:
+        with anyio.fail_after(LOOK_WITHIN):
+            return await self._store.abandoned(
+                most,
+                self._worker(),
+                renewed_every=self._renewed_every,
+                known=self._leases.known,
+                uptime=time.monotonic() - self._started_at,
+                after=self._after,
+                held=HELD_AT_ONCE,
+            )
+
+    async def _take_over(self, abandoned: Sequence[Abandoned]) -> tuple[int, int]:
+        """Take over as many as fit into the slots; return how many that were, and how many were tried.
+
+        After a refusal fewer are taken over together, at last one by one. Claims may come in between.
+        """
+        taken = tried = 0
+        together = len(abandoned)
+        while tried < len(abandoned):
+            async with self._claiming:
+                if not taken:
+                    await self._slot()
+                room = self._breaker.room(self._leases.free)
+                some = abandoned[tried : tried + min(together, room)]
+                if not some:
+                    break
+                try:
+                    taken += await self._rescue(some)
+                except REFUSED as error:
+                    together = max(1, len(some) // 2)
+                    if len(some) > 1:
+                        continue
+                    self._leave(some[0], error)
+                else:
+                    together = 2 * len(some)
+            tried += len(some)
+            self._after = some[-1].id
+        return taken, tried
+
+    async def _slot(self) -> None:
+        """Wait for a slot if all are taken, so that the next one goes to an abandoned token and not to the queue.
+
+        No claim can begin meanwhile. After RESCUE_EVERY it is time for another look.
+        """
+        with anyio.move_on_after(RESCUE_EVERY) as wait:
+            await self._leases.freed()
+        if wait.cancelled_caught:
+            self._next_in = 0.0
+
+    async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
+        """Take over those that this worker does not hold by now, and start them; return how many that were."""
+        known = self._leases.known
+        unknown = [token for token in tokens if token.id not in known]
+        if not unknown:
+            return 0
+        with anyio.fail_after(RESCUE_WITHIN, shield=True):
+            rescued = await self._store.rescue(unknown, self._worker(), most_rescues=MOST_RESCUES)
+        for token in rescued:
+            self._begin(token)
+        if recovered := sum(token.owner != "own" for token in rescued):
+            self._telemetry.emit(events.WORKER_RECOVERY, count=recovered)
+        return len(rescued)
+
+    def _leave(self, token: Abandoned, error: HostRefusedError | RowRefusedError) -> None:
+        """Leave a token alone that the table refuses to let us take over."""
+        told = {"error_type": error.kind, "error_message": message_of(error)}
+        self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
+        self._leases.leave(token.id)
+
+    def _begin(self, token: Rescued) -> None:
+        claim = token.claim
+        if token.failed is not None:
+            told = {"error_type": "PermanentError", "error_message": token.failed, "prediction_id": claim.prediction_id}
+            self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **told)
+            return
+        self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, prediction_id=claim.prediction_id)
+        self._breaker.tries(claim.fence)
+        self._start(claim)

@@ -1,0 +1,83 @@
+"""What a worker has to say about its tokens and the database has not answered for yet."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reactor.tokens import Bought, Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from reactor.database.connections import HostRefusedError, RowRefusedError
+    from reactor.database.store import Answer
+    from reactor.tokens import Claim
+
+LARGEST_BATCH = 200  # a statement; keeps any one row lock short
+
+T = TypeVar("T", Outcome, Bought)
+
+
+class Entry(Generic[T]):
+    """Something handed in."""
+
+    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "refusals", "told")
+
+    def __init__(self, item: T, answered: asyncio.Event | None) -> None:
+        self.item: T = item
+        self.alone = False  # was refused together with others: tried by itself
+        self.failures = 0
+        self.refusals = 0  # by a function of the host's, when it was tried by itself
+        self.told = False  # that there is trouble with it
+        self.due_at = 0.0  # monotonic seconds
+        self.answered = answered
+        self.answer: Answer | RowRefusedError | HostRefusedError = "lost"
+
+    def put_off(self, seconds: float) -> None:
+        """Try again in so many seconds."""
+        self.failures += 1
+        self.due_at = time.monotonic() + seconds
+
+
+class Unsettled(Generic[T]):
+    """Entries by the fence of their claim: a token may be claimed anew before it is answered for."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[UUID, int], Entry[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, item: T, answered: asyncio.Event | None = None) -> Entry[T]:
+        """Hand in; takes the place of what was handed in for the same claim. `answered` is set with the answer."""
+        entry = self._entries[item.claim.fence] = Entry(item, answered)
+        return entry
+
+    def forget(self, claim: Claim) -> None:
+        """Take back what was handed in for a claim, if anything was."""
+        self._entries.pop(claim.fence, None)
+
+    def answer(self, entry: Entry[T], answer: Answer | RowRefusedError | HostRefusedError) -> None:
+        """Let an entry go, and whoever waits for its answer go on."""
+        if self._entries.get(entry.item.claim.fence) is entry:
+            self.forget(entry.item.claim)
+        entry.answer = answer
+        if entry.answered is not None:
+            entry.answered.set()
+
+    @property
+    def due_at(self) -> float:
+        """When the next entry is due, in monotonic seconds; infinity where there is none."""
+        return min((entry.due_at for entry in self._entries.values()), default=float("inf"))
+
+    def batches(self) -> Iterator[list[Entry[T]]]:
+        """What is due, oldest first: many together, then one of those that are tried alone."""
+        now = time.monotonic()
+        due = [entry for entry in self._entries.values() if entry.due_at <= now]
+        if together := [entry for entry in due if not entry.alone][:LARGEST_BATCH]:
+            yield together
+        if alone := [entry for entry in due if entry.alone][:1]:
+            yield alone

@@ -1,0 +1,213 @@
+"""The ear: one connection of its own that hears mints, and is proven to hear.
+
+    connect ──▶ LISTEN ──▶ wake ──▶ liveness lock, probe, wait PROBE_EVERY, lock, probe … ──lost or deaf──▶ connect …
+
+A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
+healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
+arrives. So the probe is rung from another connection, and must arrive here. One that does not even answer is lost, and
+no pooler's. What is proven is the bell's too: see bell.py.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+from anyio import TASK_STATUS_IGNORED
+
+from reactor import events
+from reactor.backoff import jittered, reconnect_delay
+from reactor.database.connections import LOST, DatabaseError, ended_by_others, session_name
+from reactor.database.search_path import Inherited, connect, within
+from reactor.database.table import plain_query
+from reactor.engine.wake.wake import Wake
+from reactor.failpoints import reached
+from reactor.text.messages import message_of
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from reactor.database.store import Store
+    from reactor.engine.wake.bell import Ask, Bell
+    from reactor.telemetry import Telemetry
+
+PROBE_EVERY = 9.0  # seconds, ± a tenth: with the time to arrive, a deaf connection is known after 15 s at most
+PROBE_WITHIN = 5.0  # seconds
+DEAF_AFTER = 2  # connections in a row that heard no probe: a pooler, and reconnecting more often would not help
+DEAF_PAUSE = 60.0  # seconds between reconnects then
+
+
+class _LostError(Exception):
+    """The connection is gone, or answers no more."""
+
+
+class _DeafError(_LostError):
+    """The connection answers, and hears nothing."""
+
+
+class Listener:
+    """Rings the wake. `key` tells under which key this worker may claim."""
+
+    def __init__(  # noqa: PLR0913  (the roles that it tells)
+        self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int
+    ) -> None:
+        self._dsn = dsn
+        self._store = store
+        self._wake = wake
+        self._bell = bell
+        self._telemetry = telemetry
+        self._worker = worker
+        self._channel = f"reactor_probe_{worker}"
+        self._failures = 0
+        self._unproven = 0
+        self._deaf = 0
+        self._told_lost = False
+        self._unanswered = False  # a question on this connection
+        self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._alive = False  # it holds the liveness lock
+        self.proven = False
+        self.blocked = False  # a stranger holds the liveness lock
+
+    @property
+    def key(self) -> int:
+        """The worker's key; negative while no proven listener holds its liveness lock."""
+        return self._worker if self.proven and self._alive else -self._worker
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled. Started once it is proven to hear, or once the first try has failed."""
+        self._starting = task_status
+        while True:
+            try:
+                connection, inherited = await connect(self._dsn, name=session_name("listener"))
+                try:
+                    await self._listen(connection, inherited)
+                finally:
+                    self.proven = False
+                    self._bell.detach()
+                    connection.terminate()
+            except (_LostError, DatabaseError, asyncpg.PostgresError, *LOST) as error:
+                self._lost(error)
+            self._tell_started()
+            self._failures += 1
+            if self._deaf >= DEAF_AFTER:
+                await anyio.sleep(jittered(DEAF_PAUSE))
+            else:
+                await self._store.availability.sleep(reconnect_delay(self._failures))
+
+    async def _listen(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> None:
+        lost, heard, ask = anyio.Event(), Wake(), self._asking(connection, inherited)
+        self._unanswered = False
+        connection.add_termination_listener(lambda _connection: lost.set())
+        await connection.add_listener(self._channel, lambda *_: heard.ring())
+        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.rung())
+        await connection.add_listener(self._store.table.bell_channel, lambda *_: self._bell.left())
+        await reached("listening")
+        self._connected()
+        while True:
+            await self._prove(ask, heard, lost)
+            self._tell_started()
+            if self.proven:
+                self._bell.attach(ask)
+            self._unproven = 0 if self.proven else self._unproven + 1
+            with anyio.move_on_after(jittered(PROBE_EVERY, 0.1) if self.proven else reconnect_delay(self._unproven)):
+                await lost.wait()
+            if lost.is_set():
+                raise self._closed()
+
+    def _closed(self) -> _LostError:
+        """Why the connection is gone: we close it ourselves after a question without an answer."""
+        return _LostError("the connection does not answer" if self._unanswered else "the connection was closed")
+
+    def _connected(self) -> None:
+        self._failures = self._unproven = 0
+        self._wake.ring()
+        if self._told_lost:
+            self._store.availability.back()
+        if self._deaf < DEAF_AFTER:  # beyond, it is told once it is proven
+            self._tell_connected()
+
+    def _tell_connected(self) -> None:
+        self._telemetry.emit(events.LISTENER_CONNECTED, channel=self._store.table.wake_channel)
+        self._told_lost = False
+
+    def _asking(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> Ask:
+        """How the connection is asked for one row, one question at a time.
+
+        One that was not answered costs the connection: a lock of a session outlives the error of its statement.
+        """
+
+        async def ask(query: str, *arguments: Any) -> asyncpg.Record:
+            async with self._turn:
+                try:
+                    with ended_by_others(connection):
+                        async with within(connection, inherited) if inherited else nullcontext():
+                            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+                except BaseException as error:
+                    self._unanswered = isinstance(error, TimeoutError)
+                    connection.terminate()
+                    raise
+                return rows[0]
+
+        return ask
+
+    async def _prove(self, ask: Ask, heard: Wake, lost: anyio.Event) -> None:
+        """Ask this connection for an answer, then have another ring it.
+
+        Where none could, this one is as proven as it was: the other's trouble says nothing of it. Raises _LostError.
+        """
+        answered = rung = False
+        heard.clear()
+        # The question has a limit of its own, beyond the probe's; a loop that was held up meets both at once.
+        with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):
+            # Asked for each time: after a break the server may think that the connection before still lives.
+            life = await ask(plain_query("liveness"), self._worker, self._store.table.relation)
+            answered = True
+            rung = await self._rung()
+            if rung:
+                await heard.wait()
+                if self._deaf >= DEAF_AFTER:
+                    self._tell_connected()
+                self._alive, self._deaf = bool(life["taken"]), 0
+                self._tell_blocked(life["strangers"])
+                self.proven = self._alive or self.blocked
+                return
+        if lost.is_set():
+            raise self._closed()
+        if not answered:
+            raise _LostError("the connection does not answer")
+        if rung:
+            self._hears_nothing()
+
+    def _tell_blocked(self, strangers: str | None) -> None:
+        if strangers and not self.blocked:
+            self._telemetry.emit(events.LOCK_BLOCKED, lock="liveness", held_by=strangers)
+        self.blocked = bool(strangers)
+
+    async def _rung(self) -> bool:
+        try:
+            await self._store.ring(self._channel)
+        except DatabaseError:
+            return False
+        return True
+
+    def _hears_nothing(self) -> None:
+        self._deaf += 1
+        if self._deaf == DEAF_AFTER:
+            self._telemetry.emit(
+                events.LISTENER_DEGRADED, error_message="connected, but no notification arrives: a pooler?"
+            )
+        raise _DeafError("a probe did not arrive")
+
+    def _tell_started(self) -> None:
+        status, self._starting = self._starting, TASK_STATUS_IGNORED  # a second `started` would be an error
+        status.started()
+
+    def _lost(self, error: Exception) -> None:
+        if not self._told_lost:
+            self._told_lost = True
+            self._telemetry.emit(
+                events.LISTENER_LOST, error_type=type(error).__name__.strip("_"), error_message=message_of(error)
+            )

@@ -1,0 +1,97 @@
+"""Rings for what nobody else rings for: a retry that is due, a pause that ends, a mint whose NOTIFY was missed."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor.backoff import jittered, reconnect_delay
+from reactor.database.connections import DatabaseError
+
+if TYPE_CHECKING:
+    from reactor.database.store import Store
+    from reactor.engine.wake.wake import Wake
+    from reactor.telemetry import Trouble
+
+SHORTEST = 0.01  # seconds; what is due but stays locked by somebody else is not asked for in a spin,
+LONGEST = 1.0  # seconds, but ever more rarely
+
+
+class Sweep:
+    """Asks what is due next, beside the dispatcher: a wake that comes meanwhile does not wait for the answer.
+
+    It rings for what is due, and else only looks again: a claim that finds nothing would cost more.
+    """
+
+    def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float) -> None:
+        self._store = store
+        self._wake = wake
+        self._trouble = trouble
+        self._every = every
+        self._failures = 0
+        self._empty = 0
+        self._asked = anyio.Event()
+        self._look_at = inf
+        self._pause = anyio.CancelScope()
+        self._holds = False  # the answer to the last question: it is going to ring, and early enough
+
+    def ask(self, *, empty: int, held_back: bool) -> None:
+        """Ring when a claim could find something.
+
+        The database is not asked again while the last answer holds: a mint by itself costs one claim. The answer does
+        not hold if the last `empty` claims found nothing, the gate held tokens back, or a token went back.
+        """
+        if empty or held_back or not self._holds:
+            self._ask(empty)
+
+    def went_back(self) -> None:
+        """Ring, because a token went back. It may be due before the time that is known."""
+        self._holds = False
+        self.ring()
+
+    def ring(self) -> None:
+        """Have the dispatcher look now."""
+        self._wake.ring()
+
+    def _ask(self, empty: int) -> None:
+        self._empty = empty
+        self._holds = True
+        self._asked.set()
+
+    def look_within(self, seconds: float) -> None:
+        """Look again after so many seconds at the latest, if it was asked."""
+        self._look_at = min(self._look_at, anyio.current_time() + seconds)
+        self._pause.deadline = min(self._pause.deadline, self._look_at)
+
+    async def run(self) -> None:
+        """Ring once for each time that it was asked to, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked = anyio.Event()
+            self._look_at = anyio.current_time() + jittered(self._every)
+            due_at = anyio.current_time() + await self._due_in()
+            with anyio.CancelScope(deadline=min(due_at, self._look_at)) as self._pause:
+                await self._asked.wait()
+                continue
+            if anyio.current_time() < due_at:
+                self._ask(empty=0)
+            else:
+                self._holds = False
+                self._wake.ring()
+
+    async def _due_in(self) -> float:
+        """Seconds until to ring; infinite where nothing waits for a known time."""
+        try:
+            due_in = await self._store.next_due()
+        except DatabaseError as error:
+            self._trouble.met(error)
+            self._failures += 1
+            return reconnect_delay(self._failures)
+        self._trouble.passed()
+        self._failures = 0
+        if due_in is None:
+            return inf
+        spin = min(SHORTEST * 2 ** min(self._empty, 10), LONGEST) if self._empty else 0.0
+        return max(due_in, spin)

@@ -1,0 +1,231 @@
+"""A reactor process: what runs in it, and in which order it stops.
+
+    upkeep ─────────── listener, settler, renewals, the inspector, the provider's connection
+      └─ attempts ──── a task for each slot in use
+           └─ claiming ─ dispatcher, rescuer, sweep
+
+Stopping goes from the inside out. The first signal cancels claiming: nothing more is claimed. Attempts get the grace,
+then are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep ends last: leases are
+renewed and outcomes written as long as anybody holds a token.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reactor import events
+from reactor.backoff import reconnect_delay
+from reactor.database.availability import Availability
+from reactor.database.connections import DatabaseError, session_name
+from reactor.database.search_path import SafePath
+from reactor.database.session import Session
+from reactor.database.store import Store, discover
+from reactor.engine.wake.wake import Wake
+from reactor.engine.wiring import Wiring
+from reactor.telemetry import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from anyio.abc import TaskGroup
+
+    from reactor.engine.health import Health
+    from reactor.engine.leases import Leases
+    from reactor.providers import Provider
+    from reactor.settings import Settings
+    from reactor.telemetry import Telemetry
+    from reactor.text.redaction import Redactor
+
+DRAIN_LOOK = 1.0  # seconds between looks whether all is done
+CLOSE_IDLE_EVERY = 10.0  # seconds between looks for idle connections
+DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
+
+
+class Worker:
+    """One reactor process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        telemetry: Telemetry,
+        redact: Redactor,
+        *,
+        health: Health | None = None,
+    ) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._telemetry = telemetry
+        self._redact = redact
+        self._health = health
+        # New at every start: a host name or a pid comes back, this does not.
+        self._key = secrets.randbelow(2**63 - 1) + 1
+        self._wake = Wake()
+        self._stopping = False
+        self._claiming_scope = anyio.CancelScope()
+        self._attempts_scope: anyio.CancelScope | None = None
+
+    def stop(self) -> None:
+        """Stop claiming and let attempts finish within the grace; called again, release them at once."""
+        if not self._stopping:
+            self._stopping = True
+            self._claiming_scope.cancel()
+        elif self._attempts_scope is not None:
+            self._attempts_scope.cancel()
+
+    def stop_now(self) -> None:
+        """Release everything at once."""
+        self.stop()
+        self.stop()
+
+    async def run(self, *, drain: bool = False) -> None:
+        """Work until stopped; with `drain`, until nothing is detected or generating.
+
+        Cancelled from outside, it still hands back what it holds. Raises TableError where the table is not migrated.
+        """
+        async with self._sessions() as sessions:
+            store: Store | None = None
+            with self._until_stopped():
+                store = await self._store(sessions)
+            if store is None:
+                return
+            async with anyio.create_task_group() as watch:
+                watch.start_soon(self._stop_when_cancelled)
+                with anyio.CancelScope(shield=True):
+                    await self._run(store, drain=drain)
+                watch.cancel_scope.cancel()
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        with anyio.CancelScope() as self._claiming_scope:
+            if self._stopping:
+                self._claiming_scope.cancel()
+            yield
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop_now()
+
+    async def _run(self, store: Store, *, drain: bool) -> None:
+        self._telemetry.emit(events.WORKER_STARTED, worker=self._key, table=store.table.relation)
+        if not store.table.triggers_enabled:
+            message = f"no enabled wake triggers on {store.table.relation}: mints wait for the sweep"
+            self._telemetry.emit(events.LISTENER_DEGRADED, error_message=message)
+        async with anyio.create_task_group() as upkeep:
+            await self._work(store, upkeep, drain=drain)
+            upkeep.cancel_scope.cancel()
+        if self._health is not None:
+            self._health.detach()
+        self._telemetry.emit(events.WORKER_STOPPED, worker=self._key)
+
+    async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
+        settings = self._settings
+        wiring = Wiring(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
+        if self._health is not None:
+            self._health.attach(
+                in_use=lambda: wiring.leases.held,
+                proven=lambda: wiring.listener.proven,
+                blocked=lambda: wiring.bell.blocked or wiring.listener.blocked,
+                stand_in=store.upkeep,
+            )
+        for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell):
+            upkeep.start_soon(role.run)
+        upkeep.start_soon(self._provider.keep_warm)
+        upkeep.start_soon(self._close_idle, store)
+        with self._until_stopped():
+            await upkeep.start(wiring.listener.run)
+        async with wiring.attempts as self._attempts_scope:
+            await self._take_in(wiring, store, drain=drain)
+            self._telemetry.emit(
+                events.WORKER_STOPPING, held=wiring.leases.held, grace_seconds=settings.shutdown_grace_seconds
+            )
+            self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
+        with anyio.move_on_after(DRAIN_WITHIN):
+            await wiring.settler.drained()
+
+    async def _close_idle(self, store: Store) -> None:
+        while True:
+            await anyio.sleep(CLOSE_IDLE_EVERY)
+            await store.close_idle()
+            if self._health is not None:
+                await self._health.close_idle()
+
+    async def _take_in(self, wiring: Wiring, store: Store, *, drain: bool) -> None:
+        with self._until_stopped():
+            async with anyio.create_task_group() as claiming:
+                claiming.start_soon(wiring.rescuer.run)
+                claiming.start_soon(wiring.sweep.run)
+                claiming.start_soon(wiring.dispatcher.run)
+                if drain:
+                    await self._drained(wiring.leases, store)
+                    claiming.cancel_scope.cancel()
+        wiring.bell.want("nothing")
+
+    async def _drained(self, leases: Leases, store: Store) -> None:
+        """Return once no token is detected or generating anywhere."""
+        trouble = Trouble(self._telemetry, "worker")
+        while leases.held or await self._unfinished(store, trouble):
+            with anyio.move_on_after(DRAIN_LOOK):  # nobody says when another worker has finished
+                await leases.slot_freed()
+
+    async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
+        try:
+            return await store.unfinished()
+        except DatabaseError as error:
+            trouble.met(error)
+            return True
+
+    async def _store(self, sessions: dict[str, Session]) -> Store:
+        """Look the table up, waiting for the database as long as it takes."""
+        trouble, failures = Trouble(self._telemetry, "worker"), 0
+        while True:
+            try:
+                table = await discover(sessions["upkeep"], self._settings.tokens_table)
+            except DatabaseError as error:
+                trouble.met(error)
+                await anyio.sleep(reconnect_delay(failures))
+                failures += 1
+            else:
+                limit = self._settings.rate_limit_per_minute
+                return Store(
+                    table,
+                    self._redact,
+                    **sessions,
+                    lease=self._settings.lease_seconds,
+                    create_interval=60.0 / limit if limit else 0.0,
+                )
+
+    @asynccontextmanager
+    async def _sessions(self) -> AsyncIterator[dict[str, Session]]:
+        dsn = self._settings.database_url.get_secret_value()
+        pooled = self._settings.listen_database_url is not None
+        names = ("claims", "writes", "renewals", "upkeep")
+        availability, safe = Availability(), SafePath()
+        sessions = {
+            name: Session(dsn, name=session_name(name), pooled=pooled, availability=availability, writes=True)
+            for name in names
+        }
+        for session in sessions.values():
+            session.safe = safe
+        for name in ("claims", "writes", "renewals"):
+            sessions[name].stand_in = sessions["upkeep"]
+        try:
+            yield sessions
+        finally:
+            with anyio.move_on_after(1.0, shield=True):
+                for session in sessions.values():
+                    await session.aclose()
+
+
+async def obey_signals(worker: Worker) -> None:
+    """Stop the worker on SIGTERM or SIGINT, and at once on the second. Main thread only."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for _ in received:
+            worker.stop()

@@ -1,0 +1,165 @@
+"""What a text repeats of a prompt: found in any spelling, and blanked out.
+
+A prompt is the author's, and neither the table's errors nor the log may show it. The provider's words may repeat it:
+whole or in parts, in other case, or escaped (spellings.py). Three things give it away:
+
+1. A run of RUN bytes of its normal form, from anywhere in it.
+2. All of it, if it is shorter than that, as words of their own.
+3. Most of its words, in whatever order: then nothing of the text is kept but codes such as E005.
+
+What a provider encodes on purpose (rot13, another language) is not found. Time is linear in the text and the prompts.
+Of a text MOST_READ characters are read, as far as their normal form has MOST_BYTES; what is beyond is dropped from it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from itertools import filterfalse
+from typing import TYPE_CHECKING
+from unicodedata import combining, normalize
+
+from reactor.text.spellings import cut, spelled, unescaped
+from reactor.tokens import LONGEST_PROMPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reactor.text.spellings import Spelled
+
+MOST_READ = 4000  # characters
+MOST_BYTES = 8000  # of the normal form: one character may stand for nine
+RUN = 12  # bytes of the normal form
+BLANK = "[prompt]"
+_SHORTEST = 3  # bytes of the normal form: "ox" gives nothing away
+_SHORTEST_AS_IT_IS = 5  # characters, of which none need be a letter
+_LEAST_WORDS = 4  # of a prompt whose words are counted
+_WORD = re.compile(r"[^\W_]{4,}")
+_BETWEEN_LETTERS = re.compile(r"[\W_]+")
+_RANDOM_ID = re.compile(r"[a-z0-9]{26}")  # as the API makes them
+_CODE = re.compile(r"\(?\bE\d{3,4}\b\)?")
+_IS_A_CODE = re.compile(r"e\d{3,4}|nsfw")  # as a prompt: to blank it out would hide what a text means
+
+
+class Echoes:
+    """Blanks out what a text repeats of these prompts."""
+
+    def __init__(self, *prompts: str | None) -> None:
+        cut_prompts = (prompt[:LONGEST_PROMPT].strip() for prompt in prompts if prompt)
+        self._prompts = list(dict.fromkeys(filter(None, cut_prompts)))
+
+    def also(self, prompt: str | None) -> Echoes:
+        """Those of one more prompt too."""
+        return Echoes(*self._prompts, prompt)
+
+    def hide(self, text: str) -> str:
+        """The text without any echo: fit to be told."""
+        text = text[:MOST_READ]
+        if not self._prompts:
+            return text
+        text = cut(text, MOST_BYTES)
+        told = self._blanked(text, codes=False)
+        return " ".join((BLANK, *_CODE.findall(told)[:3])) if self._scattered(told) else told
+
+    def without(self, text: str) -> str:
+        """The text's own words, to be understood: a prompt that is a code is blanked out too."""
+        text = text[:MOST_READ]
+        return self._blanked(cut(text, MOST_BYTES), codes=True) if self._prompts else text
+
+    def in_word(self, word: str) -> bool:
+        """Whether a single word of ASCII (an id, a status) repeats a prompt.
+
+        An id that is made at random may have a short prompt in it by chance, so only runs count there. The search for
+        them is a cheap one, because every create asks.
+        """
+        return self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word
+
+    def _has_run(self, word: str) -> bool:
+        squeezed = _squeezed(word)
+        runs = [squeezed[place : place + RUN] for place in range(len(squeezed) - RUN + 1)]
+        return bool(runs) and any(run in form for form in map(_squeezed, self._prompts) for run in runs)
+
+    @cached_property
+    def _forms(self) -> list[str]:
+        return [spelled(prompt).normal for prompt in self._prompts]
+
+    @cached_property
+    def _runs(self) -> frozenset[str]:
+        return frozenset(form[place : place + RUN] for form in self._forms for place in range(len(form) - RUN + 1))
+
+    @cached_property
+    def _short(self) -> list[str]:
+        return [form for form in self._forms if _SHORTEST <= len(form) < RUN]
+
+    def _blanked(self, text: str, *, codes: bool) -> str:
+        told: list[str] = []
+        done = 0
+        for begin, end in sorted(self._echoes(text, codes=codes)):
+            if begin > done or not told:
+                told += [text[done:begin], BLANK]
+            done = max(done, end)
+        return "".join((*told, text[done:])) if told else text
+
+    def _echoes(self, text: str, *, codes: bool) -> Iterator[tuple[int, int]]:
+        """Where echoes are, as spans of the text; `codes`: also those of a prompt that is nothing but a code."""
+        short = [form for form in self._short if codes or not _IS_A_CODE.fullmatch(form)]
+        yield from self._as_they_are(text)
+        views = [spelled(text)]
+        if any(sign in text for sign in "\\%&"):
+            views.append(unescaped(text))
+        for view in views:
+            yield from self._repeated_runs(view)
+            yield from _repeated_words(view, short)
+
+    def _as_they_are(self, text: str) -> Iterator[tuple[int, int]]:
+        for prompt in self._prompts:
+            place = text.find(prompt) if len(prompt) >= _SHORTEST_AS_IT_IS else -1
+            while place >= 0:
+                yield place, place + len(prompt)
+                place = text.find(prompt, place + len(prompt))
+
+    def _repeated_runs(self, view: Spelled) -> Iterator[tuple[int, int]]:
+        normal, runs = view.normal, self._runs
+        begin, end = 0, 0  # of a repetition, which is several runs where it is longer than one
+        for place in range(len(normal) - RUN + 1):
+            if normal[place : place + RUN] in runs:
+                if place > end:
+                    if end:
+                        yield view.starts[begin], view.ends[end - 1]
+                    begin = place
+                end = place + RUN
+        if end:
+            yield view.starts[begin], view.ends[end - 1]
+
+    def _scattered(self, told: str) -> bool:
+        """Whether most words of one prompt stand in what is left."""
+        left = _words(told.replace(BLANK, " "))
+        if len(left) < _LEAST_WORDS - 1:
+            return False
+        wanted = map(_words, self._prompts)
+        return any(len(words) >= _LEAST_WORDS and 2 * len(words & left) > len(words) for words in wanted)
+
+
+def _words(text: str) -> set[str]:
+    """The longer words of a text, without accents."""
+    plain = text if text.isascii() else "".join(filterfalse(combining, normalize("NFKD", text)))
+    return set(_WORD.findall(normalize("NFC", plain).casefold()))
+
+
+def _repeated_words(view: Spelled, forms: list[str]) -> Iterator[tuple[int, int]]:
+    for form in forms:
+        place = view.normal.find(form)
+        while place >= 0:
+            if _is_word(view, place, place + len(form)):
+                yield view.starts[place], view.ends[place + len(form) - 1]
+            place = view.normal.find(form, place + 1)
+
+
+def _squeezed(text: str) -> str:
+    return _BETWEEN_LETTERS.sub("", normalize("NFKD", text).casefold())
+
+
+def _is_word(view: Spelled, begin: int, end: int) -> bool:
+    """Whether nothing that is written with spaces goes on before or after."""
+    goes_on = end < len(view.normal) and end not in view.words and view.normal[end] < "\x80"
+    return (begin in view.words or view.normal[begin] >= "\x80") and not goes_on
