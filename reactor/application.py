@@ -12,6 +12,7 @@ import anyio
 from reactor.database.session import Session
 from reactor.database.table import TableError
 from reactor.engine.health import Health
+from reactor.engine.timings import TIMINGS
 from reactor.engine.worker import Worker, obey_signals
 from reactor.logs import HostLog
 from reactor.providers.replicate import ReplicateProvider
@@ -25,10 +26,11 @@ from reactor.web.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from reactor.engine.timings import Timings
     from reactor.telemetry import Sink
 
 
-async def run(settings: Settings, *, drain: bool = False, log: Sink | None = None) -> None:
+async def run(settings: Settings, *, drain: bool = False, log: Sink | None = None, timings: Timings = TIMINGS) -> None:
     """Run the reactor until it is cancelled or, in the main thread, gets SIGTERM or SIGINT.
 
     With `drain`, until no token is detected or generating. Serves health and metrics on HTTP_PORT, from before it finds
@@ -40,7 +42,10 @@ async def run(settings: Settings, *, drain: bool = False, log: Sink | None = Non
         async with _health(settings) as health:
             metrics = Metrics()
             telemetry = Telemetry(log or HostLog(redact), metrics, health)
-            async with _worker(settings, telemetry, redact, health) as worker, anyio.create_task_group() as group:
+            async with (
+                _worker(settings, telemetry, redact, health, timings=timings) as worker,
+                anyio.create_task_group() as group,
+            ):
                 if threading.current_thread() is threading.main_thread():
                     group.start_soon(obey_signals, worker)
                 if settings.http_port:
@@ -79,7 +84,12 @@ def _settings() -> Settings:
 
 @asynccontextmanager
 async def _worker(
-    settings: Settings, telemetry: Telemetry, redact: Redactor, health: Health | None = None
+    settings: Settings,
+    telemetry: Telemetry,
+    redact: Redactor,
+    health: Health | None = None,
+    *,
+    timings: Timings = TIMINGS,
 ) -> AsyncIterator[Worker]:
     provider = ReplicateProvider(
         settings.replicate_api_token.get_secret_value(),
@@ -91,7 +101,7 @@ async def _worker(
         cancel_after=settings.generation_timeout_seconds + settings.lease_seconds,
     )
     try:
-        yield Worker(settings, provider, telemetry, redact, health=health)
+        yield Worker(settings, provider, telemetry, redact, health=health, timings=timings)
     finally:
         with anyio.move_on_after(1.0, shield=True):
             await provider.aclose()

@@ -266,8 +266,7 @@ def reactor(database, monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def two_looks(monkeypatch):
-    """Let workers look at the gate all the time; wait until one has looked, and told of it, that then begins anew."""
-    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.001)
+    """Wait until a worker that is always LOOKING has looked at the gate, and logged it, and begins to look again."""
     state, begun = GateStore.state, []
 
     async def counted(gate):

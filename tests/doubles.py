@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import anyio
 
+from reactor.database.store import Store
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.worker import Worker
 from reactor.providers import Prediction
 from reactor.settings import Settings
@@ -169,13 +171,16 @@ class Barrier:
         self._open.set()
 
 
+LOOKING = Timings(check_every=0.001)  # at the gate, all the time
+
+
 @asynccontextmanager
-async def running(database, provider, *, connected=True, idle=True, **overrides):
+async def running(database, provider, *, connected=True, idle=True, timings=TIMINGS, store=Store, **overrides):
     """A worker that listens and has claimed what there was; stopped, and its tokens handed back, at the end."""
     log = Log()
     given = settings(database, **overrides)
     redact = Redactor(given.secrets())
-    worker = Worker(given, provider, Telemetry(log), redact)
+    worker = Worker(given, provider, Telemetry(log), redact, timings=timings, store=store)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         if connected:

@@ -24,9 +24,7 @@ from doubles import settings
 from reactor.database import connections
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
-from reactor.engine import rescuer
-from reactor.engine.generate import attempt, purchase
-from reactor.engine.settle import settler
+from reactor.engine.timings import Timings
 from reactor.engine.worker import Worker
 from reactor.failpoints import switched_on
 from reactor.providers.replicate import ReplicateProvider
@@ -39,6 +37,8 @@ anyio.run(anyio.sleep, 0, backend_options=_LOOP)  # imports what a loop needs
 _CONNECTIONS = {"renew": "_renewals", "record": "_writes", "censor": "_writes", "settle": "_writes"} | dict.fromkeys(
     ("next_due", "ring"), "upkeep"
 )
+
+QUICK = Timings(rescue_every=0.3, steady_after=0.2, listing_every=0.1, sure_after=0.5, answer_within=0.5)
 
 processes = multiprocessing.get_context("forkserver")
 
@@ -148,9 +148,6 @@ class Process:
 
 def main(pipe):
     """What runs in a process: one worker after another, each with a fault (a place and an action) or None."""
-    rescuer.RESCUE_EVERY, rescuer.STEADY_AFTER = 0.3, 0.2
-    purchase.LOOK_EVERY, purchase.SURE_AFTER = 0.1, 0.5
-    settler.ANSWER_WITHIN = attempt.CENSOR_WITHIN = 0.5
     ssl.create_default_context = lambda *_arguments, **_settings: _TLS
     gc.freeze()  # a collection would copy what the processes share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tests'
@@ -167,7 +164,7 @@ async def _work(pipe, database_url, base_url, fault=None, **given):
 
     values = settings(database_url, lease_seconds=1, poll_interval_seconds=0.2, **given)
     provider = ReplicateProvider("r8_made_up_token", base_url=base_url)
-    worker = Worker(values, provider, Telemetry(tell), Redactor())
+    worker = Worker(values, provider, Telemetry(tell), Redactor(), timings=QUICK)
     with ExitStack() as stack:
         if fault is not None:
             _arm(stack, pipe, worker, *fault)

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from doubles import Barrier, DirectedProvider, Log, running
+from doubles import LOOKING, Barrier, DirectedProvider, Log, running
 from hypothesis import given
 from hypothesis import strategies as st
 from test_verdict import claim
@@ -123,10 +123,10 @@ async def test_an_operators_resume_is_said_before_the_first_token_starts(databas
 async def test_a_pause_that_another_worker_ended_is_said_by_both(database, provider, make_token, two_looks):
     generating = Barrier()
     provider.script["create"] = [RateLimitedError("throttled", retry_after=0.1), generating]
-    async with running(database, provider, worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=LOOKING, worker_batch_size=1) as (_, log):
         await make_token()
         await log.wait("intake.paused")
-        async with running(database, DirectedProvider()) as (_, other):
+        async with running(database, DirectedProvider(), timings=LOOKING) as (_, other):
             await make_token()
             await other.wait("token.generation.succeeded", times=1)
             await two_looks()

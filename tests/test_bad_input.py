@@ -8,6 +8,7 @@ import json
 import re
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 
 import anyio
@@ -16,8 +17,7 @@ import pytest
 from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
-from reactor.engine.claim import dispatcher
-from reactor.engine.generate import purchase
+from reactor.engine.timings import Timings
 from reactor.providers import bodies, http_client, polling, replicate
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
@@ -41,10 +41,11 @@ CREATE TRIGGER remember AFTER UPDATE ON tokens_s0 FOR EACH ROW
 """
 
 
+SOON = Timings(sure_after=0.6, listing_every=0.1)
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(purchase, "SURE_AFTER", 0.6)
-    monkeypatch.setattr(purchase, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(polling, "FIRST", 0.02)
     monkeypatch.setitem(http_client.TIMEOUTS, "answer", 3.0)
     monkeypatch.setattr(bodies, "LARGEST", 1_000_000)
@@ -62,11 +63,11 @@ async def base_url(sandbox):
 
 
 @asynccontextmanager
-async def working(database, base_url, **overrides):
+async def working(database, base_url, *, timings=SOON, **overrides):
     provider = ReplicateProvider(SECRET, base_url=base_url)
     given = {"breaker_threshold": 0, "worker_batch_size": 100, "max_attempts": 2, "rate_limit_per_minute": 0}
     try:
-        async with running(database, provider, **given | overrides) as (worker, log):
+        async with running(database, provider, timings=timings, **given | overrides) as (worker, log):
             yield worker, log
     finally:
         await provider.aclose()
@@ -703,8 +704,7 @@ async def flood(connect, *, clients=4, bursts=5):
 
 
 async def test_a_flood_of_notifications_costs_a_claim_per_pause(database, base_url, connect, monkeypatch):
-    monkeypatch.setattr(dispatcher, "AFTER_EMPTY", 0.25)
-    async with working(database, base_url) as (_, log):
+    async with working(database, base_url, timings=replace(SOON, after_empty=0.25)) as (_, log):
         before, began = len(log.of("tokens.claimed")), time.monotonic()
         await flood(connect)
         claims, took = len(log.of("tokens.claimed")) - before, time.monotonic() - began
@@ -723,7 +723,7 @@ async def test_a_flood_of_notifications_delays_no_mint(database, base_url, conne
             served = [place for place, told in enumerate(log.of("tokens.claimed")) if told["count"]]
             claims.append(served[number - 1] - before)
 
-    assert dispatcher.AFTER_EMPTY == 0.01
+    assert SOON.after_empty == 0.01
     assert max(claims) <= 1  # the first may have begun before the mint was committed
 
 

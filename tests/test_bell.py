@@ -1,12 +1,15 @@
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
-from doubles import Barrier, DirectedProvider, running, until
+from doubles import Barrier, DirectedProvider, until
+from doubles import running as running_with
 from strangers import stranger
 
 from reactor.database.store import Store
 from reactor.database.table import plain_query
+from reactor.engine.timings import Timings
 from reactor.engine.wake.bell import Bell, _Doubt
 from reactor.engine.wake.wake import Wake
 from reactor.failpoints import switched_on
@@ -26,15 +29,24 @@ def provider():
     return DirectedProvider()
 
 
+SELDOM = Timings(watch_every=3600.0)  # nobody tries for the watch again while a test goes on
+running = partial(running_with, timings=SELDOM)
+LOOKS_OFTEN = Timings(watch_every=3600.0, longest_look=0.001)
+
+
+@pytest.fixture
+def timings():
+    return SELDOM
+
+
 @pytest.fixture(autouse=True)
 def nobody_sweeps(monkeypatch):
-    """Neither the sweep nor another try for the watch serves what the bell has to; a stranger is said at once."""
+    """The sweep does not serve what the bell has to; a stranger is said at once."""
 
     async def nothing(_store):
         return None
 
     monkeypatch.setattr(Store, "next_due", nothing)
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 3600.0)
     monkeypatch.setattr("reactor.database.strangers.LOOKS", 1)
 
 
@@ -217,10 +229,10 @@ class Looks:
 
 
 @pytest.fixture
-async def bell(connect, table):
+async def bell(connect, table, timings):
     """One that follows a test, on a connection that listens to nothing; with its wake and its looks."""
     wake, looks = Wake(), Looks(await connect())
-    bell = Bell(table, wake, None, Telemetry())
+    bell = Bell(table, wake, None, Telemetry(), timings=timings)
     async with anyio.create_task_group() as group:
         group.start_soon(bell.run)
         bell.attach(looks.ask)
@@ -228,13 +240,8 @@ async def bell(connect, table):
         group.cancel_scope.cancel()
 
 
-@pytest.fixture
-def looks_often(monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.LONGEST_LOOK", 0.001)
-
-
+@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
 async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
     bell, _, looks = bell
     turns, enough = [], anyio.Event()
 
@@ -256,7 +263,8 @@ async def under_way(connection):
     await connection.execute("BEGIN; INSERT INTO authors (wallet_address) VALUES (gen_random_uuid()::text)")
 
 
-async def test_looks_go_on_as_long_as_a_transaction_that_had_begun(bell, connection, looks_often):
+@pytest.mark.parametrize("timings", [LOOKS_OFTEN])
+async def test_looks_go_on_as_long_as_a_transaction_that_had_begun(bell, connection):
     bell, wake, looks = bell
     await under_way(connection)
     bell.want("watch")
@@ -267,7 +275,8 @@ async def test_looks_go_on_as_long_as_a_transaction_that_had_begun(bell, connect
         await wake.wait()
 
 
-async def test_a_claim_is_made_only_when_a_transaction_has_ended(bell, connection, connect, looks_often):
+@pytest.mark.parametrize("timings", [LOOKS_OFTEN])
+async def test_a_claim_is_made_only_when_a_transaction_has_ended(bell, connection, connect):
     bell, wake, looks = bell
     stays = await connect()
     await under_way(connection)
@@ -285,7 +294,8 @@ async def test_a_claim_is_made_only_when_a_transaction_has_ended(bell, connectio
     assert silent
 
 
-async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, connect, looks_often):
+@pytest.mark.parametrize("timings", [LOOKS_OFTEN])
+async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, connect):
     bell, wake, looks = bell
     after = await connect()
     await under_way(connection)
@@ -308,11 +318,12 @@ async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, 
 def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(monkeypatch, seconds, pause):
     monkeypatch.setattr("reactor.engine.wake.bell.anyio.current_time", lambda: 1000.0 + seconds)
 
-    assert _Doubt(1, since=1000.0).pause == pytest.approx(pause)
+    assert _Doubt(1, since=1000.0).pause(Timings()) == pytest.approx(pause)
 
 
 @pytest.mark.parametrize("between", ["quiet", "nothing"])
-async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, looks_often, between):
+@pytest.mark.parametrize("timings", [LOOKS_OFTEN])
+async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, between):
     bell, wake, looks = bell
     await under_way(connection)
     bell.want("watch")
@@ -327,12 +338,12 @@ async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, lo
 
 
 @asynccontextmanager
-async def two(database, on_watch, idle, **settings):
+async def two(database, on_watch, idle, timings=SELDOM, **settings):
     """Two workers with their providers; give the first, which is on watch, and both logs."""
-    async with running(database, on_watch, **settings) as (first, log):
+    async with running(database, on_watch, timings=timings, **settings) as (first, log):
         await log.wait("watch.taken")
         await log.wait("tokens.claimed", times=2)
-        async with running(database, idle) as (_, other):
+        async with running(database, idle, timings=timings) as (_, other):
             await other.wait("watch.taken_elsewhere")
             yield first, log, other
 
@@ -376,9 +387,8 @@ async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token
 
 
 async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.2)
     idle = DirectedProvider()
-    async with two(database, provider, idle) as (_, _log, other):
+    async with two(database, provider, idle, timings=Timings(watch_every=0.2)) as (_, _log, other):
 
         async def gone(*_arguments, **_named):
             await anyio.sleep_forever()
@@ -395,9 +405,8 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
     monkeypatch.setattr(Store, "next_due", LOOKS)
-    monkeypatch.setattr("reactor.engine.wake.bell.STAND_IN", 0.3)
     idle = DirectedProvider()
-    async with two(database, provider, idle) as (_, log, other):
+    async with two(database, provider, idle, timings=Timings(watch_every=3600.0, stand_in=0.3)) as (_, log, other):
         rung = Bell.rung
 
         def hangs(bell):
@@ -424,7 +433,6 @@ async def test_a_listener_that_comes_back_goes_on_watch_again(database, provider
 
 
 async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provider, connect, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.05)
     gate, wrong = Barrier(), ["watch"]
 
     def fails_once(name):
@@ -435,7 +443,7 @@ async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provi
         return plain_query(name).replace("END AS let_go", f"ELSE {after_the_lock} > 0 END AS let_go")
 
     monkeypatch.setattr("reactor.engine.wake.bell.plain_query", fails_once)
-    async with running(database, provider, worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=Timings(watch_every=0.05), worker_batch_size=1) as (_, log):
         await log.wait("watch.taken")
         await full(log, make_token, gate, provider)
         free = await (await connect()).fetchval(TAKE, WATCH)
@@ -594,10 +602,9 @@ async def test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_t
 
 
 async def test_a_watch_of_ones_own_ends_as_the_common_one_is_free(database, provider, connection, strange, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.05)
     mallory = await strange()
     await mallory.execute(LOCK.replace("$1", str(WATCH)))
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(watch_every=0.05)) as (_, log):
         await until(lambda: connection.fetchval(OWN_WATCHES))
         await mallory.execute("SELECT pg_advisory_unlock_all()")
         await log.wait("watch.taken")
@@ -623,12 +630,9 @@ async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
     assert alone == 0
 
 
-@pytest.mark.parametrize("every", [0.001, 3600.0])
-async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
-    bell, connection, strange, looks_often, monkeypatch, every
-):
+@pytest.mark.parametrize("timings", [Timings(watch_every=every, longest_look=0.001) for every in (0.001, 3600.0)])
+async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(bell, connection, strange, timings):
     """A session that remembered silence as the watch began did not ring."""
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", every)
     bell, wake, looks = bell
     await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
     await under_way(connection)
@@ -637,7 +641,7 @@ async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(
     wake.clear()
     await looks.more(20)
 
-    assert wake._rung.is_set() is (every < 1)
+    assert wake._rung.is_set() is (timings.watch_every < 1)
 
 
 @pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
@@ -655,8 +659,8 @@ async def test_a_stranger_that_holds_the_quiet_lock_alone_is_said(database, prov
     assert blocked["held_by"].startswith("stranger_")
 
 
-async def test_another_workers_quiet_lock_is_no_strangers(bell, connection, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
+@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
+async def test_another_workers_quiet_lock_is_no_strangers(bell, connection):
     bell, _, looks = bell
     tried, twice = [], anyio.Event()
 
@@ -674,8 +678,8 @@ async def test_another_workers_quiet_lock_is_no_strangers(bell, connection, monk
     assert (set(tried), bell._quiet, bell.blocked) == ({plain_query("leave")}, False, False)
 
 
+@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
 async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
     monkeypatch.setattr("reactor.database.strangers.APART", 0.0)
     monkeypatch.setattr("reactor.database.strangers.LOOKS", 5)
     bell, _, looks = bell

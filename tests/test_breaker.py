@@ -3,6 +3,7 @@ import uuid
 import pytest
 
 from reactor.engine.gate.breaker import Breaker
+from reactor.engine.timings import TIMINGS
 
 FENCE, OTHER = (uuid.uuid4(), 1), (uuid.uuid4(), 1)
 
@@ -20,7 +21,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def breaker(clock):
-    return Breaker(3)
+    return Breaker(3, timings=TIMINGS)
 
 
 def failures(breaker, times, *, bought=False):
@@ -33,7 +34,7 @@ def test_so_many_failures_in_a_row_break_and_all_that_follow(breaker, bought):
 
 
 def test_none_breaks_where_the_threshold_is_zero():
-    assert not any(failures(Breaker(0), 100))
+    assert not any(failures(Breaker(0, timings=TIMINGS), 100))
 
 
 def test_an_accepted_create_ends_a_row_of_refused_ones_and_no_row_of_failed_predictions(breaker):

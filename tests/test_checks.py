@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from doubles import SECRET, DirectedProvider, running
+from doubles import LOOKING, SECRET, DirectedProvider, running
 
 from reactor.engine.gate.checks import REFUSED, Checks, mark_of
+from reactor.engine.timings import Timings
 from reactor.errors import UnauthorizedError
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +163,7 @@ async def test_processes_that_start_over_and_over_cost_no_token_before_the_check
     await refuse()
     await make_token()
     for _ in range(2):
-        async with running(database, provider) as (_, log):
+        async with running(database, provider, timings=LOOKING) as (_, log):
             await log.wait("intake.paused")
             await two_looks()
         assert not log.of("intake.resumed")
@@ -199,7 +200,7 @@ async def test_an_accepted_create_is_kept_in_the_gates_row(
 ):
     await refuse()
     await check()
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         await two_looks()
         await make_token()
         await log.wait("token.generation.succeeded")
@@ -210,9 +211,8 @@ async def test_an_accepted_create_is_kept_in_the_gates_row(
 async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one_token_a_check(
     database, provider, make_token, ask, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.02)
     provider.script["create"] = [UnauthorizedError("Invalid API token (403)")] * 2
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(check_every=0.02)) as (_, log):
         for _ in range(3):
             await make_token()
             await log.wait("intake.resumed") if log.of("intake.paused") else await log.wait("intake.paused")
@@ -226,7 +226,7 @@ async def test_one_that_is_refused_though_its_check_passes_is_said_and_costs_one
 
 
 async def test_workers_check_once_the_gates_row_says(database, provider, connection, ask, two_looks):
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         await two_looks()
         await ask("refuse_gate", OURS, REFUSED, 20.0)
         await log.wait("intake.resumed")

@@ -4,6 +4,7 @@ from stores import store_of
 from reactor.database.store import Store
 from reactor.engine.claim import claimer
 from reactor.engine.claim.claimer import Claimer
+from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +21,7 @@ async def store(database):
 @pytest.fixture
 def claim(store):
     """Claim as a worker does; return the tokens, and whether there may be more."""
-    one = Claimer(store, Telemetry())
+    one = Claimer(store, Telemetry(), timings=TIMINGS)
 
     async def claim(slots):
         batch = await one.claim(slots, WORKER)

@@ -1,16 +1,19 @@
 """How many connections a worker takes, and what it does where the server has few left."""
 
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from conftest import command
-from doubles import Barrier, DirectedProvider, running, until
+from doubles import Barrier, DirectedProvider, until
+from doubles import running as running_with
 
 from reactor.database.session import Session
 from reactor.database.store import Store
 from reactor.database.table import plain_query
 from reactor.engine.health import Health
+from reactor.engine.timings import Timings
 from reactor.tokens import Batch
 
 pytestmark = pytest.mark.anyio
@@ -37,10 +40,7 @@ def connections(connection):
     return are
 
 
-@pytest.fixture(autouse=True)
-def renew_and_rest_soon(monkeypatch):
-    monkeypatch.setattr("reactor.engine.leases.renewal_interval", lambda _lease: 0.02)
-    monkeypatch.setattr("reactor.engine.worker.CLOSE_IDLE_EVERY", 0.02)
+running = partial(running_with, timings=Timings(longest_renewal=0.02, close_idle_every=0.02))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from proxy import proxied
 
 from reactor.database.connections import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
 from reactor.database.session import Session
+from reactor.engine.timings import TIMINGS
 from reactor.engine.wake.listener import Listener
 from reactor.text.redaction import Redactor
 
@@ -80,7 +81,7 @@ async def test_a_connection_that_another_task_terminates_within_a_statement_is_l
 async def test_a_question_on_the_listeners_connection_that_is_terminated_within_it_is_lost(
     database, connect, monkeypatch
 ):
-    ask = Listener(database, None, None, None, None, worker=1)._asking(await connect(), None)
+    ask = Listener(database, None, None, None, None, worker=1, timings=TIMINGS)._asking(await connect(), None)
     terminated_once(monkeypatch)
 
     with pytest.raises(asyncpg.InterfaceError, match="the connection was terminated"):

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from proxy import proxied
 
 from reactor.database.connections import SERVER_SETTINGS
 from reactor.embedded import EmbeddedPostgres
+from reactor.engine.timings import Timings
 from reactor.failpoints import switched_on
 from reactor.migrations import revisions
 
@@ -66,10 +68,8 @@ def database(server):
     command(server.url(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(autouse=True)
-def renew_often(monkeypatch):
-    """So that every role meets every fault soon. A peer would still count on 3 s."""
-    monkeypatch.setattr("reactor.engine.leases.renewal_interval", lambda _lease: 0.2)
+OFTEN = Timings(longest_renewal=0.2)  # so that every role meets every fault soon
+SOON = replace(OFTEN, probe_every=1.0, probe_within=0.6)
 
 
 @pytest.fixture
@@ -77,8 +77,6 @@ def answers_soon(monkeypatch):
     """Shorten the client's limits, which a half-open connection runs into."""
     monkeypatch.setattr("reactor.database.connections.ANSWER_WITHIN", 0.6)
     monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.6)
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_EVERY", 1.0)
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.6)
 
 
 class Operator:
@@ -165,7 +163,7 @@ class Case:
 
 
 @asynccontextmanager
-async def working(database, *, through=None, **overrides):
+async def working(database, *, through=None, timings=OFTEN, **overrides):
     """A case, whose worker is to stop cleanly at the end."""
     provider, under_way, end = DirectedProvider(), anyio.Event(), anyio.Event()
 
@@ -175,7 +173,7 @@ async def working(database, *, through=None, **overrides):
 
     provider.script["wait"] = [held]
     with anyio.fail_after(40):
-        async with running(through or database, provider, **overrides) as (worker, log):
+        async with running(through or database, provider, timings=timings, **overrides) as (worker, log):
             case = Case(database, worker, log, provider, end)
             await case.operator.mint()
             with anyio.fail_after(10):
@@ -230,7 +228,7 @@ async def test_a_crash_of_one_backend_which_restarts_them_all_is_waited_for(data
 
 
 async def test_a_frozen_database_is_waited_for(server, database, answers_soon):
-    async with working(database) as case:
+    async with working(database, timings=SOON) as case:
         frozen = [
             row["pid"]
             for row in await case.operator.do("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
@@ -273,7 +271,7 @@ async def test_all_connections_terminated_are_opened_again(database):
 
 @pytest.mark.parametrize("how", ["refuse", "swallow"])
 async def test_a_network_that_is_away_is_waited_for(database, answers_soon, how):
-    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+    async with proxied(database) as proxy, working(database, through=proxy.url, timings=SOON) as case:
         getattr(proxy, how)()
         case.end.set()
         await case.operator.mint()
@@ -298,10 +296,12 @@ async def test_connections_that_are_cut_are_opened_again(database):
     [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("upkeep", "sweep")],
 )
 async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role, monkeypatch):
-    if connection == "upkeep":  # then nobody but the sweep uses it, and meets the fault
-        monkeypatch.setattr("reactor.engine.wake.listener.PROBE_EVERY", 3600.0)
-        monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 3600.0)
-    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+    alone = {
+        "probe_every": 3600.0,
+        "check_every": 3600.0,
+    }  # nobody but the sweep uses the connection, and meets the fault
+    timings = replace(SOON, **alone) if connection == "upkeep" else SOON
+    async with proxied(database) as proxy, working(database, through=proxy.url, timings=timings) as case:
         proxy.swallow(f"reactor {connection}")
         await case.operator.mint()
         if connection == "upkeep":  # asked what is due next only where a claim found nothing
@@ -318,10 +318,9 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
 
 @pytest.mark.parametrize("probe_within", [0.6, 20.0], ids=["the probe's limit", "the question's limit"])
 async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon, monkeypatch, probe_within):
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", probe_within)
-
     swallowed = count(1)
-    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+    timings = replace(SOON, probe_within=probe_within)
+    async with proxied(database) as proxy, working(database, through=proxy.url, timings=timings) as case:
         with ExitStack() as stack:
 
             async def swallow():
@@ -342,7 +341,7 @@ async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, ans
 
 
 async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(database, answers_soon):
-    async with proxied(database) as proxy, working(database, through=proxy.url) as case:
+    async with proxied(database) as proxy, working(database, through=proxy.url, timings=SOON) as case:
         (old,) = await case.operator.do(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS}")
         proxy.swallow()
         await case.log.wait("listener.lost")
@@ -376,7 +375,7 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
 
 
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
-    for module in ("settle.settler", "leases", "claim.dispatcher"):
+    for module in ("settle.settler", "leases", "claim.idle"):
         monkeypatch.setattr(f"reactor.engine.{module}.reconnect_delay", lambda _failures: 3600.0)
     # Rings before its next look is due: the dispatcher, which waits for a ring, is to meet the trouble too.
     monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _failures: 0.02)

@@ -9,6 +9,7 @@ from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
 from reactor.engine.claim import detour
 from reactor.engine.claim.claimer import Claimer
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.telemetry import Telemetry
 from reactor.tokens import FRONT
 
@@ -31,8 +32,13 @@ def log():
 
 
 @pytest.fixture
-def claimer(store, log):
-    return Claimer(store, Telemetry(log))
+def timings():
+    return TIMINGS
+
+
+@pytest.fixture
+def claimer(store, log, timings):
+    return Claimer(store, Telemetry(log), timings=timings)
 
 
 @pytest.fixture
@@ -51,8 +57,7 @@ def claimed(claimer):
 @pytest.fixture
 def seldom(monkeypatch):
     """No round from the front begins after the first."""
-    monkeypatch.setattr(detour, "ROUND_FOR", 1e9)
-    monkeypatch.setattr(detour, "LONGEST_BETWEEN", 1e9)
+    monkeypatch.setattr(detour, "LEAST_FOR", 1e9)
 
 
 @pytest.fixture
@@ -228,8 +233,8 @@ async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, m
 
 
 @pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("timings", [Timings(refused_token=0.0)])
 async def test_once_one_is_refused_no_longer_the_others_are_tried_at_once(connection, claimed, flood, monkeypatch):
-    monkeypatch.setattr(detour, "AGAIN_AFTER", 0.0)
     await flood(60)
     await claimed()
     monkeypatch.setattr(detour, "MOST_AGAIN", 1)
@@ -279,7 +284,7 @@ async def test_a_row_that_a_policy_of_row_level_security_refuses_is_gone_around(
         "GRANT SELECT ON authors, reactor.alembic_version TO {role}",
     )
     async with stranger(database, *grants) as url, store_of(url) as store:
-        claims = (await Claimer(store, Telemetry(log)).claim(10, WORKER)).claims
+        claims = (await Claimer(store, Telemetry(log), timings=TIMINGS).claim(10, WORKER)).claims
 
     assert {claim.token_id for claim in claims} == {2, 3}
     assert log.of("worker.error", role="claimer", token_id=1)

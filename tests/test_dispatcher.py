@@ -7,8 +7,9 @@ from doubles import Barrier, DirectedProvider, refuse, running
 
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Abandoned, Store
-from reactor.engine.claim import claimer, detour, dispatcher
+from reactor.engine.claim import claimer, dispatcher
 from reactor.engine.generate.attempts import Attempts
+from reactor.engine.timings import Timings
 from reactor.engine.wake.bell import Bell
 from reactor.errors import TransientError
 
@@ -154,9 +155,8 @@ async def test_a_token_that_may_not_be_claimed_does_not_block_the_queue(
 async def test_a_token_that_could_not_be_claimed_is_asked_for_again(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr(detour, "AGAIN_AFTER", 0.2)
     await refuse(connection, "NEW.status = 'generating'")
-    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+    async with running(database, provider, timings=Timings(refused_token=0.2), poll_interval_seconds=0.1) as (_, log):
         await make_token()
         await log.wait("worker.error", role="claimer")
         await connection.execute("DROP TRIGGER refuse ON tokens_s0")
@@ -218,8 +218,7 @@ async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_bac
 
 
 async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider, connection, monkeypatch):
-    monkeypatch.setattr("reactor.engine.claim.dispatcher.AFTER_EMPTY", 3600.0)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(after_empty=3600.0)) as (_, log):
         for _ in range(5):
             await connection.execute("NOTIFY public_tokens_s0_wake")
         with anyio.move_on_after(0.5):
@@ -241,8 +240,7 @@ async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
         await rescued.wait()
         return []
 
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.05)) as (worker, log):
         monkeypatch.setattr(Store, "abandoned", one)
         monkeypatch.setattr(Store, "rescue", rescues)
         with anyio.fail_after(5):

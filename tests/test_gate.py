@@ -6,6 +6,7 @@ import anyio
 import pytest
 from doubles import NO_GATE, DirectedProvider, running
 
+from reactor.engine.timings import Timings
 from reactor.errors import AccountError, AmbiguousCreateError, PermanentError, RateLimitedError, TransientError
 from reactor.migrations import revisions
 
@@ -185,15 +186,16 @@ async def test_a_create_that_fails_while_the_gate_is_shut_by_others_counts_nothi
 async def test_a_worker_that_reaches_nobody_rests_alone_and_another_goes_on(
     database, provider, make_token, connection, gate, monkeypatch, error
 ):
-    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.0)
     provider.script["create"] = [error] * 3
-    async with running(database, provider, breaker_threshold=1, worker_batch_size=1) as (_, log):
+    async with running(
+        database, provider, timings=Timings(sure_after=0.0), breaker_threshold=1, worker_batch_size=1
+    ) as (_, log):
         token_id = await make_token()
         told = await log.wait("intake.paused", worker_only=True)
         await log.wait("token.generation.released", token_id=token_id)
         waiting = await make_token()
         shut = (await gate())["paused_for"]
-        async with running(database, DirectedProvider()) as (_, other):
+        async with running(database, DirectedProvider(), timings=Timings(sure_after=0.0)) as (_, other):
             await other.wait("token.generation.succeeded", token_id=waiting)
 
     assert shut is None
@@ -204,14 +206,13 @@ async def test_a_worker_that_reaches_nobody_rests_alone_and_another_goes_on(
 async def test_a_worker_that_rested_tries_one_token_and_then_all(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 0.3)
     accepted = anyio.Event()
 
     async def accepts(_argument):
         await accepted.wait()
 
     provider.script["create"] = [TransientError("no route", answered=False), accepts]
-    async with running(database, provider, breaker_threshold=1) as (_, log):
+    async with running(database, provider, timings=Timings(first_rest=0.3), breaker_threshold=1) as (_, log):
         await make_token()
         await log.wait("intake.paused", worker_only=True)
         for _ in range(4):
@@ -346,14 +347,13 @@ async def test_a_probe_that_reaches_nobody_rests_its_worker_and_leaves_the_fleet
 
 
 async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 3.0)
     accepted = anyio.Event()
 
     async def accepts(_argument):
         await accepted.wait()
 
     provider.script["create"] = [TransientError("no route", answered=False), accepts]
-    async with running(database, provider, breaker_threshold=1) as (_, log):
+    async with running(database, provider, timings=Timings(first_rest=3.0), breaker_threshold=1) as (_, log):
         await make_token()
         await log.wait("intake.paused", worker_only=True)
         await make_token()
@@ -368,20 +368,18 @@ async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_to
 async def test_any_answer_shows_that_the_worker_reaches_the_provider(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.gate.breaker.FIRST_REST", 0.2)
     provider.script["create"] = [
         TransientError("no route", answered=False),
         RateLimitedError("throttled", retry_after=0.2),
     ]
-    async with running(database, provider, breaker_threshold=1) as (_, log):
+    async with running(database, provider, timings=Timings(first_rest=0.2), breaker_threshold=1) as (_, log):
         await make_token()
         await log.wait("token.generation.retry", error_type="RateLimitedError")
         await log.wait("intake.resumed", worker_only=True)
 
 
 async def test_a_gate_row_that_is_gone_is_made_anew(database, provider, make_token, connection, monkeypatch):
-    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.05)
-    async with running(database, provider, poll_interval_seconds=0.1) as (_, log):
+    async with running(database, provider, timings=Timings(check_every=0.05), poll_interval_seconds=0.1) as (_, log):
         await connection.execute("DELETE FROM reactor.intake")
         await make_token()
         await log.wait("token.generation.succeeded")
@@ -392,8 +390,7 @@ async def test_a_gate_row_that_is_gone_is_made_anew(database, provider, make_tok
 async def test_a_gate_row_that_this_role_may_not_make_anew_is_told_and_ends_no_worker(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.gate.checks.CHECK_EVERY", 0.05)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(check_every=0.05)) as (_, log):
         await connection.execute(NO_GATE)
         told = await log.wait("worker.error", role="intake")
         await connection.execute("DROP TRIGGER refuse ON reactor.intake")

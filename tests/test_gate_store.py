@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from doubles import DirectedProvider, running
+from doubles import LOOKING, DirectedProvider, running
 
 from reactor.errors import AccountError, UnauthorizedError
 
@@ -125,7 +125,7 @@ async def test_a_refused_api_token_under_an_operators_pause_is_handed_back_and_n
         return UnauthorizedError("Invalid API token (401)")
 
     provider.script["create"] = [refuse]
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         token_id = await make_token()
         await log.wait("token.create_sent")
         await ask("pause", "maintenance", None)
@@ -148,7 +148,7 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
 
     provider.script["check"] = [None, accept]  # the first is the start's
     await ask("pause_gate", None, REFUSED, False, "check")
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         await asked.wait()
         await ask("pause", REFUSED, None)
         answer.set()
@@ -205,7 +205,7 @@ async def test_a_probe_that_fails_after_an_operator_paused_changes_nothing(
 
 
 async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provider, ask, two_looks):
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         for name, *arguments in [
             ("pause", "by hand", None), ("pause", "again", None), ("resume", "x"), ("pause", "once more", None),
         ]:  # fmt: skip
@@ -222,7 +222,7 @@ async def test_a_gate_closed_and_opened_elsewhere_is_told_once(database, provide
 
 
 async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(database, provider, ask, two_looks):
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         for number in (1, 2, 3):
             await ask("pause_gate", 30.0 * number, f"429, {number}", False, "create")
             await two_looks()
@@ -232,7 +232,7 @@ async def test_a_pause_for_a_while_is_told_once_whatever_reasons_it_takes_on(dat
 
 async def test_a_worker_that_starts_paused_says_so_once(database, provider, ask, two_looks):
     await ask("pause", "maintenance", None)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=LOOKING) as (_, log):
         await log.wait("intake.paused")
         await two_looks()
 

@@ -9,8 +9,7 @@ from doubles import DirectedProvider, refuse, running
 
 from reactor.database.connections import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.database.store import Abandoned, Rescued, Store
-from reactor.engine.leases import renewal_interval
-from reactor.engine.settle import settler
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.wake.bell import Bell
 from reactor.errors import PermanentError, TransientError
 
@@ -44,7 +43,7 @@ class Signal:
 
 @pytest.mark.parametrize(("lease", "expected"), [(60, 3), (9, 3), (6, 2), (1, pytest.approx(0.333, abs=0.01))])
 def test_a_lease_is_renewed_every_third_of_it_and_every_3_seconds_at_most(lease, expected):
-    assert renewal_interval(lease) == expected
+    assert TIMINGS.renewal(lease) == expected
 
 
 async def test_a_lease_is_renewed_while_the_attempt_runs(database, provider, connection, make_token, monkeypatch):
@@ -158,10 +157,9 @@ async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(
     async def refused(_bought):
         raise PermanentError("boom")
 
-    monkeypatch.setattr(settler, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(Store, "settle", answered_late)
     provider.script["wait"] = [refused, refused]
-    async with running(database, provider, worker_batch_size=2) as (_, log):
+    async with running(database, provider, timings=Timings(answer_within=0.05), worker_batch_size=2) as (_, log):
         token_id = await make_token()
         await log.wait("token.lease_lost", token_id=token_id)
         answering.set()
@@ -181,7 +179,6 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
     database, provider, make_token, token_row, monkeypatch
 ):
     claim = Store.claim
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
 
     async def answer_lost(store, *arguments):
         batch = await claim(store, *arguments)
@@ -191,7 +188,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
         return batch
 
     monkeypatch.setattr(Store, "claim", answer_lost)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.1)) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -203,9 +200,8 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
 async def test_a_token_left_by_another_program_is_taken_over_once_a_lease_has_passed(
     database, provider, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
     token_id = await make_token(status="generating")
-    async with running(database, provider, lease_seconds=1) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.1), lease_seconds=1) as (_, log):
         with anyio.move_on_after(0.5):
             await log.wait("token.generation.rescued")
         assert not log.of("token.generation.rescued")
@@ -261,9 +257,8 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
 
     monkeypatch.setattr(Store, "abandoned", once_full)
     looked = Signal(monkeypatch, "abandoned")
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     provider.script["wait"] = [lambda _: ended.wait()]
-    async with running(database, provider, worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=3600.0), worker_batch_size=1) as (_, log):
         await make_token()
         await log.wait("token.generation.started")
         for _ in range(5):
@@ -287,9 +282,8 @@ async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provi
         looking.set()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("reactor.engine.rescuer.LOOK_WITHIN", 3600.0)
     monkeypatch.setattr(Store, "abandoned", hangs)
-    async with running(database, provider, idle=False) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_within=3600.0), idle=False) as (_, log):
         with anyio.fail_after(5):
             await looking.wait()
         await make_token()
@@ -314,11 +308,10 @@ async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot
 
     await make_token()
     provider.script["wait"] = [hold]
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     monkeypatch.setattr(Store, "abandoned", another)
     monkeypatch.setattr(Store, "claim", once_it_looked)
     monkeypatch.setattr(Bell, "want", lambda _bell, wanted: hushed.set() if wanted == "quiet" else None)
-    async with running(database, provider, idle=False, worker_batch_size=1):
+    async with running(database, provider, timings=Timings(rescue_every=3600.0), idle=False, worker_batch_size=1):
         with anyio.fail_after(5):
             await hushed.wait()
 
@@ -399,7 +392,6 @@ async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_
 async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(
     database, provider, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 3600.0)
     await connection.execute(
         """
         INSERT INTO authors (prompt_text) VALUES ('a fox');
@@ -408,7 +400,7 @@ async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_
         """
     )
     await refuse(connection, "NEW.token_id > 3")
-    async with running(database, provider, worker_batch_size=2) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=3600.0), worker_batch_size=2) as (_, log):
         await log.wait("token.generation.succeeded", times=3)
         told = log.of("worker.error", role="rescuer")
 
@@ -418,9 +410,8 @@ async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_
 async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     await refuse(connection, "NEW.status <> 'generating'")
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.05)) as (_, log):
         await make_token()
         await log.wait("worker.error", role="attempt")
         looked = Signal(monkeypatch, "abandoned")
@@ -436,9 +427,8 @@ async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
 async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     await refuse(connection, "NEW.status <> 'generating'")
-    async with running(database, provider, lease_seconds=1) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.05), lease_seconds=1) as (_, log):
         token_id = await make_token()
         await log.wait("worker.error", role="attempt")
         await connection.execute("DROP TRIGGER refuse ON tokens_s0")
@@ -449,21 +439,21 @@ async def test_what_was_left_to_its_lease_is_tried_again_when_it_is_over(
 
 
 async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
-    database, provider, connection, make_token, token_row, monkeypatch
+    database, provider, connection, make_token, token_row
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.02)
-    monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 3600.0)
-    abandoned, seen, often = Store.abandoned, [], anyio.Event()
+    seen, often, stores = [], anyio.Event(), []
 
-    async def counted(*arguments, **named):
-        found = await abandoned(*arguments, **named)
-        seen.extend(found[0])
-        if len(seen) >= 5:
-            often.set()
-        return found
+    class Counting(Store):
+        async def abandoned(self, *arguments, **named):
+            found = await super().abandoned(*arguments, **named)
+            stores.append(self)
+            seen.extend(found[0])
+            if len(seen) >= 5:
+                often.set()
+            return found
 
-    monkeypatch.setattr(Store, "abandoned", counted)
-    async with running(database, provider) as (_, log):
+    timings = Timings(rescue_every=0.02, steady_after=3600.0)
+    async with running(database, provider, timings=timings, store=Counting) as (_, log):
         await connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name LIKE 'reactor %' AND datname = current_database()"
@@ -474,7 +464,7 @@ async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
         with anyio.fail_after(15):  # for ten seconds after a restart nobody looks at all
             await often.wait()
         before = await token_row(token_id)
-        monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 0.0)
+        stores[0].availability._unsteady_at -= 3600.0
         await log.wait("token.generation.rescued", token_id=token_id)
 
     assert (before["generation_rescues"], before["generation_worker"]) == (0, 12345)
@@ -494,8 +484,7 @@ async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monk
         raise RolledBackError("InsufficientPrivilegeError: permission denied")
 
     monkeypatch.setattr(Store, "abandoned", denied)
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.02)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.02)) as (_, log):
         with anyio.fail_after(10):
             await often.wait()
 
@@ -505,13 +494,18 @@ async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monk
 async def test_a_listener_that_never_connects_keeps_nobody_from_rescuing(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.rescuer.STEADY_AFTER", 0.5)
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.1)
     monkeypatch.setattr("reactor.engine.wake.listener.reconnect_delay", lambda _: 0.05)
     await make_token(status="generating", generation_epoch=1, generation_worker=7, generation_seed=3)
     await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 minute'")
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
-    async with running(database, provider, connected=False, idle=False, listen_database_url=nowhere) as (_, log):
+    async with running(
+        database,
+        provider,
+        timings=Timings(steady_after=0.5, rescue_every=0.1),
+        connected=False,
+        idle=False,
+        listen_database_url=nowhere,
+    ) as (_, log):
         await log.wait("token.generation.rescued")
 
     assert len(log.of("listener.lost")) == 1

@@ -5,8 +5,8 @@ from strangers import stranger
 
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.wake.bell import Bell
-from reactor.engine.wake.listener import PROBE_EVERY, PROBE_WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -76,10 +76,8 @@ async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
             often.set()
 
     monkeypatch.setattr(Store, "ring", rings_nothing)
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.05)
-    monkeypatch.setattr("reactor.engine.wake.listener.DEAF_PAUSE", 0.05)
     await make_token()
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(probe_within=0.05, deaf_pause=0.05)) as (_, log):
         await log.wait("token.generation.started")
         with anyio.fail_after(10):
             await often.wait()
@@ -119,12 +117,10 @@ async def test_a_worker_stops_while_its_listener_is_still_being_proven(database,
 
 
 def test_a_deaf_connection_is_known_within_15_seconds():
-    assert 1.1 * PROBE_EVERY + PROBE_WITHIN <= 15
+    assert 1.1 * TIMINGS.probe_every + TIMINGS.probe_within <= 15
 
 
 async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database, provider, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.listener.DEAF_PAUSE", 0.05)
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.1)
     ring, rings = Store.ring, []
 
     async def elsewhere(store, channel):
@@ -132,7 +128,7 @@ async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database,
         await ring(store, channel if len(rings) > 8 else f"{channel}_x")
 
     monkeypatch.setattr(Store, "ring", elsewhere)
-    async with running(database, provider, idle=False) as (_, log):
+    async with running(database, provider, timings=Timings(deaf_pause=0.05, probe_within=0.1), idle=False) as (_, log):
         await log.wait("listener.degraded")
         await log.wait("listener.connected", times=3)
 

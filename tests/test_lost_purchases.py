@@ -6,6 +6,7 @@ from doubles import Barrier, DirectedProvider, refuse, running
 
 from reactor.database.store import Store
 from reactor.engine.rescuer import MOST_RESCUES
+from reactor.engine.timings import Timings
 from reactor.errors import ContentPolicyError
 
 pytestmark = pytest.mark.anyio
@@ -59,10 +60,11 @@ async def test_an_outcome_that_a_stop_does_not_wait_for_is_told_with_the_predict
         asked.set()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("reactor.engine.settle.settler.ANSWER_WITHIN", 0.01)
-    monkeypatch.setattr("reactor.engine.worker.DRAIN_WITHIN", 0.01)
     monkeypatch.setattr(Store, "settle", unanswered)
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, timings=Timings(answer_within=0.01, last_writes_within=0.01)) as (
+        worker,
+        log,
+    ):
         await make_token()
         with anyio.fail_after(10):
             await asked.wait()

@@ -11,9 +11,9 @@ from stores import store_of
 
 from reactor.database.store import Store
 from reactor.engine import leases, rescuer
-from reactor.engine.gate.breaker import Breaker
 from reactor.engine.leases import Leases
 from reactor.engine.rescuer import Rescuer
+from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ MIDDLE = UUID(int=2**127)
 
 @pytest.fixture
 def slots():
-    return Leases(None, None, None, slots=2, lease=60.0)
+    return Leases(None, None, None, slots=2, lease=60.0, timings=TIMINGS)
 
 
 @pytest.fixture
@@ -39,8 +39,14 @@ async def rescues(database, slots, monkeypatch):
 
     async with store_of(database) as store:
         store.availability = SimpleNamespace(steady_for=1e9)
-        given = {"worker": lambda: US, "start": start, "claiming": asyncio.Lock(), "lease": 60.0}
-        yield Rescuer(store, slots, Breaker(0), Telemetry(Log()), **given), started
+        given = {
+            "room": lambda: slots.free,
+            "worker": lambda: US,
+            "start": start,
+            "claiming": asyncio.Lock(),
+            "lease": 60.0,
+        }
+        yield Rescuer(store, slots, Telemetry(Log()), **given, timings=TIMINGS), started
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connect
     looks, started = rescues
 
     assert not await looks._pass()
-    assert (looks._next_in, started) == (rescuer.RESCUE_EVERY, [])
+    assert (looks._next_in, started) == (TIMINGS.rescue_every, [])
 
 
 async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold, monkeypatch):

@@ -15,6 +15,7 @@ from strangers import stranger
 from reactor.database.search_path import SAFE_FOR, SafePath, pin
 from reactor.database.store import discover
 from reactor.database.table import TableError
+from reactor.engine.timings import TIMINGS
 from reactor.engine.wake.listener import Listener
 from reactor.errors import ContentPolicyError, TransientError
 from reactor.migrations import migration_lock, revisions
@@ -200,7 +201,7 @@ async def test_a_listener_behind_a_pooler_calls_nothing_that_is_planted(planted,
 @pytest.mark.anyio
 async def test_a_listener_asks_under_a_pinned_path_behind_a_pooler_too(database, connection):
     await connection.execute("SET search_path = nonsense, public")
-    listener = Listener(database, None, None, None, None, worker=1)
+    listener = Listener(database, None, None, None, None, worker=1, timings=TIMINGS)
     ask = listener._asking(connection, await pin(connection, pooled=True))
 
     ((told,), (after,)) = await ask("SHOW search_path"), await connection.fetchrow("SHOW search_path")

@@ -4,6 +4,7 @@ from doubles import DirectedProvider, refuse, running, until
 
 from reactor.database.connections import ConnectionLostError, RolledBackError
 from reactor.database.store import Store
+from reactor.engine.timings import Timings
 from reactor.errors import ContentPolicyError
 
 pytestmark = pytest.mark.anyio
@@ -324,9 +325,8 @@ async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_
 async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought(
     database, provider, connection, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.settle.unwritable.AGAIN_IN", 0.0)
     await refuse(connection, "NEW.status = 'uploading'", state="42501")
-    async with running(database, provider, max_attempts=2) as (_, log):
+    async with running(database, provider, timings=Timings(refused_result=0.0), max_attempts=2) as (_, log):
         await make_token()
         await log.wait("token.generation.exhausted")
 

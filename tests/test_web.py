@@ -12,6 +12,7 @@ from doubles import NO_GATE, SECRET, Log, settings
 from strangers import stranger
 
 from reactor import run
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.sandbox import Sandbox, Timing
 from reactor.telemetry import Telemetry
 from reactor.web import Refusals, serve
@@ -40,11 +41,11 @@ def serving(port, sandbox_url):
     """A reactor that serves; a client of it, and its log."""
 
     @asynccontextmanager
-    async def serving(database, **overrides):
+    async def serving(database, timings=TIMINGS, **overrides):
         log = Log()
         given = settings(database, **{"replicate_base_url": sandbox_url, "http_port": port, **overrides})
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: run(given, log=log))
+            group.start_soon(lambda: run(given, log=log, timings=timings))
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 await answered(client)
                 yield client, log
@@ -187,8 +188,7 @@ async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_read
         """As through a transaction pooler: nothing arrives."""
 
     monkeypatch.setattr("reactor.database.store.Store.ring", unheard)
-    monkeypatch.setattr("reactor.engine.wake.listener.PROBE_WITHIN", 0.01)
-    async with serving(database) as (client, log):
+    async with serving(database, Timings(probe_within=0.01)) as (client, log):
         await log.wait("listener.degraded")
         response = await client.get("/readyz")
         metrics = await client.get("/metrics")

@@ -6,6 +6,7 @@ from doubles import SECRET, Barrier, DirectedProvider, Log, running, settings
 
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
+from reactor.engine.timings import Timings
 from reactor.engine.worker import Worker
 from reactor.errors import (
     AccountError,
@@ -360,10 +361,8 @@ async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(dat
 async def test_an_ambiguous_create_that_bought_nothing_is_believed_only_later(
     database, provider, make_token, token_row, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.5)
-    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.1)
     provider.script["create"] = [AmbiguousCreateError("the answer never came")]
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(sure_after=0.5, listing_every=0.1)) as (_, log):
         token_id = await make_token()
         await log.wait("token.create_ambiguous")
         began = time.monotonic()
@@ -422,10 +421,9 @@ async def test_a_create_that_failed_without_a_purchase_is_looked_for_once_before
 
 
 async def test_a_listing_that_is_away_is_waited_for(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.05)
     provider.script["create"] = [TransientError("503", purchase_over=False)]
     provider.script["find"] = [TransientError("listing away")] * 3
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(listing_every=0.05)) as (_, log):
         await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -547,9 +545,6 @@ async def test_a_dead_workers_token_is_taken_over_and_its_prediction_resumed(
 async def test_a_rescue_whose_answer_was_lost_does_not_believe_a_single_look(
     database, provider, make_token, connection, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.generate.purchase.SURE_AFTER", 0.5)
-    monkeypatch.setattr("reactor.engine.generate.purchase.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("reactor.engine.rescuer.RESCUE_EVERY", 0.05)
     rescue = Store.rescue
 
     async def answer_lost(store, *arguments, **options):
@@ -566,7 +561,10 @@ async def test_a_rescue_whose_answer_was_lost_does_not_believe_a_single_look(
     await connection.execute(
         "UPDATE tokens_s0 SET generation_seeded_at = now(), generation_lease_ends_at = now() - interval '1 s'"
     )
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, timings=Timings(sure_after=0.5, listing_every=0.05, rescue_every=0.05)) as (
+        _,
+        log,
+    ):
         await log.wait("token.generation.succeeded", prediction_id="bought-just-before")
 
     assert provider.asked("create") == []

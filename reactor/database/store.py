@@ -82,7 +82,7 @@ async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
 class Store:
     """The queries of one worker, each on the connection of its role."""
 
-    def __init__(  # noqa: PLR0913  (each is a value that queries need)
+    def __init__(
         self,
         table: TokensTable,
         redact: Redactor,
@@ -131,7 +131,7 @@ class Store:
         rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
         return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
 
-    async def abandoned(  # noqa: PLR0913  (each is a value that the query needs)
+    async def abandoned(
         self,
         tokens: int,
         worker: int,

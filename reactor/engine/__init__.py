@@ -8,5 +8,6 @@ settle/     results are written until the database has answered
 leases.py   what this worker holds; renews its leases
 rescuer.py  finds tokens whose worker died, and takes them over
 gate/       whether anybody may claim: closed by the provider's errors or an operator
+timings.py  how long the worker waits for what
 health.py   what /readyz tells of all this
 """

@@ -27,17 +27,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.sweep import Sweep
     from reactor.telemetry import Trouble
     from reactor.tokens import Claim
 
 MOST_LEFT = 10_000  # tokens that are left alone because their rows cannot be written
-LONGEST_LEFT = 600.0  # seconds that such a token is left alone
-
-
-def renewal_interval(lease: float) -> float:
-    """Seconds between renewals of a lease of `lease` seconds."""
-    return min(lease / 3, 3.0)
 
 
 class Holding:
@@ -94,12 +89,15 @@ class Holding:
 class Leases:
     """The slots, and the leases of what is in them."""
 
-    def __init__(self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float) -> None:
+    def __init__(
+        self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float, timings: Timings
+    ) -> None:
         self._store = store
         self._sweep = sweep
         self._trouble = trouble
         self._slots = slots
         self._lease = lease
+        self._timings = timings
         self._held: dict[UUID, Holding] = {}
         self._freed = anyio.Event()
         self._left: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
@@ -159,7 +157,7 @@ class Leases:
         Of too many the oldest is forgotten, and is tried again.
         """
         _, before = self._left.pop(token, (0.0, 0.0))
-        seconds = max(self._lease, min(2 * before, LONGEST_LEFT))
+        seconds = max(self._lease, min(2 * before, self._timings.longest_left))
         for oldest in list(islice(self._left, max(0, len(self._left) + 1 - MOST_LEFT))):
             del self._left[oldest]
         self._left[token] = time.monotonic() + seconds, seconds
@@ -171,7 +169,7 @@ class Leases:
             if failures:
                 await self._store.availability.sleep(reconnect_delay(failures))
             else:
-                await anyio.sleep(renewal_interval(self._lease))
+                await anyio.sleep(self._timings.renewal(self._lease))
             try:
                 if self._held:
                     # A connection that does not answer is left in time for another try.

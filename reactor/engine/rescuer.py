@@ -11,7 +11,6 @@ import anyio
 from reactor import events
 from reactor.backoff import jittered
 from reactor.database.connections import REFUSED, ConnectionLostError, DatabaseError
-from reactor.engine.leases import renewal_interval
 from reactor.telemetry import Trouble
 from reactor.text.messages import message_of
 
@@ -22,17 +21,11 @@ if TYPE_CHECKING:
 
     from reactor.database.connections import HostRefusedError, RowRefusedError
     from reactor.database.store import Abandoned, Rescued, Store
-    from reactor.engine.gate.breaker import Breaker
     from reactor.engine.leases import Leases
+    from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
-RESCUE_EVERY = 2.5  # seconds; with a renewal interval of 3 and 2 overdue, a token runs again 8 s after its worker died
-# Seconds for a look, and for a statement that takes tokens over. The connection's own limits are shorter.
-LOOK_WITHIN, RESCUE_WITHIN = 15.0, 15.0
-# Seconds after this worker was cut off from the database: who else was has not renewed either, and gets time for it.
-# After a restart the query waits as long; a crash of a backend, a promoted standby or a network is none.
-STEADY_AFTER = 10.0
 MOST_TRIED = 100  # tokens in one pass, if some are refused; slots, where there are more
 # Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
 # look goes on from there, after so many times what this one took.
@@ -43,33 +36,35 @@ MOST_RESCUES = 5  # a token that was held by this many dead workers may be what 
 class Rescuer:
     """Looks for abandoned tokens, and starts them again in this worker's free slots."""
 
-    def __init__(  # noqa: PLR0913  (the roles between which it goes)
+    def __init__(
         self,
         store: Store,
         leases: Leases,
-        breaker: Breaker,
         telemetry: Telemetry,
         *,
+        room: Callable[[], int],
         worker: Callable[[], int],
         start: Callable[[Claim], None],
         claiming: asyncio.Lock,
         lease: float,
+        timings: Timings,
     ) -> None:
         self._store = store
         self._leases = leases
-        self._breaker = breaker
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "rescuer")
+        self._room = room
         self._worker = worker
         self._start = start
         self._claiming = claiming
-        self._renewed_every = renewal_interval(lease)
+        self._timings = timings
+        self._renewed_every = timings.renewal(lease)
         self._started_at = time.monotonic()
         self._after = uuid4()  # the next look begins behind this key: anywhere, so that workers go for different tokens
-        self._next_in = RESCUE_EVERY  # seconds until the next pass
+        self._next_in = timings.rescue_every  # seconds until the next pass
 
     async def run(self) -> None:
-        """Take over what nobody can finish, at once and then every RESCUE_EVERY, until cancelled.
+        """Take over what nobody can finish, at once and then every few seconds, until cancelled.
 
         A pass that left something but took nothing over is followed by the next after WAIT_FOR times what it took.
         """
@@ -83,12 +78,12 @@ class Rescuer:
         Claims go on during the look. A token of a claim that is on its way then looks as if its answer was lost, so
         what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
         """
-        self._next_in = RESCUE_EVERY
+        self._next_in = self._timings.rescue_every
         began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
         try:
             abandoned, last = await self._look(most)
             more = last is not None or len(abandoned) == most
-            if self._store.availability.steady_for < STEADY_AFTER:
+            if self._store.availability.steady_for < self._timings.steady_after:
                 abandoned = [token for token in abandoned if token.owner == "own"]
             taken, tried = await self._take_over(abandoned)
         except (ConnectionLostError, TimeoutError):
@@ -104,7 +99,7 @@ class Rescuer:
         return taken > 0
 
     async def _look(self, most: int) -> tuple[list[Abandoned], UUID | None]:
-        with anyio.fail_after(LOOK_WITHIN):
+        with anyio.fail_after(self._timings.rescue_within):
             return await self._store.abandoned(
                 most,
                 self._worker(),
@@ -126,7 +121,7 @@ class Rescuer:
             async with self._claiming:
                 if not taken:
                     await self._slot()
-                room = self._breaker.room(self._leases.free)
+                room = self._room()
                 some = abandoned[tried : tried + min(together, room)]
                 if not some:
                     break
@@ -146,9 +141,9 @@ class Rescuer:
     async def _slot(self) -> None:
         """Wait for a slot if all are taken, so that the next one goes to an abandoned token and not to the queue.
 
-        No claim can begin meanwhile. After RESCUE_EVERY it is time for another look.
+        No claim can begin meanwhile. After a while it is time for another look.
         """
-        with anyio.move_on_after(RESCUE_EVERY) as wait:
+        with anyio.move_on_after(self._timings.rescue_every) as wait:
             await self._leases.freed()
         if wait.cancelled_caught:
             self._next_in = 0.0
@@ -159,7 +154,7 @@ class Rescuer:
         unknown = [token for token in tokens if token.id not in known]
         if not unknown:
             return 0
-        with anyio.fail_after(RESCUE_WITHIN, shield=True):
+        with anyio.fail_after(self._timings.rescue_within, shield=True):
             rescued = await self._store.rescue(unknown, self._worker(), most_rescues=MOST_RESCUES)
         for token in rescued:
             self._begin(token)
@@ -180,5 +175,4 @@ class Rescuer:
             self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **told)
             return
         self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, prediction_id=claim.prediction_id)
-        self._breaker.tries(claim.fence)
         self._start(claim)

@@ -1,11 +1,13 @@
-"""Who is in a worker, and who talks to whom. How they run and stop is in `worker.py`."""
+"""Makes the parts of a worker and connects them. How they run and stop is in `worker.py`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from reactor.engine.claim.claimer import Claimer
 from reactor.engine.claim.dispatcher import Dispatcher
+from reactor.engine.claim.idle import Idle
 from reactor.engine.gate.announcer import Announcer
 from reactor.engine.gate.breaker import Breaker
 from reactor.engine.gate.checks import Checks, mark_of
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.wake import Wake
     from reactor.providers import Provider
     from reactor.settings import Settings
@@ -34,68 +37,108 @@ if TYPE_CHECKING:
 
 
 class Wiring:
-    """The roles of one worker, each made once."""
+    """The parts of one worker, each made once."""
 
-    def __init__(  # noqa: PLR0913  (what they have in common)
-        self, settings: Settings, store: Store, provider: Provider, telemetry: Telemetry, wake: Wake, *, worker: int
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        provider: Provider,
+        telemetry: Telemetry,
+        wake: Wake,
+        *,
+        worker: int,
+        timings: Timings,
     ) -> None:
-        lease, claiming = settings.lease_seconds, asyncio.Lock()
-        breaker = Breaker(settings.breaker_threshold)
-        rules = _rules(settings)
-        self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts)
-        self.sweep = Sweep(store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds)
-        self.leases = Leases(
-            store, self.sweep, Trouble(telemetry, "leases"), slots=settings.worker_batch_size, lease=lease
+        self._store, self._telemetry, self._wake, self._timings = store, telemetry, wake, timings
+        self._claiming = asyncio.Lock()  # held by whoever takes tokens into free slots
+        self._breaker = Breaker(settings.breaker_threshold, timings=timings)
+        self._announcer = Announcer(telemetry)
+        self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts, timings=timings)
+        self.sweep = Sweep(
+            store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds, timings=timings
         )
-        announcer = Announcer(telemetry)
-        checks = Checks(mark_of(settings.replicate_api_token.get_secret_value()))
-        gate_store = GateStore(store.upkeep, store.table.wake_channel, store.redact, checks)
-        self.inspector = Inspector(gate_store, provider, announcer, telemetry, wake)
-        self._gate = Gate(gate_store, breaker, announcer, telemetry, wake)
-        self.bell = Bell(store.table, wake, self.sweep, telemetry)
-        self.listener = Listener(_listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker)
+        self.leases = Leases(
+            store,
+            self.sweep,
+            Trouble(telemetry, "leases"),
+            slots=settings.worker_batch_size,
+            lease=settings.lease_seconds,
+            timings=timings,
+        )
+        self.bell = Bell(store.table, wake, self.sweep, telemetry, timings=timings)
+        self.listener = Listener(
+            _listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker, timings=timings
+        )
+        gate_store = GateStore(store.upkeep, store.table.wake_channel, store.redact, _checks(settings))
+        self.inspector = Inspector(gate_store, provider, self._announcer, telemetry, wake, every=timings.check_every)
+        gate = Gate(gate_store, self._breaker, self._announcer, telemetry, wake, timings=timings)
+        self.attempts = self._attempts(provider, gate, _rules(settings))
+        self.rescuer = Rescuer(
+            store,
+            self.leases,
+            telemetry,
+            room=self._room,
+            worker=self._key,
+            start=self._start,
+            claiming=self._claiming,
+            lease=settings.lease_seconds,
+            timings=timings,
+        )
+        self.dispatcher = self._dispatcher()
 
+    def _attempts(self, provider: Provider, gate: Gate, rules: Rules) -> Attempts:
         def attempt(claim: Claim, probe: str | None, lease_runs: Callable[[], bool]) -> Attempt:
             return Attempt(
                 claim,
                 probe=probe,
                 provider=provider,
-                gate=self._gate,
+                gate=gate,
                 settler=self.settler,
-                telemetry=telemetry,
+                telemetry=self._telemetry,
                 rules=rules,
                 lease_runs=lease_runs,
+                timings=self._timings,
             )
 
-        def claimed(claim: Claim, probe: str | None) -> None:
-            announcer.let_through(claim, probe)
-            self.attempts.start(claim, probe)
+        return Attempts(
+            attempt=attempt, leases=self.leases, settler=self.settler, telemetry=self._telemetry, rules=rules
+        )
 
-        self.attempts = Attempts(
-            attempt=attempt, leases=self.leases, settler=self.settler, telemetry=telemetry, rules=rules
+    def _dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            Claimer(self._store, self._telemetry, timings=self._timings),
+            Idle(
+                wake=self._wake,
+                bell=self.bell,
+                sweep=self.sweep,
+                leases=self.leases,
+                breaker=self._breaker,
+                availability=self._store.availability,
+                timings=self._timings,
+            ),
+            self._telemetry,
+            wake=self._wake,
+            room=self._room,
+            worker=self._key,
+            start=self._start_claimed,
+            claiming=self._claiming,
         )
-        self.rescuer = Rescuer(
-            store,
-            self.leases,
-            breaker,
-            telemetry,
-            worker=lambda: self.listener.key,
-            start=self.attempts.start,
-            claiming=claiming,
-            lease=lease,
-        )
-        self.dispatcher = Dispatcher(
-            store,
-            self.leases,
-            breaker,
-            telemetry,
-            wake=wake,
-            bell=self.bell,
-            sweep=self.sweep,
-            worker=lambda: self.listener.key,
-            start=claimed,
-            claiming=claiming,
-        )
+
+    def _room(self) -> int:
+        """How many tokens may start now."""
+        return self._breaker.room(self.leases.free)
+
+    def _key(self) -> int:
+        return self.listener.key
+
+    def _start(self, claim: Claim, probe: str | None = None) -> None:
+        self._breaker.tries(claim.fence)
+        self.attempts.start(claim, probe)
+
+    def _start_claimed(self, claim: Claim, probe: str | None) -> None:
+        self._announcer.let_through(claim, probe)
+        self._start(claim, probe)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -106,6 +149,10 @@ def _rules(settings: Settings) -> Rules:
         max_attempts=settings.max_attempts,
         count_rate_limits=settings.count_rate_limits,
     )
+
+
+def _checks(settings: Settings) -> Checks:
+    return Checks(mark_of(settings.replicate_api_token.get_secret_value()))
 
 
 def _listen_dsn(settings: Settings) -> str:

@@ -25,6 +25,7 @@ from reactor.database.connections import DatabaseError, session_name
 from reactor.database.search_path import SafePath
 from reactor.database.session import Session
 from reactor.database.store import Store, discover
+from reactor.engine.timings import TIMINGS
 from reactor.engine.wake.wake import Wake
 from reactor.engine.wiring import Wiring
 from reactor.telemetry import Trouble
@@ -36,14 +37,11 @@ if TYPE_CHECKING:
 
     from reactor.engine.health import Health
     from reactor.engine.leases import Leases
+    from reactor.engine.timings import Timings
     from reactor.providers import Provider
     from reactor.settings import Settings
     from reactor.telemetry import Telemetry
     from reactor.text.redaction import Redactor
-
-DRAIN_LOOK = 1.0  # seconds between looks whether all is done
-CLOSE_IDLE_EVERY = 10.0  # seconds between looks for idle connections
-DRAIN_WITHIN = 5.0  # seconds for the last writes, once every attempt has ended
 
 
 class Worker:
@@ -57,12 +55,16 @@ class Worker:
         redact: Redactor,
         *,
         health: Health | None = None,
+        timings: Timings = TIMINGS,
+        store: type[Store] = Store,
     ) -> None:
         self._settings = settings
         self._provider = provider
         self._telemetry = telemetry
         self._redact = redact
         self._health = health
+        self._timings = timings
+        self._store_type = store
         # New at every start: a host name or a pid comes back, this does not.
         self._key = secrets.randbelow(2**63 - 1) + 1
         self._wake = Wake()
@@ -127,7 +129,9 @@ class Worker:
 
     async def _work(self, store: Store, upkeep: TaskGroup, *, drain: bool) -> None:
         settings = self._settings
-        wiring = Wiring(settings, store, self._provider, self._telemetry, self._wake, worker=self._key)
+        wiring = Wiring(
+            settings, store, self._provider, self._telemetry, self._wake, worker=self._key, timings=self._timings
+        )
         if self._health is not None:
             self._health.attach(
                 in_use=lambda: wiring.leases.held,
@@ -147,12 +151,12 @@ class Worker:
                 events.WORKER_STOPPING, held=wiring.leases.held, grace_seconds=settings.shutdown_grace_seconds
             )
             self._attempts_scope.deadline = anyio.current_time() + settings.shutdown_grace_seconds
-        with anyio.move_on_after(DRAIN_WITHIN):
+        with anyio.move_on_after(self._timings.last_writes_within):
             await wiring.settler.drained()
 
     async def _close_idle(self, store: Store) -> None:
         while True:
-            await anyio.sleep(CLOSE_IDLE_EVERY)
+            await anyio.sleep(self._timings.close_idle_every)
             await store.close_idle()
             if self._health is not None:
                 await self._health.close_idle()
@@ -172,7 +176,7 @@ class Worker:
         """Return once no token is detected or generating anywhere."""
         trouble = Trouble(self._telemetry, "worker")
         while leases.held or await self._unfinished(store, trouble):
-            with anyio.move_on_after(DRAIN_LOOK):  # nobody says when another worker has finished
+            with anyio.move_on_after(self._timings.drain_every):  # nobody says when another worker has finished
                 await leases.slot_freed()
 
     async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
@@ -194,7 +198,7 @@ class Worker:
                 failures += 1
             else:
                 limit = self._settings.rate_limit_per_minute
-                return Store(
+                return self._store_type(
                     table,
                     self._redact,
                     **sessions,

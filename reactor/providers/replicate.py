@@ -50,7 +50,7 @@ class ReplicateProvider:
     Raises ValueError for a token that no header can carry, for what is no model, and for an unusable proxy.
     """
 
-    def __init__(  # noqa: PLR0913  (settings, each with a default)
+    def __init__(
         self,
         api_token: str,
         *,

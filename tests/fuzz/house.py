@@ -20,7 +20,7 @@ from fuzz.measures import LONGEST_STEP, MOST_GROWTH, Growth, Steps
 from fuzz.provider import Provider
 from reactor import backoff
 from reactor.database.table import plain_query
-from reactor.engine.generate import purchase
+from reactor.engine.timings import Timings
 from reactor.engine.worker import Worker
 from reactor.logs import HostLog, StructuredLog
 from reactor.providers import http_client, polling, replicate
@@ -30,9 +30,8 @@ from reactor.text.redaction import Redactor
 
 WITHIN = 20.0  # seconds for an honest token, whatever stands beside it
 TRIES = 3  # of a case that took too long or too much: noise is not there each time
+SOON = Timings(sure_after=0.2, listing_every=0.05)
 QUICK = [
-    (purchase, "SURE_AFTER", 0.2),
-    (purchase, "LOOK_EVERY", 0.05),
     (polling, "FIRST", 0.01),
     (replicate, "GONE_AFTER", 0.0),
     (backoff, "random", random.Random(7)),  # Hypothesis minds who else draws from the common one
@@ -181,7 +180,7 @@ def working(database, url, log, steps):
     async def main(*, task_status):
         steps.thread = threading.get_ident()
         provider = ReplicateProvider(SECRET, base_url=url)
-        worker = Worker(given, provider, Telemetry(log, HostLog(redact)), redact)
+        worker = Worker(given, provider, Telemetry(log, HostLog(redact)), redact, timings=SOON)
         task_status.started(worker)
         await worker.run()
         await provider.aclose()

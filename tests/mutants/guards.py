@@ -318,7 +318,7 @@ MUTANTS = (
     Mutant(
         "an ambiguous create is believed at once",
         "reactor/engine/generate/purchase.py",
-        "        self._sure_at = time.monotonic() + SURE_AFTER\n        found",
+        "        self._sure_at = time.monotonic() + self._timings.sure_after\n        found",
         "        self._sure_at = 0.0\n        found",
         "tests/test_worker.py::test_an_ambiguous_create_that_bought_nothing_is_believed_only_later",
     ),
@@ -360,8 +360,8 @@ MUTANTS = (
     Mutant(
         "unshielded release",
         "reactor/engine/settle/settler.py",
-        "anyio.move_on_after(ANSWER_WITHIN, shield=True)",
-        "anyio.move_on_after(ANSWER_WITHIN)",
+        "anyio.move_on_after(self._timings.answer_within, shield=True)",
+        "anyio.move_on_after(self._timings.answer_within)",
         "tests/test_worker.py::test_stopping_releases_what_the_grace_did_not_finish_and_a_restart_resumes_it",
     ),
     Mutant(
@@ -409,7 +409,7 @@ MUTANTS = (
     Mutant(
         "rescue right after being cut off",
         "reactor/engine/rescuer.py",
-        "self._store.availability.steady_for < STEADY_AFTER",
+        "self._store.availability.steady_for < self._timings.steady_after",
         "self._store.availability.steady_for < 0",
         "tests/test_leases.py::test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew",
     ),
@@ -842,8 +842,8 @@ MUTANTS = (
     ),
     Mutant(
         "no rest after an empty claim",
-        "reactor/engine/claim/dispatcher.py",
-        "await anyio.sleep(AFTER_EMPTY)",
+        "reactor/engine/claim/idle.py",
+        "await anyio.sleep(self._timings.after_empty)",
         "pass",
         f"{BAD}::test_a_flood_of_notifications_costs_a_claim_per_pause",
     ),
@@ -920,7 +920,7 @@ MUTANTS = (
     Mutant(
         "a transaction that outlasts the quiet is forgotten",
         "reactor/engine/wake/bell.py",
-        "        if under_way:\n            return doubt.pause\n",
+        "        if under_way:\n            return doubt.pause(self._timings)\n",
         "",
         f"{BELL}::test_looks_go_on_as_long_as_a_transaction_that_had_begun",
     ),
@@ -1025,7 +1025,7 @@ MUTANTS = (
     Mutant(
         "a full worker that waits behind its rescuer",
         "reactor/engine/claim/dispatcher.py",
-        "        if self._room <= 0:\n",
+        "        if self._room() <= 0:\n",
         "        if False:\n",
         "tests/test_leases.py::test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot",
     ),
@@ -1053,7 +1053,7 @@ MUTANTS = (
     Mutant(
         "nobody stands in for a worker that hangs on watch",
         "reactor/engine/wake/bell.py",
-        "            self._sweep.look_within(jittered(STAND_IN))",
+        "            self._sweep.look_within(jittered(self._timings.stand_in))",
         "            pass",
         f"{BELL}::test_a_worker_that_hangs_on_watch_is_stood_in_for",
     ),
@@ -1739,7 +1739,7 @@ MUTANTS = (
     Mutant(
         "going on for more than a second",
         "reactor/engine/claim/claimer.py",
-        "min(ONWARD_FOR * saved, LONGEST_ONWARD)",
+        "min(ONWARD_FOR * saved, self._timings.longest_onward)",
         "ONWARD_FOR * saved",
         f"{CLAIMER}::test_what_came_in_behind_is_found_within_a_second",
     ),
@@ -1958,7 +1958,7 @@ MUTANTS = (
     Mutant(
         "a resume that is said late",
         "reactor/engine/wiring.py",
-        "            announcer.let_through(claim, probe)\n",
+        "        self._announcer.let_through(claim, probe)\n",
         "",
         "tests/test_announcer.py::test_an_operators_resume_is_said_before_the_first_token_starts",
     ),
@@ -1986,8 +1986,8 @@ MUTANTS = (
     Mutant(
         "a listener that is lost by a question's limit, without words",
         "reactor/engine/wake/listener.py",
-        "with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):",
-        "with anyio.move_on_after(PROBE_WITHIN):",
+        "with anyio.move_on_after(self._timings.probe_within), suppress(TimeoutError):",
+        "with anyio.move_on_after(self._timings.probe_within):",
         "tests/test_database_faults.py::test_a_listener_that_is_half_open_is_lost_and_no_poolers",
     ),
     Mutant(

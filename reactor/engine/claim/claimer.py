@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
     from reactor.tokens import Batch
 
-ONWARD_FOR, LONGEST_ONWARD = 20.0, 1.0  # times what a claim from the front takes longer; seconds
+ONWARD_FOR = 20.0  # times what a claim from the front takes longer
 
 
 class Claimer:
     """One claim statement; after a refusal, a detour."""
 
-    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings) -> None:
         self._store = store
-        self._detour = Detour(store, telemetry)
+        self._timings = timings
+        self._detour = Detour(store, telemetry, timings=timings)
         self._after: UUID | None = None  # where the next claim goes on
         self._onward_until = 0.0  # monotonic seconds
         self._onward_took = 0.0  # seconds
@@ -78,4 +80,4 @@ class Claimer:
             self._onward_took = now - began
         else:
             saved = max(0.0, now - began - self._onward_took)
-            self._onward_until = now + min(ONWARD_FOR * saved, LONGEST_ONWARD)
+            self._onward_until = now + min(ONWARD_FOR * saved, self._timings.longest_onward)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from reactor.database.connections import HostRefusedError, RowRefusedError
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
     from reactor.tokens import Waiting
 
@@ -45,17 +46,17 @@ MOST_TRIES = 300  # refusals in one round, tokens that were forgotten among them
 PROBES = 3  # tokens
 MOST_AGAIN = 20  # tokens that are tried again in one round from the front
 MOST_REMEMBERED = 10_000  # refused tokens
-AGAIN_AFTER, LONGEST_AFTER = 5.0, 300.0  # seconds until a refused token is tried again, twice as many each time
 # Times what a round takes until the next begins, but no longer than so many seconds; and never fewer times.
-ROUND_FOR, LONGEST_BETWEEN, LEAST_FOR = 20.0, 1.0, 4.0
+ROUND_FOR, LEAST_FOR = 20.0, 4.0
 
 
 class Detour:
     """The refused tokens, the place behind them, and the rounds that pass them."""
 
-    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings) -> None:
         self._store = store
         self._telemetry = telemetry
+        self._timings = timings
         self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
         self._again = 0  # refused tokens that may still be tried in this round
         self._tries = 0  # refusals that this round may still meet before it gallops
@@ -119,7 +120,8 @@ class Detour:
         self.under_way, self._known = False, FRONT
         now = time.monotonic()
         took = now - self._began
-        self._next_round = now + max(LEAST_FOR * took, min(ROUND_FOR * took, LONGEST_BETWEEN))
+        between = min(ROUND_FOR * took, self._timings.longest_between_rounds)
+        self._next_round = now + max(LEAST_FOR * took, between)
         if over:
             self._refused.clear()
             self._at, self._next_round = FRONT, float("inf")
@@ -198,7 +200,7 @@ class Detour:
             self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **told)
         for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - MOST_REMEMBERED))):
             del self._refused[oldest]
-        seconds = min(max(AGAIN_AFTER, 2 * before), LONGEST_AFTER)
+        seconds = min(max(self._timings.refused_token, 2 * before), self._timings.longest_refused_token)
         self._refused[token.id] = time.monotonic() + seconds, seconds
 
 

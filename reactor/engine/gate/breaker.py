@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    Fence = tuple[UUID, int]
+    from reactor.engine.timings import Timings
 
-FIRST_REST, LONGEST_REST = 5.0, 60.0  # seconds
+    Fence = tuple[UUID, int]
 
 
 class Breaker:
     """`threshold` failures in a row break; 0: never."""
 
-    def __init__(self, threshold: int) -> None:
+    def __init__(self, threshold: int, *, timings: Timings) -> None:
         self._threshold = threshold
+        self._timings = timings
         self._refused = 0  # creates
         self._failed = 0  # predictions
         self._prompts: set[int] = set()  # of those among them whose prompt may be the reason
@@ -80,7 +81,7 @@ class Breaker:
         if self._rest and self._trying != fence:
             return None
         self._trying = None
-        self._rest = min(max(FIRST_REST, 2 * self._rest), LONGEST_REST)
+        self._rest = min(max(self._timings.first_rest, 2 * self._rest), self._timings.longest_rest)
         self._rests_until = time.monotonic() + self._rest
         return self._rest
 

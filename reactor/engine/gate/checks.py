@@ -1,7 +1,7 @@
 """When a refused API token is checked again, by the whole fleet.
 
 A token may be good for the account and not for the model: its check passes, and creates are refused all the same. With
-a check every CHECK_EVERY, each of them would fail one token. So a create that is refused after a check has opened the
+a check every 10 s, each of them would fail one token. So a create that is refused after a check has opened the
 gate has the fleet wait twice as long for the next check. The gate's row keeps that wait until a create with this token
 is accepted, whatever processes stop and start meanwhile: see `refuse_gate.sql`.
 
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CHECK_EVERY = 10.0  # seconds between checks of a refused API token
 REFUSED = "Invalid API token"
 
 

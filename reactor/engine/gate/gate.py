@@ -42,25 +42,31 @@ if TYPE_CHECKING:
     from reactor.engine.gate.blame import Blame
     from reactor.engine.gate.breaker import Breaker
     from reactor.engine.gate.gate_store import GateStore, Opening
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.wake import Wake
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
-
-BREAKER_PAUSE = 5.0  # seconds
-ACCOUNT_PAUSE = 10.0  # seconds: credit bought "takes a few minutes" to count, and a probe costs nothing
 
 
 class Gate:
     """Closes and opens the gate for what attempts learn about the account and the model."""
 
     def __init__(
-        self, store: GateStore, breaker: Breaker, announcer: Announcer, telemetry: Telemetry, wake: Wake
+        self,
+        store: GateStore,
+        breaker: Breaker,
+        announcer: Announcer,
+        telemetry: Telemetry,
+        wake: Wake,
+        *,
+        timings: Timings,
     ) -> None:
         self._store = store
         self._breaker = breaker
         self._announcer = announcer
         self._telemetry = telemetry
         self._wake = wake
+        self._timings = timings
 
     async def learn(self, claim: Claim, error: GenerationError, *, bought: bool, probe: str | None) -> Blame:
         """Close the gate if the error is not the token's own, and say whether the attempt counts against the token.
@@ -73,7 +79,7 @@ class Gate:
             case UnauthorizedError():
                 return Blamed() if await self._refused() else Excused()
             case AccountError():
-                return await self._account_failed(probe, ACCOUNT_PAUSE, message_of(error))
+                return await self._account_failed(probe, self._timings.account_pause, message_of(error))
             case RateLimitedError(retry_after=float() as seconds):
                 await self._limit(error)
                 return await self._account_failed(probe, seconds, message_of(error))
@@ -87,7 +93,7 @@ class Gate:
     async def _refused(self) -> bool:
         """Close the gate for a refused API token; return whether this token is the one that told."""
         try:
-            refused = await self._store.refused()
+            refused = await self._store.refused(2 * self._timings.check_every)
         except DatabaseError:
             return True  # nobody can claim either; whoever meets the error next closes it
         if refused is not None and refused.was_open:
@@ -111,7 +117,7 @@ class Gate:
         alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
         if (probe and not alone) or (broke and error.answered):
             paused = await self._pause(
-                BREAKER_PAUSE, f"Failures in a row: {message_of(error)}", probed=probe is not None
+                self._timings.breaker_pause, f"Failures in a row: {message_of(error)}", probed=probe is not None
             )
             return Excused(_after(paused) if probe else 0.0)
         if broke or probe:
@@ -124,7 +130,7 @@ class Gate:
         broke = self._breaker.failed(bought=True, prompt=_suspect(claim, error))
         if broke or probe:
             reason = f"Generations fail in a row: {message_of(error)}"
-            paused = await self._pause(BREAKER_PAUSE, reason, probed=probe is not None, opens_on="image")
+            paused = await self._pause(self._timings.breaker_pause, reason, probed=probe is not None, opens_on="image")
             return Excused(_after(paused) if probe else 0.0)
         return Excused() if await self._shut_for() == "image" else Blamed()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reactor.database.connections import RolledBackError
 from reactor.database.table import plain_query
-from reactor.engine.gate import checks
 from reactor.engine.gate.checks import REFUSED
 from reactor.text.foreign import fit
 
@@ -77,13 +76,15 @@ class GateStore:
         rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
         return Paused(**rows[0]) if rows else None
 
-    async def refused(self) -> Refused | None:
+    async def refused(self, seconds: float) -> Refused | None:
         """Close the gate for the fleet because a create was refused for this worker's API token.
+
+        `seconds`: until the next check of the token, if a check has passed in vain.
 
         Return how it was and why it is closed; None where it was closed for that already, or by an operator.
         """
-        reason, wait = self._redact(REFUSED), 2 * checks.CHECK_EVERY
-        rows = await self._session.fetch(plain_query("refuse_gate"), self.checks.mark, reason, wait)
+        reason = self._redact(REFUSED)
+        rows = await self._session.fetch(plain_query("refuse_gate"), self.checks.mark, reason, seconds)
         return Refused(**rows[0]) if rows else None
 
     async def proven(self) -> None:

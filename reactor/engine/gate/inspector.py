@@ -9,7 +9,6 @@ import anyio.lowlevel
 
 from reactor.backoff import jittered
 from reactor.database.connections import ConnectionLostError, DatabaseError
-from reactor.engine.gate import checks
 from reactor.errors import GenerationError, TransientError
 from reactor.telemetry import Trouble
 
@@ -25,22 +24,30 @@ class Inspector:
     """One loop beside the attempts."""
 
     def __init__(
-        self, store: GateStore, provider: Provider, announcer: Announcer, telemetry: Telemetry, wake: Wake
+        self,
+        store: GateStore,
+        provider: Provider,
+        announcer: Announcer,
+        telemetry: Telemetry,
+        wake: Wake,
+        *,
+        every: float,
     ) -> None:
         self._store = store
         self._provider = provider
         self._announcer = announcer
         self._wake = wake
+        self._every = every
         self._trouble = Trouble(telemetry, "intake")
         self._unfit = Trouble(telemetry, "provider")
 
     async def run(self) -> None:
-        """Look every CHECK_EVERY, until cancelled."""
+        """Look every few seconds, until cancelled."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._check)  # nobody waits for it: the first create may leave meanwhile
             while True:
                 await self._look()
-                await anyio.sleep(jittered(checks.CHECK_EVERY))
+                await anyio.sleep(jittered(self._every))
 
     async def _look(self) -> None:
         try:

@@ -32,12 +32,10 @@ if TYPE_CHECKING:
     from reactor.database.store import Intent
     from reactor.engine.gate.gate import Gate
     from reactor.engine.settle.settler import Settler
+    from reactor.engine.timings import Timings
     from reactor.providers import Provider
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Outcome
-
-CANCEL_WITHIN = 5.0  # seconds
-CENSOR_WITHIN = 5.0  # seconds that a stop waits for the fallback's intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Rules:
 class Attempt:
     """Brings one claim to an outcome. `claim` changes when the fallback prompt takes over."""
 
-    def __init__(  # noqa: PLR0913  (the roles that an attempt talks to)
+    def __init__(
         self,
         claim: Claim,
         *,
@@ -70,7 +68,9 @@ class Attempt:
         telemetry: Telemetry,
         rules: Rules,
         lease_runs: Callable[[], bool],
+        timings: Timings,
     ) -> None:
+        self._timings = timings
         self._provider = provider.hiding(claim.prompt, *rules.prompts)
         self._gate = gate
         self._settler = settler
@@ -88,6 +88,7 @@ class Attempt:
             settler=self._settler,
             telemetry=self._telemetry,
             lease_runs=self._lease_runs,
+            timings=self._timings,
         )
 
     @property
@@ -164,7 +165,7 @@ class Attempt:
         refusals = 0
         while True:
             try:
-                with anyio.move_on_after(CENSOR_WITHIN, shield=True):
+                with anyio.move_on_after(self._timings.answer_within, shield=True):
                     return await self._settler.censor(self.claim, attempts, error)
             except HostRefusedError:
                 refusals += 1
@@ -177,7 +178,7 @@ class Attempt:
         """Stop what was bought, as long as it is ours to stop; a success that comes just then is taken."""
         bought, over = self._purchase.prediction, self._purchase.nothing_bought
         if bought is not None and self._lease_runs():
-            with anyio.move_on_after(CANCEL_WITHIN):
+            with anyio.move_on_after(self._timings.cancel_within):
                 try:
                     stopped = await self._provider.cancel(bought)
                 except GenerationError:

@@ -7,20 +7,20 @@
       └───────────────▶ create ◀────────────┘
                           ├── accepted ──▶ record it
                           ├── refused, or never sent: an error with nothing bought
-                          └── ambiguous ──▶ look for SURE_AFTER ──found──▶ record it
+                          └── ambiguous ──▶ look for 10 s ──found──▶ record it
                                               └── not there: an error with nothing bought, due at once
 
 Replicate has no idempotency key, so the seed is one of ours: random for each purchase, written by the claim before
 anything can be sent, sent as the model's seed, and found again in the provider's listing. A prediction is bought only
-by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only SURE_AFTER
+by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only 10 s
 a request could last have been sent: a rescued token waits that long after it was taken over; a token that is put back
 while a create was under way is made due that much later; and an owner whose lease ran out by its own clock sends
 nothing.
 
-What is left: a create that reaches the provider more than SURE_AFTER after its answer was given up (a request held back
+What is left: a create that reaches the provider more than 10 s after its answer was given up (a request held back
 in a proxy, say), or one that the listing shows later than that, is bought twice. Every such chance is an ambiguous
 create, and they are counted.
-And a worker that freezes between its look at the lease and the socket, for longer than lease and SURE_AFTER together,
+And a worker that freezes between its look at the lease and the socket, for longer than lease and those 10 s together,
 sends when it wakes.
 """
 
@@ -44,12 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reactor.engine.settle.settler import Settler
+    from reactor.engine.timings import Timings
     from reactor.providers import Provider
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
-SURE_AFTER = 10.0  # seconds after a request until a listing without it is believed
-LOOK_EVERY = 1.0  # seconds between looks
 LOOK_BACK = timedelta(seconds=60)  # before the seed was written: the provider's clock is not the database's
 
 
@@ -68,8 +67,10 @@ class Purchase:
         settler: Settler,
         telemetry: Telemetry,
         lease_runs: Callable[[], bool],
+        timings: Timings,
     ) -> None:
         self._claim = claim
+        self._timings = timings
         self._provider = provider
         self._settler = settler
         self._telemetry = telemetry
@@ -77,12 +78,14 @@ class Purchase:
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
         self.last_seen = ""  # in a few words, for an attempt that ran out of time
         # Monotonic time before which "not there" is not believed; infinite while a create is under way.
-        self._sure_at = claim.asked_at + SURE_AFTER if claim.rescued else 0.0
+        self._sure_at = claim.asked_at + timings.sure_after if claim.rescued else 0.0
 
     @property
     def sure_in(self) -> float:
-        """Seconds, 0 to SURE_AFTER, until the next owner needs a single look to know what was bought."""
-        return 0.0 if self.prediction else min(max(0.0, self._sure_at - time.monotonic()), SURE_AFTER)
+        """Seconds until the next owner needs a single look to know what was bought."""
+        if self.prediction:
+            return 0.0
+        return min(max(0.0, self._sure_at - time.monotonic()), self._timings.sure_after)
 
     @property
     def nothing_bought(self) -> bool:
@@ -146,7 +149,7 @@ class Purchase:
         if not self._provider.seedable:
             self._sure_at = 0.0
             raise self._sent_blindly(error) from error
-        self._sure_at = time.monotonic() + SURE_AFTER
+        self._sure_at = time.monotonic() + self._timings.sure_after
         found = await self._look()
         if found is None:
             self._sure_at = 0.0
@@ -171,7 +174,7 @@ class Purchase:
             try:
                 found = await self._provider.find(self._claim.seed, since)
             except TransientError as error:  # the listing is away: waiting is cheaper than buying
-                pause = error.retry_after or LOOK_EVERY
+                pause = error.retry_after or self._timings.listing_every
                 self._see(f"the listing cannot be read: {message_of(error)}")
             except GenerationError as error:
                 error.purchase_over = False
@@ -179,5 +182,6 @@ class Purchase:
             else:
                 if found is not None or time.monotonic() >= self._sure_at:
                     return found
-                pause = min(LOOK_EVERY, max(0.0, self._sure_at - time.monotonic()) + 0.05)
+                until_sure = max(0.0, self._sure_at - time.monotonic())
+                pause = min(self._timings.listing_every, until_sure + 0.05)
             await anyio.sleep(jittered(pause, 0.1))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
 
 
-def verdict(  # noqa: PLR0913  (what the table has columns for)
+def verdict(
     claim: Claim,
     error: GenerationError,
     *,
@@ -59,7 +59,7 @@ def verdict(  # noqa: PLR0913  (what the table has columns for)
             return Failed(claim, message_of(error), error.kind, claim.attempts, prediction_id)
 
 
-def _again(  # noqa: PLR0913  (the same)
+def _again(
     claim: Claim,
     error: TransientError,
     prediction_id: str | None,

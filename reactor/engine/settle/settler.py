@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 
     from reactor.database.store import Answer, Intent, Store
     from reactor.engine.settle.unsettled import Entry
+    from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
-
-ANSWER_WITHIN = 5.0  # seconds that a stop waits for the answer to an outcome
 
 T = TypeVar("T", Outcome, Bought)
 
@@ -42,9 +41,10 @@ T = TypeVar("T", Outcome, Bought)
 class Settler:
     """One writer for everything that this worker tells the tokens table about its tokens."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, *, max_attempts: int) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, *, max_attempts: int, timings: Timings) -> None:
         self._store = store
         self._max_attempts = max_attempts
+        self._timings = timings
         self._telemetry = telemetry
         self._trouble = Trouble(telemetry, "settler")
         self._failures = 0
@@ -68,7 +68,7 @@ class Settler:
             self._telemetry.emit(
                 events.WORKER_ERROR, role="settler", token_id=claim.token_id, prediction_id=bought, **told
             )
-            other = instead(outcome, error, max_attempts=self._max_attempts)
+            other = instead(outcome, error, max_attempts=self._max_attempts, timings=self._timings)
             if other is None:
                 raise
             return await self._answered(other)
@@ -81,7 +81,7 @@ class Settler:
         try:
             await answered.wait()
         except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(ANSWER_WITHIN, shield=True):
+            with anyio.move_on_after(self._timings.answer_within, shield=True):
                 await answered.wait()
             if not answered.is_set():
                 raise

@@ -14,14 +14,15 @@ from reactor.tokens import Failed, Retry, Succeeded
 
 if TYPE_CHECKING:
     from reactor.database.connections import RowRefusedError
+    from reactor.engine.timings import Timings
     from reactor.tokens import Outcome
 
 MOST_REFUSALS = 5  # of one write in a row, by a function of the host's: 1 to 2 s, then its slot is given to others
-# Seconds until a refused result is resumed; then twice, four times as many. The provider keeps it for an hour.
-AGAIN_IN, LONGEST = 300.0, 1200.0
 
 
-def instead(outcome: Outcome, error: RowRefusedError | HostRefusedError, *, max_attempts: int) -> Failed | Retry | None:
+def instead(
+    outcome: Outcome, error: RowRefusedError | HostRefusedError, *, max_attempts: int, timings: Timings
+) -> Failed | Retry | None:
     """The outcome to write instead of a refused one; None where the row is to be left as it is, to its lease."""
     claim, bought, reason = outcome.claim, outcome.prediction_id, f"The database refused the result ({error.kind})"
     if not isinstance(error, HostRefusedError):
@@ -31,5 +32,5 @@ def instead(outcome: Outcome, error: RowRefusedError | HostRefusedError, *, max_
     attempts = claim.attempts + 1
     if attempts >= max_attempts:
         return Failed(claim, reason, "TransientError", attempts, bought, exhausted=True)
-    due_in = min(AGAIN_IN * 2**claim.attempts, LONGEST)
+    due_in = min(timings.refused_result * 2**claim.attempts, timings.longest_refused_result)
     return Retry(claim, reason, "TransientError", attempts, due_in, bought, purchase_over=False)

@@ -43,17 +43,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from reactor.database.table import TokensTable
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.sweep import Sweep
     from reactor.engine.wake.wake import Wake
     from reactor.telemetry import Telemetry
 
     Ask = Callable[..., Awaitable[asyncpg.Record]]
 
-FULL_FOR = 0.005  # seconds with every slot taken until the watch is left: what ends sooner is not worth it
-TRY_EVERY = 2.0  # seconds; a worker on watch that dies tells nobody
-STAND_IN = 5.0  # seconds, ± a fifth, after a ring that another worker has to answer, until the sweep looks
-# Between two looks at the transactions under way: a mint waits an eighth longer at most than its transaction took.
-SHORTEST_LOOK, LONGEST_LOOK, LOOK_SHARE = 0.002, 5.0, 1 / 8  # seconds, and the share of the time since the watch
+LOOK_SHARE = 1 / 8  # of the time since the watch was taken: a mint waits no longer than that after its transaction
 # The triggers hold the lock that they look at for some microseconds: taken means taken when it stays so.
 _TRIES = (0.0, 0.001, 0.005, 0.02)  # seconds before each
 
@@ -68,21 +65,22 @@ class _Doubt:
     since: float  # the loop's clock
     under_way: float = inf
 
-    @property
-    def pause(self) -> float:
+    def pause(self, timings: Timings) -> float:
         """Seconds until the next look."""
-        return min(max(SHORTEST_LOOK, LOOK_SHARE * (anyio.current_time() - self.since)), LONGEST_LOOK)
+        share = LOOK_SHARE * (anyio.current_time() - self.since)
+        return min(max(timings.shortest_look, share), timings.longest_look)
 
 
 class Bell:
     """Follows what the dispatcher wants, and rings the wake for what this worker has to answer."""
 
-    def __init__(self, table: TokensTable, wake: Wake, sweep: Sweep, telemetry: Telemetry) -> None:
+    def __init__(self, table: TokensTable, wake: Wake, sweep: Sweep, telemetry: Telemetry, *, timings: Timings) -> None:
         self._channels = table.wake_channel, table.bell_channel
         self._relation = table.relation
         self._wake = wake
         self._sweep = sweep
         self._telemetry = telemetry
+        self._timings = timings
         self._wanted: Wanted = "nothing"
         self._ask: Ask | None = None
         self._news = anyio.Event()
@@ -105,7 +103,7 @@ class Bell:
     def rung(self) -> None:
         """A mint rang: answer, unless another worker is known to be on watch."""
         if self._elsewhere:
-            self._sweep.look_within(jittered(STAND_IN))
+            self._sweep.look_within(jittered(self._timings.stand_in))
         else:
             self._wake.ring()
 
@@ -149,7 +147,7 @@ class Bell:
             if self._on_watch or self._quiet != (self._wanted == "quiet"):
                 return await self._leave(ask)
         except (*LOST, asyncpg.PostgresError):
-            return TRY_EVERY  # the listener finds out, and brings another connection
+            return self._timings.watch_every  # the listener finds out, and brings another connection
         return None
 
     @property
@@ -175,27 +173,27 @@ class Bell:
             self._telemetry.emit(events.WATCH_TAKEN_ELSEWHERE)
         self._elsewhere, self.watching = not taken, taken
         if not taken:
-            return jittered(TRY_EVERY)
+            return jittered(self._timings.watch_every)
         self._telemetry.emit(events.WATCH_TAKEN)
         self._doubt = _Doubt(found["upto"], anyio.current_time())
         await reached("on_watch")
         return await self._look_again(ask)
 
     async def _watch_alone(self, ask: Ask) -> float:
-        """Keep a watch of our own while strangers hold the common one's lock, and look every TRY_EVERY besides."""
+        """Keep a watch of our own while strangers hold the common one's lock, and look besides."""
         self._elsewhere = False
         if self._own is None:
             key = secrets.randbelow(2**32) - 2**31
             upto = (await ask(plain_query("own_watch"), self._channels[0], key, True))["upto"]
             if upto is None or self._ask is not ask:
-                return jittered(TRY_EVERY)
+                return jittered(self._timings.watch_every)
             self._own, self._doubt = key, _Doubt(upto, anyio.current_time())
-            self._ring_at = anyio.current_time() + TRY_EVERY
+            self._ring_at = anyio.current_time() + self._timings.watch_every
         elif anyio.current_time() >= self._ring_at:
             # A session may have remembered for a moment that mints are silent, as this watch began.
-            self._ring_at = anyio.current_time() + TRY_EVERY
+            self._ring_at = anyio.current_time() + self._timings.watch_every
             self._wake.ring()
-        pause, look = jittered(TRY_EVERY), await self._look_again(ask)
+        pause, look = jittered(self._timings.watch_every), await self._look_again(ask)
         return pause if look is None else min(pause, look)
 
     def _tell_blocked(self, lock: str, found: asyncpg.Record, *, held: bool) -> None:
@@ -222,14 +220,14 @@ class Bell:
             self._wake.ring()
         doubt.under_way = under_way
         if under_way:
-            return doubt.pause
+            return doubt.pause(self._timings)
         self._doubt = None
         return None
 
     async def _leave(self, ask: Ask) -> float | None:
         hush = self._wanted == "quiet"
         if hush and self._on_watch:
-            with anyio.move_on_after(FULL_FOR):
+            with anyio.move_on_after(self._timings.full_for):
                 await self._news.wait()
                 return 0.0
         await self._end_own_watch(ask)
@@ -241,4 +239,4 @@ class Bell:
             if self.watching:
                 self._telemetry.emit(events.WATCH_LEFT, quiet=quiet)
             self.watching, self._quiet, self._doubt = False, quiet, None
-        return None if quiet == hush else jittered(TRY_EVERY)
+        return None if quiet == hush else jittered(self._timings.watch_every)

@@ -1,6 +1,6 @@
 """The ear: one connection of its own that hears mints, and is proven to hear.
 
-    connect ──▶ LISTEN ──▶ wake ──▶ liveness lock, probe, wait PROBE_EVERY, lock, probe … ──lost or deaf──▶ connect …
+    connect ──▶ LISTEN ──▶ wake ──▶ liveness lock, probe, wait, lock, probe … ──lost or deaf──▶ connect …
 
 A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
 healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
@@ -30,13 +30,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.bell import Ask, Bell
     from reactor.telemetry import Telemetry
 
-PROBE_EVERY = 9.0  # seconds, ± a tenth: with the time to arrive, a deaf connection is known after 15 s at most
-PROBE_WITHIN = 5.0  # seconds
 DEAF_AFTER = 2  # connections in a row that heard no probe: a pooler, and reconnecting more often would not help
-DEAF_PAUSE = 60.0  # seconds between reconnects then
 
 
 class _LostError(Exception):
@@ -50,8 +48,8 @@ class _DeafError(_LostError):
 class Listener:
     """Rings the wake. `key` tells under which key this worker may claim."""
 
-    def __init__(  # noqa: PLR0913  (the roles that it tells)
-        self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int
+    def __init__(
+        self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int, timings: Timings
     ) -> None:
         self._dsn = dsn
         self._store = store
@@ -59,6 +57,7 @@ class Listener:
         self._bell = bell
         self._telemetry = telemetry
         self._worker = worker
+        self._timings = timings
         self._channel = f"reactor_probe_{worker}"
         self._failures = 0
         self._unproven = 0
@@ -93,7 +92,7 @@ class Listener:
             self._tell_started()
             self._failures += 1
             if self._deaf >= DEAF_AFTER:
-                await anyio.sleep(jittered(DEAF_PAUSE))
+                await anyio.sleep(jittered(self._timings.deaf_pause))
             else:
                 await self._store.availability.sleep(reconnect_delay(self._failures))
 
@@ -112,10 +111,13 @@ class Listener:
             if self.proven:
                 self._bell.attach(ask)
             self._unproven = 0 if self.proven else self._unproven + 1
-            with anyio.move_on_after(jittered(PROBE_EVERY, 0.1) if self.proven else reconnect_delay(self._unproven)):
+            with anyio.move_on_after(self._until_the_next_probe()):
                 await lost.wait()
             if lost.is_set():
                 raise self._closed()
+
+    def _until_the_next_probe(self) -> float:
+        return jittered(self._timings.probe_every, 0.1) if self.proven else reconnect_delay(self._unproven)
 
     def _closed(self) -> _LostError:
         """Why the connection is gone: we close it ourselves after a question without an answer."""
@@ -161,7 +163,7 @@ class Listener:
         answered = rung = False
         heard.clear()
         # The question has a limit of its own, beyond the probe's; a loop that was held up meets both at once.
-        with anyio.move_on_after(PROBE_WITHIN), suppress(TimeoutError):
+        with anyio.move_on_after(self._timings.probe_within), suppress(TimeoutError):
             # Asked for each time: after a break the server may think that the connection before still lives.
             life = await ask(plain_query("liveness"), self._worker, self._store.table.relation)
             answered = True

@@ -12,11 +12,9 @@ from reactor.database.connections import DatabaseError
 
 if TYPE_CHECKING:
     from reactor.database.store import Store
+    from reactor.engine.timings import Timings
     from reactor.engine.wake.wake import Wake
     from reactor.telemetry import Trouble
-
-SHORTEST = 0.01  # seconds; what is due but stays locked by somebody else is not asked for in a spin,
-LONGEST = 1.0  # seconds, but ever more rarely
 
 
 class Sweep:
@@ -25,11 +23,12 @@ class Sweep:
     It rings for what is due, and else only looks again: a claim that finds nothing would cost more.
     """
 
-    def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float) -> None:
+    def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float, timings: Timings) -> None:
         self._store = store
         self._wake = wake
         self._trouble = trouble
         self._every = every
+        self._timings = timings
         self._failures = 0
         self._empty = 0
         self._asked = anyio.Event()
@@ -93,5 +92,10 @@ class Sweep:
         self._failures = 0
         if due_in is None:
             return inf
-        spin = min(SHORTEST * 2 ** min(self._empty, 10), LONGEST) if self._empty else 0.0
-        return max(due_in, spin)
+        return max(due_in, self._spin())
+
+    def _spin(self) -> float:
+        """Seconds to wait although a token is due, because the last claims did not find it: it is locked."""
+        if not self._empty:
+            return 0.0
+        return min(self._timings.shortest_spin * 2.0 ** min(self._empty, 10), self._timings.longest_spin)

@@ -11,6 +11,7 @@ import time
 from reactor.database.session import Session
 from reactor.database.store import Store, discover
 from reactor.engine.claim.claimer import Claimer
+from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 from reactor.tokens import Succeeded
@@ -58,7 +59,7 @@ async def claimed(url, *, snapshot, onward):
     sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "upkeep")}
     table = await discover(sessions["upkeep"], "tokens_s0")
     store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
-    claim = Claimer(store, Telemetry()).claim if onward else store.claim
+    claim = Claimer(store, Telemetry(), timings=TIMINGS).claim if onward else store.claim
     for _ in range(10):
         await claim(EACH, 1)
     with connect(url) as old:
