@@ -12,7 +12,7 @@
 
 Replicate has no idempotency key, so the seed is one of ours: random for each purchase, written by the claim before
 anything can be sent, sent as the model's seed, and found again in the provider's listing. A prediction is bought only
-by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only 10 s
+by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only 10 s after
 a request could last have been sent: a rescued token waits that long after it was taken over; a token that is put back
 while a create was under way is made due that much later; and an owner whose lease ran out by its own clock sends
 nothing.
