@@ -1,11 +1,11 @@
-"""Every fault at every place, whatever the provider does; and what each case may come to."""
+"""Every fault at every place, with every behaviour of the provider; and how each case may end."""
 
 from dataclasses import dataclass
 
 from reactor.failpoints import NAMES
 
 FALLBACK = "a calm sea"
-# What the provider does to the first prediction or request, in the sandbox's words.
+# What the provider does to the first prediction or request, as a directive of the sandbox.
 BEHAVIOURS = {
     "success": "",
     "failure": "failed text=E9828 times=1",
@@ -13,12 +13,13 @@ BEHAVIOURS = {
     "429": "429 retry_after=0.2 times=1",
     "reset": "reset after=true times=1",
 }
-# Killed; an error that nobody expects; frozen until another worker has finished, or only until it is about to.
+# The worker is killed; raises an error that no code expects; is frozen until a second worker has finished the token; or
+# is frozen until the second worker is about to settle the token.
 ACTIONS = ("exit", "raise", "pause", "overtaken")
 STATEMENTS = ("claim", "record", "settle", "renew", "rescue", "censor", "abandoned", "next_due", "ring")
-# Of the bell, which has no token: whatever a token is at just then goes on beside it. See test_bell.py.
+# Failpoints of the bell, left out here because they belong to no token: tokens go on meanwhile. See test_bell.py.
 OF_THE_BELL = {"before_watch", "on_watch"}
-# Where an error is one token's, and not the worker's end.
+# Where an error fails one token and the worker goes on.
 IN_AN_ATTEMPT = {
     "before_look",
     "before_create",
@@ -29,19 +30,19 @@ IN_AN_ATTEMPT = {
     "before_censor",
     "censored",
 }
-# Where the worker has nothing yet, or nothing any more, that another could take from it.
+# Where the worker holds no token (not yet, or no longer) that another worker could take from it.
 HOLDS_NOTHING = {"listening", "before_rescue", "settled", "released"}
-# These are waited for only once the purchase is recorded: a renewal could come at any moment of an attempt.
+# These faults are armed only once the purchase is recorded, because a renewal could come at any moment of an attempt.
 OF_A_RELEASE = {"before_release", "released"}
 OF_A_RENEWAL = {"before_renew", "renewed", "renew"}
 OF_A_RESCUE = {"before_rescue", "rescued", "rescue", "abandoned"}
-# Where nothing that is bought may end before the fault has been met.
+# Where no prediction may end before the worker has met the fault.
 WHILE_IT_RUNS = {"before_record", "recorded", "record"} | OF_A_RELEASE | OF_A_RENEWAL
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The legal end of a case."""
+    """How a case must end."""
 
     status: str = "uploading"
     attempts: int = 0
@@ -51,7 +52,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Case:
-    """One fault, once: `place` is a failpoint or, where its answer is lost, a statement."""
+    """One fault, once: `place` is a failpoint or, if an answer is lost, the statement."""
 
     place: str
     action: str
@@ -67,12 +68,12 @@ class Case:
 
     @property
     def stuck(self):
-        """Whether nothing that is bought runs before the fault has been met."""
+        """Whether predictions stay queued until the worker has met the fault."""
         return self.place in WHILE_IT_RUNS
 
     @property
     def abandoned(self):
-        """Whether the token begins with a worker that is dead."""
+        """Whether a dead worker holds the token at the start."""
         return self.place in OF_A_RESCUE
 
     @property
@@ -81,9 +82,9 @@ class Case:
             case "before_censor" | "censored" | "censor":
                 return self.behaviour == "rejection"
             case "before_look":
-                return self.behaviour == "reset"  # the others leave no doubt about what was bought
+                return self.behaviour == "reset"  # after any other answer the worker knows what was bought
             case "request_sent":
-                return self.behaviour != "reset"  # there is no answer: before_look takes its place
+                return self.behaviour != "reset"  # no answer arrives: the worker comes to before_look instead
             case _:
                 return True
 
@@ -98,7 +99,7 @@ class Case:
         }[self.behaviour]
         if self.action != "raise" or self.place not in IN_AN_ATTEMPT:
             return undisturbed
-        # A bug of ours fails its token at once: with what was bought and counted until then.
+        # A bug of ours fails the token at once, with the attempts and purchases made until then.
         attempts, bought = {
             "before_create": (0, 0),
             "before_send": (0, 0),

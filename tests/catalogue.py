@@ -1,4 +1,4 @@
-"""What is in a database's catalogue, so that two databases, or one at two times, can be compared."""
+"""The content of a database's catalogue, to compare two databases, or one database at two times."""
 
 import asyncpg
 
@@ -36,7 +36,7 @@ QUERIES = {
 
 
 async def snapshot(url, *kinds):
-    """Everything of the kinds given, else everything: a set, so that a failed comparison shows what differs."""
+    """All objects of the given kinds, or of all kinds. A set, so that a failed comparison shows the difference."""
     connection = await asyncpg.connect(url)
     try:
         return {(kind, *map(str, row)) for kind in kinds or QUERIES for row in await connection.fetch(QUERIES[kind])}

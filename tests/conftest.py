@@ -21,7 +21,7 @@ from reactor.embedded import EmbeddedPostgres
 from reactor.engine.gate.gate_store import GateStore
 from reactor.migrations import revisions
 
-# Nothing that a test proves depends on surviving a power cut.
+# No test needs its data to survive a power cut.
 FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -47,7 +47,7 @@ FIRST = (
 # Files that share something costly among their tests, so that one process runs them all.
 WHOLE = ("test_failpoints", "test_database_faults")
 
-# The same examples in every run, and no limit on the time of one, which load decides.
+# The same examples in every run. No deadline for one example, because its time depends on the machine's load.
 hypothesis.settings.register_profile("reactor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("reactor")
 
@@ -57,21 +57,21 @@ ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give any process with room the next test, or the next file of WHOLE."""
+    """Give each process that is free the next test, or the next whole file of WHOLE."""
     scheduling = LoadScopeScheduling(config, log)
     scheduling._split_scope = lambda nodeid: next((name for name in WHOLE if f"{name}.py::" in nodeid), nodeid)
     return scheduling
 
 
 def pytest_configure():
-    """Have all temporary files of the run in memory, where that has room: a run makes and removes 150,000 files."""
+    """Keep all temporary files in memory, if it has room, because a run makes and removes 150,000 files."""
     if "TMPDIR" not in os.environ and has_room(MEMORY):
         os.environ["TMPDIR"] = MEMORY
-        tempfile.tempdir = None  # asked again
+        tempfile.tempdir = None  # so that tempfile reads TMPDIR again
 
 
 def has_room(folder):
-    """Whether a run's files fit into it, and programs may run from it."""
+    """Whether the files of a run fit into the folder, and programs may run from it."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -92,7 +92,7 @@ def anyio_backend(request):
 
 @pytest.fixture(scope="session")
 def server_url():
-    """The maintenance database of DATABASE_URL's server, else of an embedded one."""
+    """The maintenance database of DATABASE_URL's server, or of an embedded server."""
     if given := os.environ.get("DATABASE_URL"):
         yield given
         return
@@ -148,7 +148,7 @@ def database(server_url, databases):
 
 @pytest.fixture
 async def connection(database):
-    """A client of the test's own."""
+    """A client of the test's database."""
     connection = await asyncpg.connect(database)
     yield connection
     await connection.close()
@@ -156,7 +156,7 @@ async def connection(database):
 
 @pytest.fixture
 def make_token(connection):
-    """Make a token in any state; its author has the prompt, or there is none."""
+    """Make a token in any state. Its author has the given prompt; author=False makes a token without an author."""
 
     async def make(*, prompt="a lighthouse in a storm", author=True, **columns):
         author_id = None
@@ -188,7 +188,7 @@ def token_row(connection):
 
 @pytest.fixture
 async def connect_to():
-    """Open clients of any database. One that a failed test left open would keep uvloop from closing."""
+    """Open clients of any database. They are closed at the end, because uvloop cannot close while one is open."""
     async with contextlib.AsyncExitStack() as opened:
 
         async def open_another(url):
@@ -220,7 +220,7 @@ async def open_session():
 
 @pytest.fixture
 async def table(connection):
-    """The mapping to the tokens table, as a worker finds it."""
+    """The tokens table, as a worker discovers it."""
     found = await connection.fetchrow(plain_query("discover"), "tokens_s0")
     return described(dict(found), "tokens_s0")
 
@@ -237,7 +237,7 @@ def ask(connection, table):
 
 @pytest.fixture
 def until_blocked(connect):
-    """Wait until a client of the test waits for a lock."""
+    """Wait until the given client waits for a lock."""
 
     async def wait(blocked):
         watch = await connect()
@@ -266,7 +266,7 @@ def reactor(database, monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def two_looks(monkeypatch):
-    """Wait until a worker that is always LOOKING has looked at the gate, and logged it, and begins to look again."""
+    """Let workers look at the gate all the time. Wait until two looks have begun: then the first is reported."""
     state, begun = GateStore.state, []
 
     async def counted(gate):

@@ -1,4 +1,4 @@
-"""What a step of the loop costs: processor time of this thread, in which no other program has a part."""
+"""What a step of the loop costs: the processor time of this thread, which excludes other programs."""
 
 import gc
 import time
@@ -10,7 +10,7 @@ MOST_TRIES = 20
 
 @contextmanager
 def collected_rarely():
-    """As the worker has it: the collector does not look through what is here for good."""
+    """Set the garbage collector as the worker does: it skips the objects that exist now, and runs rarely."""
     given = gc.get_threshold()
     gc.collect()
     gc.freeze()
@@ -23,9 +23,9 @@ def collected_rarely():
 
 
 def seconds(step, *given, times=3):
-    """Processor time of a step, at its best: what it needs, and not what else was going on.
+    """The lowest processor time of several tries, because other programs can only make a step look slower.
 
-    Programs beside us slow the processor down for a while, so a step that seems too slow is tried more often.
+    They slow the processor down for a while, so a step that seems too slow is tried more often.
     """
     best = min(_once(step, *given) for _ in range(times))
     tries = (_once(step, *given) for _ in range(MOST_TRIES))

@@ -1,7 +1,7 @@
-"""Migrated databases for tests, used again while a test leaves the schema alone: a clone costs 15 times as much.
+"""Migrated databases for tests. A database is used again, because a new clone costs 15 times as much.
 
-After a test its database is emptied. One whose catalogue a test has changed, by DDL, a grant, a setting or statistics,
-is dropped instead, so no test needs to say what it does to its database.
+After a test its database is emptied. If the test has changed the catalogue, by DDL, a grant, a setting or statistics,
+the database is dropped instead. So no test needs to declare what it changes.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-# Every catalogue that a test could change. pg_class is compared by meaning: TRUNCATE gives a table new files.
+# Every catalogue that a test could change. Of pg_class, only columns that TRUNCATE leaves alone (it gives new files).
 CATALOGUES = [
     "pg_attribute",
     "pg_attrdef",
@@ -54,12 +54,12 @@ EMPTY = """
 
 
 def on(url, database):
-    """`url` with another database."""
+    """`url`, but with another database's name."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 async def fetch(url, query):
-    """The first value of the query's answer, asked on a connection of its own."""
+    """The first value of the query's result, over a new connection."""
     connection = await asyncpg.connect(url, timeout=10)
     try:
         return await connection.fetchval(query)
@@ -71,7 +71,7 @@ async def clone(server_url, template="template1"):
     """Make a copy of a database and return its name."""
     connection = await asyncpg.connect(server_url, timeout=10)
     try:
-        # Copying files takes a quarter of the time that logging every page takes, which is the default from 15 on.
+        # FILE_COPY takes a quarter of the time of WAL_LOG, the default since PostgreSQL 15.
         strategy = "STRATEGY file_copy" if connection.get_server_version().major >= 15 else ""
         name = f"reactor_test_{uuid.uuid4().hex[:12]}"
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {strategy}")
@@ -114,17 +114,17 @@ class Databases:
         self._runner.close()
 
     def run(self, work):
-        """The result of a coroutine, run on a loop that lasts as long as the databases."""
+        """Run a coroutine on the loop of these databases; return its result."""
         return self._runner.run(work)
 
     async def _emptied(self, name):
         try:
             connection = await asyncpg.connect(on(self._server_url, name), timeout=10, command_timeout=10)
         except (OSError, asyncpg.PostgresError):
-            return False  # the test has dropped, renamed or closed it
+            return False  # the test has dropped or renamed the database, or forbidden connections
         try:
             while await connection.fetchval(OTHERS):  # noqa: ASYNC110  (only asking tells)
-                await asyncio.sleep(0.002)  # they end as soon as they notice
+                await asyncio.sleep(0.002)  # OTHERS terminates sessions; each needs a moment
             if await connection.fetchval(STATE) != self._pristine:
                 return False
             await connection.execute(EMPTY)

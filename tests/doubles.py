@@ -1,4 +1,4 @@
-"""What stands in for the outside: a provider that tests direct, and a log that they can wait on."""
+"""Doubles: a provider that follows a test's script, and a log whose events a test can wait for."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 
 SECRET = "r8_a_secret_that_must_not_be_told"
-# The gate's row is gone, and nobody may make it anew.
+# Deletes the gate's row, and forbids to insert it again.
 NO_GATE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '42501'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON reactor.intake EXECUTE FUNCTION refuse();
@@ -25,19 +25,19 @@ DELETE FROM reactor.intake;
 
 
 def is_late_renewal(event):
-    """Whether a renewal had no answer within a third of the lease: under a short one a loaded machine is that slow."""
+    """Whether a renewal got no answer within a third of the lease: a loaded machine can be too slow for a short one."""
     return (event["event"], event.get("role"), event.get("error_type")) == ("worker.error", "leases", "TimeoutError")
 
 
 async def until(asked, seconds=10):
-    """Ask again and again until the answer is true. What we wait for needs the processor meanwhile."""
+    """Ask again and again until the answer is true, with pauses that leave the processor to others."""
     with anyio.fail_after(seconds):
         while not await asked():  # noqa: ASYNC110  (only asking tells)
             await anyio.sleep(0.01)
 
 
 class Log:
-    """A sink that keeps every event, and wakes those who wait for one."""
+    """A sink that keeps every event, and wakes the tests that wait for one."""
 
     def __init__(self):
         self.events = []
@@ -53,7 +53,7 @@ class Log:
         return [told for told in self.events if wanted.items() <= told.items()]
 
     def errors(self):
-        """What went wrong, apart from late renewals."""
+        """Every `worker.error`, apart from late renewals."""
         return [told for told in self.of("worker.error") if not is_late_renewal(told)]
 
     async def wait(self, event, times=1, **fields):
@@ -64,7 +64,7 @@ class Log:
         return self.of(event, **fields)[times - 1]
 
     async def idle(self):
-        """Wait until a claim from the front has found too little: from now on only a wake begins another."""
+        """Wait until a claim found fewer tokens than slots. From now on only a wake starts another claim."""
         with anyio.fail_after(20):
             while not any(told["count"] < told["slots"] for told in self.of("tokens.claimed")):
                 await self._news.wait()
@@ -75,14 +75,14 @@ class Log:
 
 
 class DirectedProvider:
-    """Does what the test scripts, one answer a call: an exception is raised, a callable called, None is the default."""
+    """Answers each call as the test scripted: an exception is raised, a callable is called, None is the default."""
 
     seedable = True
     finds_since = datetime.min.replace(tzinfo=UTC)
 
     def __init__(self):
         self.script = {"create": [], "wait": [], "find": [], "cancel": [], "check": []}
-        self.calls = []  # about tokens
+        self.calls = []  # all but checks
         self.checked = []
         self.bought = {}
         self._ids = map("prediction{}".format, itertools.count(1))
@@ -143,7 +143,7 @@ def settings(database, **overrides):
 
 
 async def refuse(connection, when, *, state="P0001"):
-    """Have a trigger of the host's refuse such updates."""
+    """Make a host's trigger refuse the updates for which the condition `when` is true."""
     await connection.execute(
         f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -154,7 +154,7 @@ async def refuse(connection, when, *, state="P0001"):
 
 
 class Barrier:
-    """Holds a generation until it is opened."""
+    """Holds a call of the provider until the test opens the barrier."""
 
     def __init__(self):
         self._entered, self._open = anyio.Event(), anyio.Event()
@@ -176,7 +176,7 @@ LOOKING = Timings(check_every=0.001)  # at the gate, all the time
 
 @asynccontextmanager
 async def running(database, provider, *, connected=True, idle=True, timings=TIMINGS, store=Store, **overrides):
-    """A worker that listens and has claimed what there was; stopped, and its tokens handed back, at the end."""
+    """A worker that listens and has claimed what was due. At the end it is stopped, and its tokens are handed back."""
     log = Log()
     given = settings(database, **overrides)
     redact = Redactor(given.secrets())

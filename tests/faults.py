@@ -1,8 +1,8 @@
-"""A worker in a process of its own, in which one thing goes wrong at one place.
+"""A worker in a process of its own, in which one fault happens at one place.
 
-Forked from a server that has imported everything: a death by SIGKILL costs no start of an interpreter. A process whose
-worker has ended by itself runs another one later. Everything that the worker tells goes through a pipe, so that
-nothing is lost with it.
+Processes are forked from a server that has imported everything, so a process that replaces a killed one needs no new
+interpreter. A process whose worker has ended by itself runs another worker later. All events of the worker go through
+a pipe, so none is lost when the process is killed.
 """
 
 import gc
@@ -31,7 +31,7 @@ from reactor.providers.replicate import ReplicateProvider
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 
-_TLS = ssl.create_default_context()  # reading the authorities takes longer than most cases
+_TLS = ssl.create_default_context()  # made once: reading the authorities takes longer than most cases
 _LOOP = {"use_uvloop": True}
 anyio.run(anyio.sleep, 0, backend_options=_LOOP)  # imports what a loop needs
 _CONNECTIONS = {"renew": "_renewals", "record": "_writes", "censor": "_writes", "settle": "_writes"} | dict.fromkeys(
@@ -44,18 +44,18 @@ processes = multiprocessing.get_context("forkserver")
 
 
 class InjectedError(Exception):
-    """Nobody expects it."""
+    """An error that no code expects."""
 
 
 def start_server(monkeypatch):
-    """Have everything imported once. The server does not take over our sys.path, so that it is told by environment."""
+    """Start the server that imports everything once. It does not inherit our sys.path, so it gets PYTHONPATH."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     processes.set_forkserver_preload(["faults", "pytest"])
     forkserver.ensure_running()
 
 
 class Processes:
-    """The processes that have no worker at the moment."""
+    """The processes in which no worker runs at the moment."""
 
     def __init__(self):
         self._idle = []
@@ -71,11 +71,11 @@ class Processes:
         return process, ours
 
     def give_back(self, process, pipe):
-        """For the next worker."""
+        """Keep a process for the next worker."""
         self._idle.append((process, pipe))
 
     def close(self):
-        """End them all."""
+        """End all idle processes."""
         for process, pipe in self._idle:
             end(process, pipe)
 
@@ -88,11 +88,11 @@ def end(process, pipe):
 
 
 class Process:
-    """A worker as its test sees it: what it told, when it met its fault, when it was gone."""
+    """A worker as its test sees it: its events, when it met its fault, when it was gone."""
 
     def __init__(self, idle):
         self.events = []
-        self.errors = None  # the exceptions that it ended with; None: it was killed
+        self.errors = None  # the exceptions that the worker ended with; None: it was killed
         self.fired = anyio.Event()
         self.gone = anyio.Event()
         self._idle = idle
@@ -100,7 +100,7 @@ class Process:
 
     @asynccontextmanager
     async def run(self, *arguments, **settings):
-        """Killed at the end, unless it has ended before."""
+        """Run a worker; wait for its end. On an error, kill it."""
         process, self._pipe = self._idle.take()
         try:
             self._pipe.send((arguments, settings))
@@ -115,12 +115,12 @@ class Process:
                 self._idle.give_back(process, self._pipe)
 
     def go_on(self):
-        """End a pause, if it came to one."""
+        """End the pause, if the worker has met its fault."""
         if self.fired.is_set():
             self._pipe.send(None)
 
     async def met(self):
-        """Wait until it has met its fault, or is gone."""
+        """Wait until the worker has met its fault, or is gone."""
         async with anyio.create_task_group() as group:
 
             async def end_after(event):
@@ -147,13 +147,13 @@ class Process:
 
 
 def main(pipe):
-    """What runs in a process: one worker after another, each with a fault (a place and an action) or None."""
+    """Run one worker after another, each with a fault (a place and an action) or None."""
     ssl.create_default_context = lambda *_arguments, **_settings: _TLS
-    gc.freeze()  # a collection would copy what the processes share
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tests'
+    gc.freeze()  # a collection would copy the memory that the processes share
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest alone
     for number in count():
         arguments, given = pipe.recv()
-        # So that a write tells whose it was.
+        # The history of writes notes which process wrote.
         connections.SERVER_SETTINGS["reactor.process"] = f"{os.getpid()}-{number}"
         anyio.run(partial(_work, pipe, *arguments, **given), backend_options=_LOOP)
 
@@ -208,20 +208,20 @@ async def _raise(pipe):
 
 async def _pause(pipe):
     pipe.send(("fired", None))
-    pipe.recv()  # blocks the whole process: no lease is renewed, no answer read
+    pipe.recv()  # blocks the whole process: it renews no lease, reads no answer
 
 
 ACTIONS = {"exit": _exit, "raise": _raise, "pause": _pause, "overtaken": _pause}
 
 
 def _lost(pipe, statement):
-    """Lose the connection once, after the statement was committed and before its answer is known."""
+    """Lose the connection once, after the statement was committed and before the worker gets its answer."""
     ask = getattr(Store, statement)
     lost = []
 
     async def answerless(store, *arguments, **options):
         answer = await ask(store, *arguments, **options)
-        if lost or answer == []:  # a claim or a look that found nothing is not what is meant
+        if lost or answer == []:  # not when a claim or a look found nothing
             return answer
         lost.append(answer)
         pipe.send(("fired", None))

@@ -10,7 +10,7 @@ OLD_SYSTEM = "image_url varchar(500), generation_attempts integer, generation_er
 
 
 def host(home="public", name="tokens_s0", *, labels=None, status="text", more="rarity integer DEFAULT 3"):
-    """A host application's tables, with two tokens and Alembic's version table of its own."""
+    """A host application's tables, with two tokens, and the version table of its own Alembic."""
     enum = labels and f'CREATE TYPE {home}."Status" AS ENUM ({", ".join(map(repr, labels))})'
     detected = labels[0] if labels else "detected"
     return [
@@ -59,6 +59,6 @@ def name_of(shape):
 
 
 def inherited(url, setting, value, *, role=False):
-    """The statement that has every new connection to the database begin with this setting."""
+    """The statement that gives every new connection to the database this setting."""
     name = urlsplit(url).path[1:]
     return f"ALTER {f'ROLE CURRENT_USER IN DATABASE {name}' if role else f'DATABASE {name}'} SET {setting} = {value}"

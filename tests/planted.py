@@ -1,6 +1,6 @@
-"""Functions and operators that match what we call better than PostgreSQL's own do, planted by a role that may create.
+"""Functions and operators that an attacker plants: their types match our calls better than PostgreSQL's own do.
 
-Each counts that it was called, which no rollback takes back, and raises.
+Each raises an error, after it has noted its call in a sequence, which no rollback undoes.
 """
 
 import re
@@ -21,7 +21,7 @@ BODY = "PERFORM pg_catalog.nextval('public.called'); RAISE EXCEPTION 'planted';"
 
 
 def names():
-    """Whatever a statement of ours may call."""
+    """The names of all functions that our statements may call."""
     return sorted({name for file in OURS for name in re.findall(r"\b([a-z][a-z0-9_]+)\(", file.read_text())})
 
 
@@ -30,7 +30,7 @@ def function(name, types):
 
 
 async def plant(url):
-    """Plant them, as the role of `url`, which may create in the schema public."""
+    """Create them as the role of `url`, which may create in the schema public."""
     connection = await asyncpg.connect(url)
     try:
         known = await connection.fetch(

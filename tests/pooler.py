@@ -1,4 +1,4 @@
-"""What a client sees of PgBouncer before its first statement, in front of a real server."""
+"""A stand-in for PgBouncer before a real server: it does what a client can see before its first statement."""
 
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -14,7 +14,7 @@ TLS = 80877103
 
 @asynccontextmanager
 async def pooler(url):
-    """The URL of one: it refuses parameters that it does not know, and tells a process id of its own."""
+    """The pooler's URL. It refuses unknown startup parameters, and reports a process id that is not the server's."""
     parts = urlsplit(url)
 
     async def talk(client):
@@ -37,7 +37,7 @@ async def pooler(url):
 
 
 async def begin(client, server):
-    """Pass the start on, or refuse it."""
+    """Pass the client's startup message on, or refuse it."""
     asking = BufferedByteReceiveStream(client)
     start = await message(asking, kind=0)
     if int.from_bytes(start[4:8], "big") == TLS:
@@ -52,7 +52,7 @@ async def begin(client, server):
 
 
 async def introduce(client, server):
-    """Pass the server's answers on, up to its process id, which becomes another."""
+    """Pass the server's messages on up to its process id, which is replaced."""
     answering, told = BufferedByteReceiveStream(server), b""
     while not told.startswith(b"K"):
         told = await message(answering, kind=1)
@@ -61,7 +61,7 @@ async def introduce(client, server):
 
 
 async def message(stream, *, kind):
-    """One message, which begins with `kind` bytes before its length."""
+    """One message; its length stands after `kind` bytes."""
     head = await stream.receive_exactly(kind + 4)
     return head + await stream.receive_exactly(int.from_bytes(head[kind:], "big") - 4)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that loses what the test tells it to lose."""
+"""A TCP proxy before PostgreSQL that loses data when a test wants it to."""
 
 import socket
 from contextlib import asynccontextmanager, suppress
@@ -8,7 +8,7 @@ import anyio
 from anyio.abc import SocketAttribute
 
 _GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
-_HEAD = 1024  # bytes; the start of a session, with the client's application_name
+_HEAD = 1024  # bytes of a session's start: they hold the client's application_name
 
 
 class _Link:
@@ -24,7 +24,7 @@ class _Link:
         return name.encode() in self.head
 
     def cut(self):
-        # A reset, not a goodbye.
+        # Close with a reset instead of an orderly end.
         raw = self.client.extra(SocketAttribute.raw_socket)  # noqa: S610  (not Django's)
         with suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -32,7 +32,7 @@ class _Link:
 
 
 class Proxy:
-    """Passes everything on, until told otherwise. What was swallowed once stays half-open for ever, as in life."""
+    """Passes everything on by default. A connection that was half-open once stays so for ever, as in real networks."""
 
     def __init__(self, target):
         self._target = urlsplit(target)
@@ -48,14 +48,14 @@ class Proxy:
         return self._target._replace(netloc=at).geturl()
 
     def swallow(self, name=""):
-        """Let connections be half-open: those of one application_name, or all, and all that come until healed."""
+        """Make connections half-open: those of one application_name; or all, with all new ones until `heal`."""
         for link in self._links:
             link.swallows |= link.is_of(name)
         if not name:
             self._mode = "swallow"
 
     def linger(self):
-        """Pass on what a server says before it closes a connection, but not that it does."""
+        """When the server closes a connection, pass on its last data, but not the end."""
         self._lingers = True
 
     def cut(self):
@@ -64,12 +64,12 @@ class Proxy:
             link.cut()
 
     def refuse(self):
-        """Reset every connection, and all that come until healed."""
+        """Reset every connection, and all new ones until `heal`."""
         self._mode = "refuse"
         self.cut()
 
     def heal(self):
-        """Pass on what connects from now on."""
+        """Pass new connections on again."""
         self._mode = "pass"
 
     async def serve(self, listener):
@@ -107,7 +107,7 @@ class Proxy:
         if source is not link.client:
             self.ended.set()
         if link.swallows or (self._lingers and source is not link.client):
-            await anyio.sleep_forever()  # the other side hears of no end either
+            await anyio.sleep_forever()  # the opposite side sees no end either
         link.scope.cancel()
 
 

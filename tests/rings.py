@@ -1,4 +1,4 @@
-"""What a listener hears of the tokens table's triggers."""
+"""The notifications that a listener gets from the tokens table's triggers."""
 
 import json
 
@@ -13,7 +13,7 @@ def told(status, *token_ids):
 
 
 async def listening(ear, *channels):
-    """What is heard on the channels, up to a bell that is rung when it is asked for."""
+    """A function that returns what arrived on the channels since its last call, up to a notification that it sends."""
     heard, bell = [], anyio.Event()
 
     def hear(_connection, _pid, name, payload):
@@ -38,7 +38,7 @@ async def listening(ear, *channels):
 
 
 async def silently(connection, count=1, **columns):
-    """Make tokens in a state while no trigger runs; return their ids."""
+    """Make tokens in a state without running triggers; return their ids."""
     names, places = ", ".join(columns), ", ".join(f"${place}" for place in range(1, len(columns) + 1))
     async with connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")

@@ -1,8 +1,8 @@
-"""Run the whole suite again and again until it was green twenty times in a row, ten of them beside two busy loops.
+"""Run the whole suite until it was green twenty times in a row, ten times of them beside two busy loops.
 
 Each run is a line in a log outside the tree: when, which commit, quiet or busy, how it ended, how long it took. A run
-that was stopped leaves no line, so `make steady` goes on where it was. Runs of one commit count together, and a red one
-begins the count anew. The tests run in a clone, so the tree may be worked on meanwhile.
+that was stopped leaves no line, so `make steady` goes on after the last complete run. Runs of one commit count
+together; a red run starts the count again. The tests run in a clone, so the tree may be changed meanwhile.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from pathlib import Path
 HERE = Path(__file__).parents[1]
 LOG = Path.home() / ".cache" / "reactor" / "steady.log"
 LOADS = {"quiet": 0, "busy": 2}  # busy loops beside the suite
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with its parent, also a killed one
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with its parent, even a killed one
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the suite, as the log's line tells it."""
+    """One run of the suite: a line of the log."""
 
     at: str
     commit: str
@@ -52,7 +52,7 @@ def in_a_row(runs, commit):
 
 
 def next_load(green, wanted):
-    """Quiet and busy by turns, half of `wanted` each; None once there are enough."""
+    """`quiet` or `busy`, in turn, half of `wanted` each; None once there are enough runs."""
     missing = {load: wanted // 2 - sum(run.load == load for run in green) for load in LOADS}
     load = max(missing, key=missing.get)
     return load if missing[load] > 0 else None
@@ -74,7 +74,7 @@ def git(*arguments):
 
 
 def summary(output):
-    """pytest's last line, or whatever stands last where there is none."""
+    """pytest's last line with counts, or else the last line."""
     lines = [line.strip(" =") for line in output.splitlines() if line.strip()]
     return next(
         (line for line in reversed(lines) if re.search(r"\d (passed|failed|error)", line)), (lines or ["nothing"])[-1]
@@ -82,7 +82,7 @@ def summary(output):
 
 
 def run_suite(folder, commit, load, log):
-    """One run in a clone; what a red one printed is kept beside the log."""
+    """Run the suite once in a clone. The output of a red run is kept beside the log."""
     output = log.parent / f"red-{commit}-{datetime.now(tz=UTC):%Y%m%dT%H%M%S}.txt"
     began = time.monotonic()
     with output.open("w") as file, busy_loops(LOADS[load]):

@@ -1,4 +1,4 @@
-"""The statements of a worker, without one."""
+"""A worker's statements, for tests that run no worker."""
 
 from contextlib import asynccontextmanager
 

@@ -11,7 +11,7 @@ PASSWORD = "strange"
 
 @asynccontextmanager
 async def stranger(url, *grants):
-    """The URL of a role that may connect, and what the grants say: statements with the role's name for {role}."""
+    """The URL of a role that may connect. `grants`: statements, with {role} for its name, that give it more rights."""
     role = f"stranger_{uuid.uuid4().hex[:12]}"
     owner = await asyncpg.connect(url)
     try:
@@ -30,7 +30,7 @@ async def stranger(url, *grants):
 
 
 def as_role(url, role):
-    """`url` for another user."""
+    """`url` with the name and password of a stranger's role."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{role}:{PASSWORD}@{host}"))
