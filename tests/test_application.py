@@ -31,7 +31,7 @@ async def sandbox_url(sandbox):
 
 @pytest.fixture
 def environment(database, sandbox_url, monkeypatch, tmp_path):
-    """What `lifespan` finds in the environment."""
+    """Set the environment variables that `lifespan` reads."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -42,7 +42,7 @@ def environment(database, sandbox_url, monkeypatch, tmp_path):
 
 
 class Records(logging.Handler):
-    """What the host application's own logging gets."""
+    """The records that the host application's own logging gets."""
 
     def __init__(self):
         super().__init__()
@@ -131,7 +131,7 @@ async def test_a_lifespan_that_ends_hands_back_what_it_holds(environment, host_l
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Begin anew without a wait."""
+    """Restart a failed reactor without a pause."""
     monkeypatch.setattr("reactor.supervisor.reconnect_delay", lambda _failures: 0.01)
 
 
@@ -147,7 +147,7 @@ async def test_a_lifespan_begins_once_the_table_is_migrated(
         await host_log.wait("listener.connected")
 
     assert told["error_message"].endswith("; run: reactor migrate")
-    assert len(host_log.of("worker.error")) == 1  # told once, however often it was looked for
+    assert len(host_log.of("worker.error")) == 1  # logged once, although the table was looked for many times
     assert host_log.of("worker.stopped")
 
 
@@ -217,7 +217,7 @@ async def test_a_lifespan_that_is_cancelled_while_it_ends_hands_back_at_once(
 
 
 def cancel_once(log, ending):
-    """Cancel when the worker has begun to stop."""
+    """Cancel as soon as the worker has begun to stop."""
     if log.of("worker.stopping"):
         ending.cancel()
     else:

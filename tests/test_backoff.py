@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from reactor.backoff import jittered, reconnect_delay, retry_delay
 
 counts = st.integers(0, 10**9)
-dice = st.integers()  # hypothesis throws the same ones each time, unless it is asked for others
+dice = st.integers()  # the same numbers in every run, unless hypothesis gets another seed
 
 
 @given(counts, dice)

@@ -1,6 +1,6 @@
 """Bad input from everywhere, end to end: a real worker, the real SDK over HTTP, a real database.
 
-Each case ends in one of the outcomes of the table of errors, with a reason that people can read.
+Each case ends in an outcome that the table of errors names, with a reason that people can read.
 """
 
 import collections
@@ -75,7 +75,7 @@ async def working(database, base_url, *, timings=SOON, **overrides):
 
 @pytest.fixture
 async def history(connection):
-    """What became of a token, each time that it was let go."""
+    """A token's status, attempts and error, each time a worker let the token go."""
     await connection.execute(REMEMBER)
 
     async def read(token_id):
@@ -97,7 +97,7 @@ def until(connection):
 
 
 def unreadable(reason):
-    """What is wrong with a reason that people are to read."""
+    """The faults that keep a reason from being readable for people."""
     wrong = {
         "several lines": not reason.isprintable(),
         "long": len(reason) > 200,
@@ -115,7 +115,7 @@ def unreadable(reason):
 
 
 async def ends(cases, sandbox, make_token, history, until):
-    """Run all cases at once; return what became of each, and how often something was bought for it."""
+    """Run all cases at once; return for each its history and the number of its purchases."""
     prompts = {words: f"{SECRET_WORDS}, {place} [sandbox: {words}]" for place, words in enumerate(cases)}
     tokens = {words: await make_token(prompt=prompt) for words, prompt in prompts.items()}
     await until(NOTHING_LEFT)
@@ -131,7 +131,7 @@ DONE, AFTER_ALL = [("uploading", 0, None)], [("uploading", 1, None)]
 
 
 def once(reason):
-    """Counted once, due later, and then an image."""
+    """The history of a token with one counted attempt, a retry, and then an image."""
     return [("detected", 1, reason), *AFTER_ALL]
 
 
@@ -244,7 +244,7 @@ async def test_an_account_refused_buys_nothing_and_counts_nothing(
         for times, fault in enumerate(ACCOUNTS, 1):
             sandbox.faults.clear()
             sandbox.fail(Fault(fault))
-            sandbox.fail(Fault("html", on="account"))  # says nothing of the API token
+            sandbox.fail(Fault("html", on="account"))  # an answer that neither accepts nor refuses the API token
             found[fault] = await make_token(prompt=SECRET_WORDS)
             await until("SELECT EXISTS (SELECT FROM history WHERE token_id = $1)", found[fault])
             await log.wait("intake.paused", times=times)
@@ -330,7 +330,7 @@ async def test_a_prediction_that_shows_late_is_not_bought_again(
 
 
 class Odd(Wire):
-    """A provider that answers each case as its script says, then well; and counts creates."""
+    """A provider that gives each case the answers of its script, and then good ones. It counts creates."""
 
     def __init__(self, scripts):
         super().__init__()
@@ -368,12 +368,12 @@ def refused(detail, **more):
     return [http({"detail": detail, **more}, 400)]
 
 
-DEPTH = 5_000  # Python 3.11 reads lists of a fifth of it, 3.14 of eight times as many
+DEPTH = 5_000  # Python 3.11 reads lists a fifth as deep, Python 3.14 eight times as deep
 NESTED = b'{"id": "nested", "status": "starting", "logs": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
 
 
 def of_nested():
-    """What becomes of its token, and how many creates that takes: what this Python reads is an answer."""
+    """The token's history and its number of creates: NESTED is a good answer only if this Python can parse it."""
     try:
         json.loads(NESTED)
     except RecursionError:
@@ -383,7 +383,7 @@ def of_nested():
 
 LOST = 'Traceback (most recent call last):\n  File "/src/predict.py", line 7, in predict\nOSError: no space left'
 ODD = {
-    # name: answers to creates, answers to looks, what becomes of the token, creates
+    # name: answers to creates, answers to looks, the token's history, creates
     "no-http": (
         [[(0, b"SSH-2.0-OpenSSH_9.6\r\n"), (0, HANG_UP)]],
         [],
@@ -585,7 +585,7 @@ async def test_a_prompt_changed_while_its_image_is_made_buys_nothing_more(
     assert [bought.prompt for bought in sandbox.ledger] == ["before [sandbox: run=0.5]"]
 
 
-# What nobody should write into our columns: the column values, and what becomes of the token
+# Values that nobody should write into our columns, and the token's history
 
 
 DUE = "generation_due_at = now() - interval '1 s'"
@@ -692,7 +692,7 @@ async def test_a_forged_notification_is_only_a_hint(database, base_url, connecti
 
 
 async def flood(connect, *, clients=4, bursts=5):
-    """10,000 notifications: as many clients, each of which commits so many bursts of 500."""
+    """Send 10,000 notifications: each of `clients` commits `bursts` bursts of 500."""
 
     async def shout(client):
         for _ in range(bursts):
@@ -724,7 +724,7 @@ async def test_a_flood_of_notifications_delays_no_mint(database, base_url, conne
             claims.append(served[number - 1] - before)
 
     assert SOON.after_empty == 0.01
-    assert max(claims) <= 1  # the first may have begun before the mint was committed
+    assert max(claims) <= 1  # a claim may have begun before the mint was committed
 
 
 async def test_a_flood_of_notifications_makes_no_claim_where_all_slots_are_taken(

@@ -41,7 +41,7 @@ def timings():
 
 @pytest.fixture(autouse=True)
 def nobody_sweeps(monkeypatch):
-    """The sweep does not serve what the bell has to; a stranger is said at once."""
+    """Switch off the sweep and later tries for the watch, so that only the bell can work. Report a stranger at once."""
 
     async def nothing(_store):
         return None
@@ -57,12 +57,12 @@ async def authors(connection):
 
 @pytest.fixture
 async def rung(connect):
-    """How many wakes were heard since the last time."""
+    """The number of wakes heard since the last call."""
     ear, heard = await connect(), []
     await ear.add_listener(WAKE, lambda *_: heard.append(1))
 
     async def take():
-        await ear.execute("SELECT 1")  # whatever was committed before has arrived by its answer
+        await ear.execute("SELECT 1")  # its answer arrives after all earlier notifications
         taken = len(heard)
         heard.clear()
         return taken
@@ -158,7 +158,7 @@ async def test_a_mint_at_the_moment_in_which_a_worker_goes_on_watch_is_claimed(
 
     async with running(database, provider, worker_batch_size=1) as (_, log):
         await full(log, make_token, gate, provider)
-        # In on_watch's case the mint comes before: it is silent, and nobody has looked for it since.
+        # For on_watch the mint is committed earlier, at before_watch: it is silent, and no claim has followed yet.
         if point == "before_watch":
             with switched_on(point, pause):
                 gate.open()
@@ -192,7 +192,7 @@ async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
         await full(log, make_token, gate, provider)
         await connection.execute("BEGIN")
         await connection.execute(MINT)
-        if another_under_way:  # and stays so: not its end, but the looks in between find the other's token
+        if another_under_way:  # it stays open: the token must be found by a look before all transactions have ended
             await long.execute("BEGIN")
             await long.execute("INSERT INTO authors (wallet_address) VALUES ('0x2')")
         gate.open()
@@ -205,7 +205,7 @@ async def test_a_mint_whose_transaction_outlasts_the_quiet_is_claimed_soon(
 
 
 class Looks:
-    """Asks on a connection, and tells how often for the watch, and for the transactions under way."""
+    """Runs queries on a connection. `tries` counts those for the watch, `count` those for transactions under way."""
 
     def __init__(self, ear):
         self._ear = ear
@@ -230,7 +230,7 @@ class Looks:
 
 @pytest.fixture
 async def bell(connect, table, timings):
-    """One that follows a test, on a connection that listens to nothing; with its wake and its looks."""
+    """A bell without a worker, on a connection that listens to nothing; with its wake and its looks."""
     wake, looks = Wake(), Looks(await connect())
     bell = Bell(table, wake, None, Telemetry(), timings=timings)
     async with anyio.create_task_group() as group:
@@ -259,7 +259,7 @@ async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bel
 
 
 async def under_way(connection):
-    """Begin a transaction that writes, the last that has begun."""
+    """Begin a transaction that writes. It is then the newest one."""
     await connection.execute("BEGIN; INSERT INTO authors (wallet_address) VALUES (gen_random_uuid()::text)")
 
 
@@ -301,7 +301,7 @@ async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, 
     await under_way(connection)
     bell.want("watch")
     await looks.more(1)
-    await under_way(after)  # finds the watch taken, and rings by itself
+    await under_way(after)  # its mints would find the watch taken, and ring
     wake.clear()
     await connection.execute("COMMIT")
     with anyio.fail_after(10):
@@ -339,7 +339,7 @@ async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, be
 
 @asynccontextmanager
 async def two(database, on_watch, idle, timings=SELDOM, **settings):
-    """Two workers with their providers; give the first, which is on watch, and both logs."""
+    """Run two workers with their providers; yield the first worker, which is on watch, and both logs."""
     async with running(database, on_watch, timings=timings, **settings) as (first, log):
         await log.wait("watch.taken")
         await log.wait("tokens.claimed", times=2)
@@ -454,12 +454,12 @@ async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provi
     assert len(log.of("listener.connected")) == 2
 
 
-# Strangers: roles that may connect, and hold the bell's locks.
+# Strangers: roles that may only connect, and hold the bell's locks.
 
 
 @pytest.fixture
 async def strange(database, connect_to):
-    """Open clients of a role that may do nothing but connect."""
+    """Open clients of a role that may only connect."""
     async with stranger(database) as url:
         yield lambda: connect_to(url)
 
@@ -518,11 +518,11 @@ async def test_a_session_remembers_a_silence_for_a_moment_only(connection, stran
 async def test_a_session_goes_by_what_it_remembers_for_a_moment(
     connection, connect, strange, rung, authors, remembered
 ):
-    """Who holds the lock says the contrary."""
+    """The lock's holder would lead to the opposite result."""
     await (await (strange if remembered else connect)()).execute(LOCK.replace("$1", str(QUIET)))
     relation = await connection.fetchval("SELECT 'tokens_s0'::regclass::oid")
     within = False
-    while not within:  # on a loaded machine the moment may pass before the mint
+    while not within:  # tried again, because on a loaded machine the moment may pass before the mint
         await rung()
         async with connection.transaction():
             until = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8 + 0.099")
@@ -548,7 +548,7 @@ async def test_a_session_remembers_what_it_has_found_out(connection, connect, st
 
 
 async def test_a_session_that_holds_many_locks_is_looked_up_once(connection, connect, strange, rung, authors):
-    """More are looked at than sessions may be."""
+    """The limit is on sessions, not on locks: this session holds more locks than the limit."""
     await (await connect()).execute(LOCK.replace("$1", str(QUIET)))
     await (await strange()).execute(f"SELECT pg_advisory_lock(hashtext('{WAKE}'), n) FROM generate_series(1, 40) AS n")
 
@@ -588,7 +588,7 @@ async def test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_t
 ):
     mallory, quiet = await strange(), await connect()
     await mallory.execute(f"SELECT {lock}(hashtextextended('{WAKE}', {WATCH}))")
-    await quiet.execute(LOCK.replace("$1", str(QUIET)))  # another worker's, which has no slot
+    await quiet.execute(LOCK.replace("$1", str(QUIET)))  # as a worker without a free slot holds it
     async with running(database, provider) as (_, log):
         (blocked,) = [await log.wait("lock.blocked")]
         before = len(log.of("token.generation.succeeded"))
@@ -632,7 +632,7 @@ async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
 
 @pytest.mark.parametrize("timings", [Timings(watch_every=every, longest_look=0.001) for every in (0.001, 3600.0)])
 async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(bell, connection, strange, timings):
-    """A session that remembered silence as the watch began did not ring."""
+    """The look is needed, because a session that remembers silence from before the watch does not ring."""
     bell, wake, looks = bell
     await (await strange()).execute(f"SELECT pg_advisory_lock_shared(hashtextextended('{WAKE}', {WATCH}))")
     await under_way(connection)
@@ -666,7 +666,7 @@ async def test_another_workers_quiet_lock_is_no_strangers(bell, connection):
 
     async def ask(query, *arguments):
         if tried:
-            twice.set()  # the first answer was taken in
+            twice.set()  # at the second query the first answer has been handled
         tried.append(query)
         return await looks.ask(query, *arguments)
 

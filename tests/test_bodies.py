@@ -1,4 +1,4 @@
-"""No answer, however it is made, takes more memory or holds the loop longer than a worker can bear."""
+"""No answer of any form takes too much memory or holds the loop too long."""
 
 import asyncio
 import gzip
@@ -39,7 +39,7 @@ def raw_deflate(content):
 
 
 def bomb(size, times):
-    """Zeros, compressed: 270 bytes of three-fold gzip are 3 GB."""
+    """Zeros, compressed `times` times: 270 bytes can hold 3 GB, compressed three times."""
     stream = zlib.compressobj(9, wbits=31)
     body = b"".join(stream.compress(bytes(MEGABYTE)) for _ in range(size // MEGABYTE)) + stream.flush()
     for _ in range(times - 1):
@@ -48,7 +48,7 @@ def bomb(size, times):
 
 
 class Peak:
-    """The most that was allocated meanwhile, in bytes."""
+    """The most memory that the block allocated at one time, in bytes."""
 
     def __enter__(self):
         tracemalloc.start()

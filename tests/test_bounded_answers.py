@@ -1,4 +1,4 @@
-"""No statement answers with more of a text than can be used, however much of it somebody wrote."""
+"""No statement returns more of a text than we can use, however long the stored text is."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from reactor.tokens import LONGEST_PROMPT
 pytestmark = pytest.mark.anyio
 
 HUGE = 300_000  # characters
-# The host of such a table has checks of its own, or none.
+# A table of a host, without our CHECK constraints.
 FILL = f"""
 ALTER TABLE tokens_s0 DISABLE TRIGGER USER;
 ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_status_check, DROP CONSTRAINT tokens_s0_generation_error_check;
@@ -35,7 +35,7 @@ GATE = {"claim": "paused_until = NULL, opens_on = NULL", "open_gate": "paused_un
 LARGEST = {"claim": LONGEST_PROMPT + 1, "rescue": LONGEST_PROMPT + 1}  # characters
 OF_HELD_TOKENS = {"rescue", "settle", "record", "renew", "censor"}
 ANSWER = OF_HELD_TOKENS | {"claim", "look", "show", "gate_state", "pause", "resume", "open_gate", "count_statuses"}
-# What a statement is asked, by the name of its parameter, else by the type.
+# The arguments of statements, by the parameter's name, or else by its type (OF_A_TYPE).
 ASKED = {
     "slots": 100, "rows": 100, "most_rescues": 4, "epoch": 0, "worker": 7, "own_keys": [8], "known": [],
     "learnt": "create", "interval": 60.0, "uptime": 1e6, "token_id": "1", "reason": "by hand", "lock_timeout": "2s",
@@ -56,7 +56,7 @@ def asked(name, type_, ids):
 
 
 def parameters(name):
-    """Each parameter's name and type, as the header tells them."""
+    """Each parameter's name and type, from the statement's header."""
     found = [re.match(r"\$\d+ +(\w+) +(double precision|[a-z]+)(\[\])?", line) for line in split(name)[0]]
     return [(each[1], f"{each[2]}{each[3] or ''}") for each in found if each]
 

@@ -10,7 +10,7 @@ FENCE, OTHER = (uuid.uuid4(), 1), (uuid.uuid4(), 1)
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test moves."""
+    """A clock that only the test moves."""
 
     class Clock:
         now = 1000.0

@@ -1,4 +1,4 @@
-"""A refused API token: when it is checked again, how that is said, and what it costs."""
+"""A refused API token: when it is checked again, how that is reported, and what it costs."""
 
 import re
 
@@ -25,7 +25,7 @@ def provider():
 
 @pytest.fixture
 def refuse(ask):
-    """Have a create refused for a token; give the wait, as the row tells it, and the reason."""
+    """Close the gate as after a create refused for a token; return the row's seconds to the check, and its reason."""
 
     async def refuse(token=OURS):
         rows = await ask("refuse_gate", token, REFUSED, 20.0)
@@ -40,7 +40,7 @@ def refuse(ask):
 
 @pytest.fixture
 def check(ask):
-    """Have a check opened the gate."""
+    """Open the gate, as a check that passed does."""
 
     async def check():
         (state,) = await ask("gate_state")
@@ -237,7 +237,7 @@ async def test_workers_check_once_the_gates_row_says(database, provider, connect
         await connection.execute("UPDATE reactor.intake SET check_at = clock_timestamp()")
         await log.wait("intake.resumed", times=2)
 
-    assert (checked, len(provider.asked("check"))) == (2, 3)  # and one at the start
+    assert (checked, len(provider.asked("check"))) == (2, 3)  # one of them at the start
 
 
 async def test_only_a_pause_for_a_check_has_a_time_for_one(ask, refuse, check):

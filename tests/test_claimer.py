@@ -20,7 +20,7 @@ async def store(database):
 
 @pytest.fixture
 def claim(store):
-    """Claim as a worker does; return the tokens, and whether there may be more."""
+    """Claim as a worker does; return the token ids, and whether more may be due."""
     one = Claimer(store, Telemetry(), timings=TIMINGS)
 
     async def claim(slots):
@@ -32,7 +32,7 @@ def claim(store):
 
 @pytest.fixture
 def mint(connection, make_token):
-    """Mint a token so many seconds ago, or at a place in mint order."""
+    """Mint a token; `ago` is its age in seconds, or an SQL expression of its mint timestamp."""
 
     async def mint(ago, **columns):
         place = ago if isinstance(ago, str) else f"now() - interval '{ago} s'"
@@ -44,7 +44,7 @@ def mint(connection, make_token):
 
 
 class Clock:
-    """Goes on by as many seconds as a claim takes."""
+    """A clock that only claims move, by the given seconds for each kind of claim."""
 
     def __init__(self, monkeypatch, *, from_the_front, onward):
         self._now = 0.0
@@ -63,13 +63,13 @@ class Clock:
 
 @pytest.fixture
 def goes_on(monkeypatch):
-    """For as long as a test takes."""
+    """Make each claim that goes on so cheap that claims go on until the test ends."""
     Clock(monkeypatch, from_the_front=1e-3, onward=1e-9)
 
 
 @pytest.fixture
 def backlog(claim, mint):
-    """A backlog of forty, two of them claimed: the next goes on."""
+    """Forty tokens, two of them claimed one by one: the next claim goes on."""
 
     async def backlog():
         for ago in range(99, 59, -1):
@@ -99,7 +99,7 @@ async def test_a_full_claim_by_itself_is_no_backlog(claim, mint):
 
 
 async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim, mint, backlog, monkeypatch):
-    Clock(monkeypatch, from_the_front=0.01, onward=0.01)  # what going on takes is not known before
+    Clock(monkeypatch, from_the_front=0.01, onward=0.01)  # the worker does not know beforehand what going on takes
     claims, behind = await backlog(), await mint(200)
     claims += [await claim(1) for _ in range(21)]
     assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 20

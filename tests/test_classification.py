@@ -29,7 +29,7 @@ TOKEN = "r8_a_secret_that_must_not_be_told"
 REDACT = Redactor([TOKEN])
 DIRECTOR = "Director: unexpected error handling prediction"
 
-# As they were seen in production; reference/replicate.md §4, and public repositories for the last POLICY ones.
+# Texts seen in production; sources: reference/replicate.md §4, and public repositories for the last ones of POLICY.
 TEXTS = [
     ("All generated images contained NSFW content. Try running it again with a different prompt.", POLICY),
     ("NSFW content detected. Try running it again, or try a different prompt.", POLICY),
@@ -231,7 +231,7 @@ VERSION = {
     "detail": "The specified version does not exist (or perhaps you don't have permission to use it?)",
     "status": 422,
 }
-# Status, body, what it is on a create, whether nothing can have been bought, what it is on any other call.
+# Status, body, the error on a create, whether surely nothing was bought, the error on any other call.
 REFUSALS = [
     (401, UNAUTHENTICATED, UnauthorizedError, True, UnauthorizedError),
     (403, None, UnauthorizedError, True, UnauthorizedError),
@@ -372,7 +372,7 @@ def test_a_refusal_repeats_neither_the_prompt_nor_the_token(where):
 
     error = refused(422, {where: [{"description": said}] if where == "invalid_fields" else said}, prompt=prompt)
 
-    assert str(error).endswith(" [prompt] is bad")  # the token is a part of the prompt, and stands next to it
+    assert str(error).endswith(" [prompt] is bad")  # the API token is a part of the prompt, and also stands behind it
 
 
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"

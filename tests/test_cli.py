@@ -274,7 +274,7 @@ def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, databa
         return await fetch(session, query, *arguments)
 
     monkeypatch.setattr(Session, "fetch", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit it ignored
     try:
         told = reactor("retry", "--failed")
     finally:
@@ -326,7 +326,7 @@ def test_a_database_without_our_tables_says_reactor_migrate(reactor, server_url,
 
 def test_a_migration_that_failed_half_way_is_not_taken_for_done(reactor, empty_database, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", empty_database)
-    command(empty_database, *host(), "CREATE TABLE tokens_s0_generation_fresh ()")  # takes an index's name
+    command(empty_database, *host(), "CREATE TABLE tokens_s0_generation_fresh ()")  # occupies the name of an index
     code, _, err = reactor("migrate")
     assert (code, err) == (1, 'Error: relation "tokens_s0_generation_fresh" already exists\n')
 
@@ -345,8 +345,8 @@ def test_a_migration_that_failed_half_way_is_not_taken_for_done(reactor, empty_d
     [
         ("UPDATE reactor.alembic_version SET version_num = '0004'", 1),
         ("DELETE FROM reactor.alembic_version", 1),
-        ("UPDATE reactor.alembic_version SET version_num = '9999'", 0),  # a newer reactor migrated first
-        ("DROP TABLE reactor.alembic_version", 0),  # nothing says that anything is missing
+        ("UPDATE reactor.alembic_version SET version_num = '9999'", 0),  # a newer reactor has migrated
+        ("DROP TABLE reactor.alembic_version", 0),  # without a version nothing proves that a migration is missing
     ],
 )
 def test_only_an_older_revision_is_refused(reactor, database, change, code):
@@ -507,7 +507,7 @@ def test_an_intake_that_is_not_there_says_reactor_migrate(reactor, server_url, m
 
 @pytest.mark.parametrize(("command_line", "code"), [(["run"], 0), (["migrate"], 143), ([], 143)])
 def test_a_signal_that_comes_before_the_imports_ends_the_command(command_line, code):
-    """As PID 1 it would be lost if there was no handler yet."""
+    """As PID 1 a process ignores a signal for which it has no handler yet."""
     program = """
 import os, signal, sys
 class Finder:

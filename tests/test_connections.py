@@ -1,4 +1,4 @@
-"""How many connections a worker takes, and what it does where the server has few left."""
+"""How many connections a worker takes, and what it does if the server has few left."""
 
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +24,7 @@ WORK = REST | {"writes", "renewals"}
 
 @pytest.fixture
 def connections(connection):
-    """The roles whose connections a worker has, once they are as they should be."""
+    """Wait until a worker has exactly the connections of the given roles."""
 
     async def are(expected):
         query = (
@@ -45,7 +45,7 @@ running = partial(running_with, timings=Timings(longest_renewal=0.02, close_idle
 
 @pytest.fixture
 def limit(database):
-    """Limit the connections to the database. Nobody is refused: the tests' role is a superuser."""
+    """Set the database's connection limit. It refuses nobody here, because the tests' role is a superuser."""
 
     async def to(connection, number):
         await connection.execute(f"ALTER DATABASE {urlsplit(database).path[1:]} CONNECTION LIMIT {number}")
@@ -80,7 +80,7 @@ async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
 
     monkeypatch.setattr("reactor.database.session.PROVEN_FOR", 0.0)
     async with running(database, DirectedProvider()):
-        monkeypatch.setattr(Store, "claim", nothing)  # which would open a connection too
+        monkeypatch.setattr(Store, "claim", nothing)  # because a claim would open a connection too
         await connections(REST)
         await connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -94,7 +94,7 @@ async def test_the_last_connections_are_left_to_others(
 ):
     monkeypatch.setattr("reactor.database.session.CROWDED_FOR", 0.0)
     provider, gate = DirectedProvider(), Barrier()
-    await limit(connection, 5)  # the test's, two of the worker's, and fewer than three
+    await limit(connection, 5)  # one of the test, two of the worker: fewer than three are left
     async with running(database, provider, worker_batch_size=2) as (_, log):
         for times in range(1, 4):
             await make_token()

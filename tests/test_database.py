@@ -22,7 +22,7 @@ CONFUSED = asyncpg.InternalClientError("cannot switch to state 11; another opera
 
 
 def failing_once(monkeypatch, name, error):
-    """Let the driver's next call fail."""
+    """Make the driver's next call of the method fail."""
     original = getattr(asyncpg.Connection, name)
 
     async def fails(*_arguments, **_named):
@@ -53,7 +53,7 @@ async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_
 
 
 def terminated_once(monkeypatch):
-    """Let the driver's connection be terminated between two steps of its next statement, as by another task."""
+    """Terminate the driver's connection between two steps of its next statement, as another task could."""
     original = asyncpg.Connection._get_statement
 
     async def terminates(connection, *arguments, **named):
@@ -90,7 +90,7 @@ async def test_a_question_on_the_listeners_connection_that_is_terminated_within_
 
 @pytest.fixture
 async def open_session():
-    """Open sessions, and drop them at the end: one that a failed test left open would keep uvloop from closing."""
+    """Open sessions, and drop them at the end, because uvloop cannot close while one is open."""
     opened = []
 
     def open_another(url):

@@ -1,7 +1,7 @@
 """Whatever happens to PostgreSQL, nothing is lost, settled twice or paid twice, and the worker stays up.
 
-Each test holds one token's generation in the middle, brings a fault about, lets the generation end, and mints another
-as soon as the database takes it.
+Each test pauses one token's generation, causes a fault, lets the generation end, and mints another token as soon as the
+database accepts it.
 """
 
 import os
@@ -31,8 +31,8 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(not EmbeddedPostgres.available(), reason="stops and kills a server of its own"),
 ]
-# A crash of the server, not of the machine: what it wrote, it wrote. So it commits before it answers, but nothing waits
-# for a disk.
+# Only the server crashes here, not the machine, so what it has written survives without fsync. synchronous_commit stays
+# on, because a commit must be written before it is answered.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "50", "deadlock_timeout": "300ms"}
 ROLES = ("claims", "writes", "renewals", "upkeep", "listener")
 OURS = "pid <> pg_backend_pid() AND application_name LIKE 'reactor %' AND datname = current_database()"
@@ -45,7 +45,7 @@ def server():
         command(server.url(), "CREATE ROLE worker LOGIN", "CREATE DATABASE template_faults")
         _migrate(on(server.url(), "template_faults"))
         yield server
-        server.stop(signal.SIGQUIT)  # no checkpoint of what is thrown away
+        server.stop(signal.SIGQUIT)  # skips the checkpoint: the data is thrown away
 
 
 def _migrate(url):
@@ -62,7 +62,7 @@ def _migrate(url):
 
 @pytest.fixture
 def database(server):
-    """The worker's URL of a migrated database: it is no superuser, for whom limits do not count."""
+    """The URL of a migrated database for the role of workers, which is no superuser: limits bind no superuser."""
     name = anyio.run(clone, server.url(), "template_faults")
     yield on(server.url(), name).replace("postgres@", "worker@", 1)
     command(server.url(), f"DROP DATABASE {name} WITH (FORCE)")
@@ -74,13 +74,13 @@ SOON = replace(OFTEN, probe_every=1.0, probe_within=0.6)
 
 @pytest.fixture
 def answers_soon(monkeypatch):
-    """Shorten the client's limits, which a half-open connection runs into."""
+    """Shorten the time limits of the client: a half-open connection reaches them."""
     monkeypatch.setattr("reactor.database.connections.ANSWER_WITHIN", 0.6)
     monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.6)
 
 
 class Operator:
-    """A superuser beside the worker, with a new connection for every word."""
+    """A superuser beside the worker, with a new connection for every statement."""
 
     def __init__(self, database):
         self._url = urlsplit(database)._replace(netloc=f"postgres@127.0.0.1:{urlsplit(database).port}").geturl()
@@ -113,7 +113,7 @@ class Operator:
         await self.do("UPDATE fault SET begun = $1", begun)
 
     async def harm(self, when, what):
-        """Have an update of a token do `what`, while the fault has begun."""
+        """Make updates of tokens do `what` if `when` is true and the fault has begun."""
         body = f"IF {when} AND (SELECT begun FROM public.fault) THEN {what}; END IF; RETURN NEW;"
         await self.do(f"CREATE FUNCTION harm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
         await self.do("CREATE TRIGGER harm BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION harm()")
@@ -127,20 +127,20 @@ class Case:
         self.worker = worker
         self.log = log
         self.provider = provider
-        self.end = end  # of the generation that is under way
+        self.end = end  # set: the generation that is under way ends
         self.back_at = 0.0
 
     async def troubled(self, *roles):
-        """Wait until these roles have met the fault."""
+        """Wait until each of these roles has reported the fault."""
         for role in roles:
             await self.log.wait("worker.error", role=role)
 
     def back(self):
-        """The fault ends now."""
+        """Note that the fault ends now."""
         self.back_at = time.monotonic()
 
     async def recovers(self):
-        """Mint once more; all becomes images, each bought once, nothing counted, nothing told twice."""
+        """Mint once more. All tokens become images, each is bought once, and no attempt or rescue is counted."""
         self.back()
         await self.operator.mint()
         with anyio.fail_after(15):
@@ -154,17 +154,17 @@ class Case:
         assert not self.log.of("token.lease_lost")
 
     def told(self):
-        """How often each role told of its trouble."""
+        """The number of errors that each role reported."""
         return Counter(told["role"] for told in self.log.of("worker.error"))
 
     def told_kinds(self):
-        """How often each role told of each kind of trouble."""
+        """The number of errors of each type that each role reported."""
         return Counter((told["role"], told["error_type"]) for told in self.log.of("worker.error"))
 
 
 @asynccontextmanager
 async def working(database, *, through=None, timings=OFTEN, **overrides):
-    """A case, whose worker is to stop cleanly at the end."""
+    """Run a case, whose worker must stop cleanly at the end and must report each type of error once."""
     provider, under_way, end = DirectedProvider(), anyio.Event(), anyio.Event()
 
     async def held(_argument):
@@ -304,7 +304,7 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
     async with proxied(database) as proxy, working(database, through=proxy.url, timings=timings) as case:
         proxy.swallow(f"reactor {connection}")
         await case.operator.mint()
-        if connection == "upkeep":  # asked what is due next only where a claim found nothing
+        if connection == "upkeep":  # a claim that finds nothing makes the sweep ask for the next due time
             await case.operator.do("NOTIFY public_tokens_s0_wake")
         if connection != "renewals":
             case.end.set()
@@ -324,7 +324,7 @@ async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, ans
         with ExitStack() as stack:
 
             async def swallow():
-                """Before the connection is asked for anything, three times in a row."""
+                """Break the connection before its first query, three times in a row."""
                 proxy.swallow("reactor listener")
                 if next(swallowed) < 3:
                     stack.enter_context(switched_on("listening", swallow))
@@ -377,7 +377,7 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
 async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
     for module in ("settle.settler", "leases", "claim.idle"):
         monkeypatch.setattr(f"reactor.engine.{module}.reconnect_delay", lambda _failures: 3600.0)
-    # Rings before its next look is due: the dispatcher, which waits for a ring, is to meet the trouble too.
+    # The sweep rings before its next look is due, so that the dispatcher, which waits for a ring, meets the fault too.
     monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _failures: 0.02)
     async with working(database, poll_interval_seconds=0.2) as case:
         server.stop()

@@ -12,7 +12,7 @@ def lent(server_url, template):
 
 
 def used(server_url, databases, *statements):
-    """The name of a database after statements of a test."""
+    """Take a database, run statements in it as a test would, give it back; return its name."""
     name = databases.take()
     command(on(server_url, name), *statements)
     databases.give_back(name)

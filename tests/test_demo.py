@@ -37,7 +37,7 @@ HOSTILE = {
     "MAX_ATTEMPTS": "banana",
     "WORKER_BATCH_SIZE": "0",
     "LOG_FORMAT": "xml",
-    "HOME": f"/{'x' * 300}",  # a look into it fails, as it does into another user's
+    "HOME": f"/{'x' * 300}",  # no folder: looking into it fails, as with another user's folder
     "TOKENS_TABLE": "no.such.table",
     "HTTP_PROXY": "http://127.0.0.1:9",
 }
@@ -70,7 +70,7 @@ def stories():
 
 
 def tell(stories, count, status="succeeded"):
-    """`count` tokens, each with a life."""
+    """Record the events of `count` tokens, each with its whole life."""
     prompts = unique_prompts(count)
     stories.begin(range(1, count + 1), prompts)
     for story in stories.told:
@@ -107,7 +107,7 @@ def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how
     server = int((folder / "data" / "postmaster.pid").read_text().split("\n")[0])
 
     process.send_signal(how)
-    out, err = process.communicate(timeout=20)  # the grace that is not used
+    out, err = process.communicate(timeout=20)  # as long as the worker's grace, which must not be used
 
     assert (process.returncode, err) == (0, "")
     assert "of 40 tokens uploading" in out

@@ -43,7 +43,7 @@ def claimer(store, log, timings):
 
 @pytest.fixture
 def claimed(claimer):
-    """Claim until there is no more, as a worker does; return the tokens."""
+    """Claim until no more tokens are due, as a worker does; return the token ids."""
 
     async def claimed(slots=10):
         batches = [await claimer.claim(slots, WORKER)]
@@ -56,19 +56,19 @@ def claimed(claimer):
 
 @pytest.fixture
 def seldom(monkeypatch):
-    """No round from the front begins after the first."""
+    """Let no round from the front begin after the first."""
     monkeypatch.setattr(detour, "LEAST_FOR", 1e9)
 
 
 @pytest.fixture
 def always(monkeypatch):
-    """Each claim that passed all refused tokens is followed by a round from the front."""
+    """Start a round from the front after each claim that passed all refused tokens."""
     monkeypatch.setattr(detour.Detour, "due", True)
 
 
 @pytest.fixture
 async def flood(connection):
-    """So many tokens that a host's trigger refuses to have claimed, and five behind them that it does not refuse."""
+    """Make `count` tokens whose claim a host's trigger refuses, and five claimable tokens behind them."""
 
     async def flood(count, due="NULL"):
         await connection.execute(
@@ -156,7 +156,7 @@ async def test_what_came_in_behind_refused_tokens_is_served_by_the_next_round(co
 
 @pytest.fixture
 def tried(monkeypatch):
-    """The tokens that a detour tries to claim, each time that it does."""
+    """The tokens that a detour tries to claim, in order, with repeats."""
     tried, claim = [], Store.claim_among
 
     async def noted(store, tokens, worker):
@@ -226,7 +226,7 @@ async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, m
     assert (await claimed(), tried) == (set(), [])
     monkeypatch.setattr(detour, "MOST_AGAIN", 7)
     kept = claimer._detour._refused
-    kept.update(dict.fromkeys(kept, (1e-9, 5.0)))  # the time of each is over
+    kept.update(dict.fromkeys(kept, (1e-9, 5.0)))  # every one may be tried again
 
     assert await claimed() == set()
     assert len(tried) == 7

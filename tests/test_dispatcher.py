@@ -56,7 +56,7 @@ async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_g
 
 async def test_a_mint_by_itself_costs_one_claim(database, provider, make_token):
     async with running(database, provider) as (_, log):
-        for number in range(1, 21):  # who has just gone on watch looks a few times more
+        for number in range(1, 21):  # a worker that has just gone on watch looks a few times more
             await make_token()
             await log.wait("token.generation.succeeded", times=number)
             found = [told["count"] for told in log.of("tokens.claimed")]
@@ -75,7 +75,7 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
         place = len(order)
         order.append(f"claim {slots}")
         batch = await claim(store, slots, *arguments)
-        if not batch.claims:  # who has just gone on watch looks more than once
+        if not batch.claims:  # a worker that has just gone on watch looks more than once
             del order[place]
         return batch
 
@@ -115,7 +115,7 @@ async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
     monkeypatch.setattr(claimer, "ONWARD_FOR", 1e9)
     monkeypatch.setattr(Store, "claim", one_comes_in_behind)
     monkeypatch.setattr(Store, "next_due", hangs)
-    monkeypatch.setattr(Bell, "want", lambda _bell, _wanted: None)  # its looks would find it too
+    monkeypatch.setattr(Bell, "want", lambda _bell, _wanted: None)  # the bell's looks would find the token too
     async with running(database, provider) as (_, log):
         for _ in range(4):
             await make_token()
@@ -277,7 +277,7 @@ async def test_a_mint_asks_for_no_due_time(database, provider, make_token, monke
     monkeypatch.setattr(Store, "next_due", asks)
     async with running(database, provider) as (_, log):
         told = []
-        for number in range(1, 21):  # who has just gone on watch looks a few times more, and asks for each
+        for number in range(1, 21):  # a worker that has just gone on watch looks, and asks, a few times more
             await make_token()
             await log.wait("token.generation.succeeded", times=number)
             told.append(len(asked))

@@ -1,4 +1,4 @@
-"""Whatever a text repeats of a prompt is blanked out, however it is spelled."""
+"""Every part of a prompt that a text repeats is blanked out, in every spelling."""
 
 import html
 import json

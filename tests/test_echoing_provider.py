@@ -1,4 +1,4 @@
-"""A provider that repeats the prompt wherever it can: no error of ours does."""
+"""A provider repeats the prompt wherever it can; our errors never contain it."""
 
 import html
 import json

@@ -36,7 +36,7 @@ def until(condition, seconds=10.0):
 
 @pytest.fixture
 def open_folder():
-    """A folder that root's stand-in can enter too, unlike pytest's."""
+    """A folder that the account to which root switches can enter too, unlike pytest's folders."""
     with tempfile.TemporaryDirectory(prefix="with a space ") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
@@ -109,7 +109,7 @@ def test_a_signal_between_the_fork_and_its_answer_loses_no_process(monkeypatch):
 
     over = threading.Event()
     monkeypatch.setattr(subprocess, "Popen", forked)
-    threading.Thread(target=over.wait).start()  # takes a signal that the main thread blocks
+    threading.Thread(target=over.wait).start()  # a thread that receives a signal while the main thread blocks it
 
     with pytest.raises(KeyboardInterrupt), EmbeddedPostgres(settings=FAST):
         pass

@@ -1,4 +1,4 @@
-"""A server where something is refused: namespaces, a folder, a name, shared memory, room for a socket."""
+"""An embedded server without something that it would use: namespaces, a folder, a name, shared memory, a short path."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ FAST = {"fsync": "off"}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and the parent-death signal are Linux's")
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user has nothing to drop")
 
-# Namespaces are refused to whoever does this, as by Docker's default.
+# A program that begins with this gets no namespaces, as under Docker's defaults.
 REFUSED = 'from reactor.embedded import account\naccount._LAUNCH = account._LAUNCH.replace("libc.unshare", "bool")\n'
 OWNER = """
 import sys
@@ -30,7 +30,7 @@ with EmbeddedPostgres(settings={"fsync": "off"}) as server:
 
 @pytest.fixture
 def refused(monkeypatch):
-    """The kernel refuses namespaces."""
+    """Act as if the kernel refused namespaces."""
     monkeypatch.setattr(account, "_LAUNCH", account._LAUNCH.replace("libc.unshare", "bool"))
 
 
@@ -96,7 +96,7 @@ def open_to_all(path):
 
 
 def interpreter_for_others():
-    """A Python that an ordinary user can run: a version manager's may lie in root's own folder."""
+    """A Python that an ordinary user can run, because a version manager's Python may lie in root's own folder."""
     names = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
     for python in (sys.executable, *map(shutil.which, names), "/usr/bin/python3"):
         if python and open_to_all(python):
@@ -138,13 +138,13 @@ def test_a_full_shared_memory_folder_is_not_needed():
     assert done.returncode == 0, done.stderr
 
 
-TMP = Path("/tmp").resolve()  # noqa: S108  (where temporary files are if TMPDIR does not do)
+TMP = Path("/tmp").resolve()  # noqa: S108  (the folder that is used if TMPDIR is not usable)
 SAME = account.Account("same", os.getuid(), os.getgid())
 
 
 @pytest.fixture
 def temporary(monkeypatch):
-    """Name the folder that TMPDIR names."""
+    """Make a folder the one for temporary files, as TMPDIR would."""
     return lambda folder: monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 

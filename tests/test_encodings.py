@@ -1,4 +1,4 @@
-"""A database in another encoding than UTF-8 stores what it can of every text of ours."""
+"""A database in another encoding than UTF-8 stores every text of ours, as far as the encoding can."""
 
 import uuid
 from pathlib import Path

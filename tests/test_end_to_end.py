@@ -1,4 +1,4 @@
-"""The programs as they are run: `reactor run` and `reactor sandbox` as processes, mints by plain SQL."""
+"""The programs as users run them: `reactor run` and `reactor sandbox` as processes, mints by plain SQL."""
 
 import json
 import os
@@ -19,7 +19,7 @@ TOKEN = "r8_end_to_end_secret"
 
 
 def reactor(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
-    """Start the command, with nothing in its environment but what it needs."""
+    """Start the command with only the environment variables that it needs."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}}
     return subprocess.Popen(
         [Path(sys.executable).with_name("reactor"), *arguments],
@@ -79,7 +79,7 @@ def complete(*arguments, **environment):
 
 
 class Lines:
-    """A process's log, read up to what a test waits for."""
+    """A process's log, read as far as a test waits."""
 
     def __init__(self, process):
         self._process = process
@@ -228,7 +228,7 @@ async def test_a_log_that_cannot_be_written_stops_no_generation(database, sandbo
 
 @contextmanager
 def broken_pipe():
-    """The end of a pipe that nobody reads."""
+    """The write end of a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as file:

@@ -1,7 +1,7 @@
 """Nothing lost, nothing settled twice, nothing paid twice: every fault at every place, whatever the provider does.
 
-The cases wait more than they work, so all that were asked for run together, each in a database, with a provider and
-with workers of its own. Each is then a test of what it left behind.
+The cases wait more than they work, so all selected cases run together, each with its own database, provider and
+workers. Then one test for each case checks what the case left behind.
 """
 
 import re
@@ -21,11 +21,11 @@ from faults import InjectedError, Process, Processes, start_server
 from reactor import failpoints
 from reactor.sandbox import Fault, Sandbox, Timing
 
-pytestmark = pytest.mark.timeout(500)  # 60 s alone on two cores, several times that where others work too
-TOGETHER = 14  # cases
+pytestmark = pytest.mark.timeout(500)  # the cases take 60 s on two idle cores, several times that on busy ones
+TOGETHER = 14  # cases at a time
 WITHIN = 30.0  # seconds, for one case
 FINAL = {"uploading", "failed"}
-DEAD = 12345  # a worker's key
+DEAD = 12345  # the key of a worker that is dead
 TOO_LATE = "a worker that freezes between its look at the lease and the socket sends when it wakes: see purchase.py"
 HISTORY = """
     CREATE TABLE history (
@@ -41,7 +41,7 @@ HISTORY = """
     END $$;
     CREATE TRIGGER remember AFTER INSERT OR UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION remember();
 """
-# Whatever a case before left in the database.
+# Removes what the previous case left in the database.
 AFRESH = """
     SELECT pg_terminate_backend(pid)
     FROM pg_stat_activity
@@ -61,12 +61,12 @@ class Ended:
     bought: list = field(default_factory=list)
     first: Process | None = None
     second: Process | None = None
-    written_late: int = 0  # by the first worker, once the second had finished
+    written_late: int = 0  # writes of the first worker after the second had finished
     crash: BaseException | None = None
 
     @property
     def noticed(self):
-        """Whether the first worker knows that its token was taken."""
+        """Whether the first worker noticed that it lost its token."""
         return any(told["event"] == "token.lease_lost" for told in self.first.events)
 
     @property
@@ -76,7 +76,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def case_databases(server_url, template):
-    """Migrated databases that remember every write to a token, one for each case that runs at a time."""
+    """One migrated database for each case that runs at a time; it records every write to a token."""
     remembering = anyio.run(clone, server_url, template)
     command(on(server_url, remembering), HISTORY)
     names = [anyio.run(clone, server_url, remembering) for _ in range(TOGETHER)]
@@ -86,7 +86,7 @@ def case_databases(server_url, template):
 
 @pytest.fixture(scope="module")
 def ended(request, case_databases):
-    """How all the cases ended that this run asks for, by case."""
+    """Run all cases that this session selected; return how each ended."""
     given = [getattr(item, "callspec", None) for item in request.session.items if item.module is request.module]
     asked = {callspec.params.get("case") for callspec in given if callspec} & set(CASES)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -105,12 +105,12 @@ async def run_all(databases, cases, processes):
             try:
                 with anyio.fail_after(WITHIN):
                     await run_in(database, case, ended[case], processes)
-            except Exception as error:  # noqa: BLE001  (its test raises it)
+            except Exception as error:  # noqa: BLE001  (the case's test raises it)
                 ended[case].crash = error
             free.append(database)
 
     async with anyio.create_task_group() as group:
-        # Those without a dead worker first: nobody is taken over within 10 s of the server's start.
+        # Cases without a dead worker come first, because nothing is rescued in the first 10 s after the server's start.
         for case in sorted(cases, key=lambda case: (case.action not in {"raise", "lost"}, CASES.index(case))):
             group.start_soon(run, case)
     return ended
@@ -139,7 +139,7 @@ async def run_case(case, ended, connection, database, processes):
             ended.fired = ended.first.fired.is_set()
             stuck.times = 0
             for prediction in sandbox.ledger:
-                prediction.queue = 0.0  # what was stuck runs now
+                prediction.queue = 0.0  # predictions that were stuck run now
             if case.action == "pause":
                 await take_over(ended, worker)
                 written = await connection.fetchval("SELECT count(*) FROM history")
@@ -156,13 +156,13 @@ async def run_case(case, ended, connection, database, processes):
 
 
 async def take_over(ended, worker):
-    """A second worker finishes whatever the first has left, and ends."""
+    """Run a second worker until it has finished what the first one left."""
     async with worker() as ended.second:
         pass
 
 
 async def take_turns(ended, worker):
-    """A second worker has the token and stops before it settles; the first goes on, in its turn to the end."""
+    """A second worker takes the token and pauses before it settles; then the first worker goes on to its end."""
     async with worker(("before_settle", "overtaken")) as ended.second:
         await ended.second.met()
         ended.first.go_on()
@@ -185,7 +185,7 @@ async def make_token(case, connection):
 
 def parameter(case):
     late = case.place == "before_send" and case.action in {"pause", "overtaken"}
-    # Overtaken during a 429, the first worker is the only one that has bought.
+    # Here the second worker's create gets the 429, so only the first worker buys.
     marks = (
         [pytest.mark.xfail(strict=True, reason=TOO_LATE)] if late and case.name != "before_send-overtaken-429" else []
     )
@@ -217,7 +217,7 @@ def test_nothing_is_lost_nor_settled_nor_paid_twice(case, ended):
 
 
 def is_legal(entry):
-    """Whether the state machine knows this write."""
+    """Whether the state machine allows this write."""
     match entry["before"], entry["after"]:
         case (None, _):
             return True
@@ -232,7 +232,7 @@ def is_legal(entry):
 
 
 def strangers(history):
-    """Writes by a worker that did not hold the token; claims and rescues tell who does."""
+    """Writes by a worker that did not hold the token. Claims and rescues in the history show who holds it."""
     processes = {abs(entry["worker"]): entry["process"] for entry in history if entry["raised"] == 1}
     return [
         entry
@@ -253,7 +253,7 @@ def rescues(history):
 
 
 def unexpected(case, end):
-    """What was told or raised that the fault does not explain."""
+    """Errors that were reported or raised although the fault does not explain them."""
     told = [
         event
         for worker in end.workers
@@ -273,17 +273,17 @@ def unexpected(case, end):
 
 
 def excused(case):
-    """The kinds of errors that the fault's worker may tell of."""
+    """The types of errors that the fault's worker may report."""
     match case.action:
         case "exit":
             return set()
         case "raise":
-            # The second is the attempt's: the worker ends before the database has answered for its outcome.
+            # TimeoutError is the attempt's: the worker ends before the database has confirmed its outcome.
             return {"InjectedError", "TimeoutError"}
         case "lost":
             return {"ConnectionLostError"}
         case _:
-            return {"ConnectionLostError", "RolledBackError"}  # what was on its way when it froze has timed out
+            return {"ConnectionLostError", "RolledBackError"}  # statements under way at the freeze have timed out
 
 
 def test_every_point_stands_in_the_engine_once():

@@ -1,4 +1,4 @@
-"""What moderation says, and what only sounds like it. The telling part is as it was seen; the rest is ours."""
+"""Texts of moderation, and texts that only resemble them. The decisive part of each is real; we made up the rest."""
 
 import re
 

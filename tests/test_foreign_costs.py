@@ -1,4 +1,4 @@
-"""No foreign text holds the loop: every parser, redactor and formatter that sees one, with inputs made to be slow."""
+"""No foreign text holds the loop: every parser, redactor and formatter gets texts that are made to be slow."""
 
 import random
 from contextlib import suppress
@@ -24,7 +24,7 @@ from reactor.text.redaction import Redactor
 PROMPT = ("a lonely lighthouse, aaaaaaaaaaaa at dawn, 東京 \\u0041 %20 " * 20)[:1000]
 ECHOES = Echoes(PROMPT, "a" * 12, "aaa", "a calm sea at dawn")
 REDACT = Redactor(["r8_a_secret_that_must_not_be_told", "p@ss/word"])
-WIDE = "\u3300"  # one character that normalises to many, and to nine bytes of the normal form
+WIDE = "\u3300"  # one character whose normal form has many characters, nine bytes in all
 UNITS = [
     *(PROMPT, PROMPT[:11], PROMPT[:16] + "|", PROMPT.upper(), "a" * 11 + " ", "aaa ", "lighthouse dawn "),
     *("\\", '\\"', "\\u", "\\u0041", "\\\\u0061", "\\x", "%", "%4", "%41", "%2541", "&", "&a", "&#97;", "&amp;", "&#"),
@@ -103,7 +103,7 @@ def parts(text):
 
 
 def repeated(unit, size):
-    """A text of so many bytes in UTF-8, as an answer has it."""
+    """`unit` repeated up to `size` bytes of UTF-8."""
     return unit * (size // len(unit.encode("utf-8", "replace")))
 
 
@@ -112,7 +112,7 @@ MIXED = ["".join(random.Random(seed).choices(UNITS, k=200)) for seed in range(4)
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_text_of_any_length_holds_the_loop(name):
-    """Each unit is tried in a text long enough to show a square, and the slowest ones in the longest text."""
+    """Each unit is tried in a text long enough to reveal quadratic time, then the slowest units in the longest text."""
     read = READERS[name]
     with collected_rarely():
         costs = {unit: seconds(read, repeated(unit, SIZE // 20), times=1) for unit in UNITS + MIXED}
@@ -134,7 +134,7 @@ VALUES = {
 }
 
 
-# Whoever reads an answer, of which one reads each.
+# All functions that read a part of an answer. One part is read by only one of them.
 ANSWERED = {
     "an error": lambda given: failure(given, ECHOES, redact=REDACT),
     "a refusal's detail": lambda given: refused({"detail": given}),

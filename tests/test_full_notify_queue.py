@@ -1,4 +1,4 @@
-"""A full NOTIFY queue fails the commit of whoever notifies. Ours look first: what they do is done, nobody is woken."""
+"""A full NOTIFY queue makes the commit of a NOTIFY fail. Our statements look first, so they succeed without a wake."""
 
 import asyncpg
 import pytest
@@ -13,7 +13,7 @@ ARGUMENTS = {
     "leave": ("wake", "bell", True, False, True),
     "resume": ("a_channel",),
 }
-# As the server does: a session that listens and reads nothing has filled the queue.
+# Stand-ins that act as if the queue was full: a session that listens but reads nothing fills it.
 FULL = """
 CREATE SCHEMA full_queue;
 CREATE FUNCTION full_queue.pg_notification_queue_usage() RETURNS double precision LANGUAGE sql AS 'SELECT 1.0';
@@ -25,7 +25,7 @@ SET search_path = full_queue, pg_catalog, public;
 
 @pytest.fixture
 async def full_queue(connection, table):
-    """The test's client meets a full queue."""
+    """Make the queue look full to the test's client."""
     await connection.execute(FULL)
 
 

@@ -1,4 +1,4 @@
-"""The fuzz run, as short as a test may be; `make fuzz` goes on for minutes."""
+"""A short fuzz run; `make fuzz` runs for minutes."""
 
 import asyncio
 import json

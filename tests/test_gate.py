@@ -1,4 +1,4 @@
-"""The gate under an outage, a rate limit, an account that is short: what is let through, and what is counted."""
+"""The gate under an outage, a rate limit and a lack of credit: what it lets through, and which attempts count."""
 
 import time
 
@@ -33,7 +33,7 @@ def gate(connection):
 
 @pytest.fixture
 def half_open(connection):
-    """Make the gate half-open, with so long between probes."""
+    """Make the gate half-open, with `seconds` between probes."""
 
     async def half_open(seconds):
         await connection.execute(
@@ -122,7 +122,7 @@ async def test_a_probe_that_tells_nothing_of_the_provider_lets_the_next_token_th
         await make_token()
     else:
         await make_token(prompt="")
-    due = await connection.fetchval("SELECT now()")  # later, and a fresh one would go first
+    due = await connection.fetchval("SELECT now()")  # later than the first one's; a fresh token would go first
     second = await make_token(generation_due_at=due)
     async with running(database, provider, idle=False) as (_, log):
         with anyio.fail_after(5):
@@ -254,12 +254,12 @@ async def test_an_outage_of_an_hour_burns_no_attempts(database, provider, make_t
 
     attempts = [row["generation_attempts"] for row in await connection.fetch("SELECT * FROM tokens_s0")]
     assert max(attempts) <= 1
-    assert sum(attempts) <= 2  # those that were counted before the breaker broke
+    assert sum(attempts) <= 2  # the ones counted before the breaker opened
     assert 60 <= probed <= 20 + 80
 
 
 async def an_interval_passes(connection):
-    """Move time to the end of the pause; return how many seconds that were."""
+    """Move all times so that the pause ends now; return by how many seconds."""
     seconds = await connection.fetchval(
         "SELECT greatest(0, extract(epoch FROM paused_until - clock_timestamp()))::float8 FROM reactor.intake"
     )
@@ -361,7 +361,7 @@ async def test_an_accepted_try_ends_the_rest_at_once(database, provider, make_to
         await anyio.wait_all_tasks_blocked()
         accepted.set()
         await log.wait("intake.resumed", worker_only=True)
-        with anyio.fail_after(2):  # it is due a second later; another rest would be three
+        with anyio.fail_after(2):  # the token is due after one second; another rest would take three
             await log.wait("token.create_sent", times=3)
 
 

@@ -1,4 +1,4 @@
-"""Whatever somebody writes into the gate's row: claims go on, or the gate says why not, and no statement fails."""
+"""Whatever somebody writes into the gate's row, claims go on or the gate gives a reason, and no statement fails."""
 
 import itertools
 

@@ -19,7 +19,7 @@ def provider():
 
 @pytest.fixture
 def opens_on(ask):
-    """What opens the gate; None where it is open."""
+    """What opens the gate; None if it is open."""
 
     async def opens_on():
         return (await ask("gate_state"))[0]["opens_on"]
@@ -29,7 +29,7 @@ def opens_on(ask):
 
 @pytest.fixture
 def half_open(connection):
-    """A gate that an image has to open, half-open, with a minute between probes."""
+    """Make the gate half-open: only an image opens it, and probes are a minute apart."""
 
     async def half_open():
         await connection.execute(
@@ -41,7 +41,7 @@ def half_open(connection):
 
 @pytest.fixture
 def mint(connection, make_token):
-    """Make so many tokens in one transaction, so that one claim takes them."""
+    """Make `count` tokens in one transaction, so that one claim takes them."""
 
     async def mint(count):
         async with connection.transaction():
@@ -217,5 +217,5 @@ async def test_an_hour_without_the_model_burns_no_attempts_and_little_money(data
         await log.wait("token.generation.succeeded", times=20)
 
     attempts = [row["generation_attempts"] for row in await connection.fetch("SELECT * FROM tokens_s0")]
-    assert sum(attempts) <= 2  # those that were counted before the breaker broke
+    assert sum(attempts) <= 2  # the ones counted before the breaker opened
     assert bought <= 20 + 80

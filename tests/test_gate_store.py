@@ -1,4 +1,4 @@
-"""Who may close and open the gate: the operator's word is above whatever closes and opens by itself."""
+"""Who may close and open the gate: an operator's pause goes before every automatic pause and opening."""
 
 import anyio
 import pytest
@@ -13,7 +13,7 @@ AUTOMATIC = [(30.0, "429"), (86400.0, "429"), (None, REFUSED), (None, "anything 
 
 
 def kind_of(seconds):
-    """What opens a pause of so many seconds, None: without end."""
+    """What ends a pause of `seconds`; None is a pause without end."""
     return "check" if seconds is None else "create"
 
 
@@ -24,7 +24,7 @@ def provider():
 
 @pytest.fixture
 def gate(ask):
-    """How the gate stands: paused, reason, seconds until it is half-open."""
+    """The gate's state: paused, reason, seconds until it is half-open."""
 
     async def gate():
         return tuple((await ask("gate_state"))[0])[:3]
@@ -135,7 +135,7 @@ async def test_a_refused_api_token_under_an_operators_pause_is_handed_back_and_n
         await two_looks()
 
     assert await gate() == (True, "maintenance", None)
-    assert len(provider.asked("check")) == 1  # at the start
+    assert len(provider.asked("check")) == 1  # the one at the start
     assert (await token_row(token_id))["generation_attempts"] == 0
 
 
@@ -146,7 +146,7 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
         asked.set()
         await answer.wait()
 
-    provider.script["check"] = [None, accept]  # the first is the start's
+    provider.script["check"] = [None, accept]  # the first answer is for the check at the start
     await ask("pause_gate", None, REFUSED, False, "check")
     async with running(database, provider, timings=LOOKING) as (_, log):
         await asked.wait()
