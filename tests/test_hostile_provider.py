@@ -1,4 +1,4 @@
-"""A worker process whose provider is hostile: what its answers cost, and what of them is told."""
+"""A worker process whose provider is hostile: what its answers cost, and what the worker logs and stores of them."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def bomb(times):
 
 
 def fields(size, prompt):
-    """A refusal that repeats the prompt's beginning: each place had to be compared with the whole of it."""
+    """A refusal full of the prompt's beginning: a naive search compares the whole prompt at each of these places."""
     said = f"{prompt[:16]}|" * 550
     return http({"title": "t", "invalid_fields": [{"field": "f", "description": said}] * (size // len(said))}, 422)
 
@@ -60,7 +60,7 @@ class Hostile(Wire):
 
 
 class Cost:
-    """What a process has used: processor time in seconds, and its largest memory in bytes."""
+    """The processor time in seconds that a process has used, and its peak memory in bytes."""
 
     def __init__(self, pid):
         times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What a producer can do with no more than INSERT, to a worker process."""
+"""What a producer that may only INSERT can do to a worker process."""
 
 import resource
 from pathlib import Path
@@ -11,7 +11,7 @@ from reactor.tokens import LONGEST_PROMPT
 
 pytestmark = pytest.mark.anyio
 
-ROOM = 64 * 2**20  # bytes that a worker may need for what comes after its first image
+ROOM = 64 * 2**20  # bytes that a worker may take in addition after its first image
 TOO_LONG = f"Prompt validation failed: the prompt has more than {LONGEST_PROMPT} characters"
 
 
@@ -32,7 +32,7 @@ async def producer(database, connect_to):
 
 
 def leave(process, room):
-    """Let a process take so much more memory than it has."""
+    """Limit a process to `room` bytes more memory than it has."""
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     (has,) = (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmSize:"))
     resource.prlimit(process.pid, resource.RLIMIT_AS, (has + room, has + room))

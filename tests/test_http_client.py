@@ -1,4 +1,4 @@
-"""What may happen to a connection: whatever it is, nothing is bought twice."""
+"""Whatever happens to a connection, nothing is bought twice."""
 
 import gzip
 import os
@@ -37,7 +37,7 @@ def authority():
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
 def tls(request, authority, monkeypatch, tmp_path):
-    """The server's side of TLS, or None; the provider trusts the authority by the environment."""
+    """The server's TLS context, or None. The provider trusts the authority because SSL_CERT_FILE names it."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     return serving(authority) if request.param else None
@@ -64,7 +64,7 @@ async def failing(call):
 
 
 async def heard():
-    """Let the client hear what the server, in the same loop, has said or closed."""
+    """Give the client time to see what the server sent or closed."""
     await anyio.sleep(0.05)
 
 
@@ -74,7 +74,7 @@ async def until(asked):
             await anyio.lowlevel.checkpoint()
 
 
-# Never sent, or ambiguous
+# Creates that were never sent, or are ambiguous
 
 
 async def test_a_certificate_that_is_not_trusted_ends_it_before_anything_is_sent(authority):
@@ -234,7 +234,7 @@ async def test_what_is_cancelled_takes_its_connection_with_it(tls):
 
 
 async def test_a_hundred_at_a_time_have_a_connection_each_and_keep_it(tls, monkeypatch):
-    for what in http_client.TIMEOUTS:  # the machine may have others to serve
+    for what in http_client.TIMEOUTS:  # a loaded machine may need longer
         monkeypatch.setitem(http_client.TIMEOUTS, what, 50.0)
     many = 100
     wire = Wire(*[ANSWER] * 2 * many, tls=tls)

@@ -8,7 +8,7 @@ from pooler import pooler
 
 from reactor.engine.health import Health
 
-# Odd, all at once, as found in databases of hosts.
+# Odd settings, all at once, as hosts' databases have them.
 ODD = {
     "standard_conforming_strings": "off",
     "backslash_quote": "on",
@@ -48,7 +48,7 @@ ODD = {
 
 
 def odd(url):
-    """The statements for those that the server knows."""
+    """The statements that set each of ODD that the server knows."""
     known = "IF current_setting('{}', true) IS NOT NULL THEN {}; END IF"
     return [
         f"DO $do$ BEGIN {known.format(name.strip(chr(34)), inherited(url, name, value))}; END $do$"
@@ -90,7 +90,7 @@ RECORDER = """
 
 
 async def _durable(connection):
-    """How each write of a worker was made durable."""
+    """The synchronous_commit of each write of a worker."""
     return {tuple(row) for row in await connection.fetch("SELECT role, status, durable FROM seen")}
 
 
@@ -136,7 +136,7 @@ async def test_what_money_depends_on_is_durable_through_a_pooler(database, conne
 
 
 async def _freeze(connection, url, frozen):
-    """As an operator does before a switchover: for new connections, and no old one stays."""
+    """Make new connections read-only, as operators do before a switchover, and end the worker's old ones."""
     await connection.execute(inherited(url, "default_transaction_read_only", "on" if frozen else "off"))
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -183,7 +183,7 @@ async def test_health_says_that_a_database_is_read_only_and_that_it_is_no_longer
     monkeypatch.setattr("reactor.engine.health.LOOK_EVERY", 0.0)
     session = open_session(database, writes=True)
     health = Health(session, "tokens_s0", slots=10)
-    await session.fetch("SET default_transaction_read_only = on")  # as a reload does to connections that are open
+    await session.fetch("SET default_transaction_read_only = on")  # a reload does this to open connections
     told = [await health.ready(), await health.ready()]
     session.drop()
     for frozen in (True, False):

@@ -1,4 +1,4 @@
-"""How a connection is kept open though nothing is asked."""
+"""How an idle connection is kept open."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Quiet:
-    """An hour in which only keep_warm asks, and a server that closes what was idle for `lasts` seconds."""
+    """A client in virtual time, used only by keep_warm. Its server closes connections idle for `lasts` seconds."""
 
     def __init__(self, lasts):
         self.lasts = lasts

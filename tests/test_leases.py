@@ -26,7 +26,7 @@ async def hold(_argument):
 
 
 class Signal:
-    """Wraps a method of the store, and tells when a call of it has returned."""
+    """Wraps a method of the store; `returned` is set once a call has returned."""
 
     def __init__(self, monkeypatch, name):
         self._original = getattr(Store, name)
@@ -119,7 +119,7 @@ async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_
 
 @pytest.fixture
 def claimed_twice(monkeypatch):
-    """Claim each token under two epochs: the first is lost before its attempt begins."""
+    """Return each claim twice, under two epochs: the first one has lost its token before its attempt begins."""
     claim = Store.claim
 
     async def told_twice(store, *arguments):
@@ -253,7 +253,7 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
     async def once_full(*arguments, **named):
         await full.wait()
         found, last = await abandoned(*arguments, **named)
-        return [token for token in found if token.epoch == 0], last  # without the one that was claimed meanwhile
+        return [token for token in found if token.epoch == 0], last  # without the token claimed meanwhile
 
     monkeypatch.setattr(Store, "abandoned", once_full)
     looked = Signal(monkeypatch, "abandoned")
@@ -303,7 +303,7 @@ async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot
     async def once_it_looked(store, *arguments):
         claiming.set()
         await looked.wait()
-        await anyio.wait_all_tasks_blocked()  # the rescuer's turn is next
+        await anyio.wait_all_tasks_blocked()  # now only the rescuer can go on
         return await claim(store, *arguments)
 
     await make_token()
@@ -366,7 +366,7 @@ async def test_a_row_that_cannot_be_renewed_costs_no_other_its_lease(database, p
         await log.wait("worker.error", role="leases", error_type="RowRefusedError")
         renewed = []
         with anyio.fail_after(20):
-            while renewed != [True, True, False, True, True]:  # each by a statement of its own
+            while renewed != [True, True, False, True, True]:  # after the refusal each is renewed by its own statement
                 after = [await lease_of(connection, token_id) for token_id in tokens]
                 renewed = [new > old for old, new in zip(before, after, strict=True)]
 
@@ -461,7 +461,7 @@ async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
         overdue = await connection.fetchval("SELECT now() + interval '54 s'")
         held = {"status": "generating", "generation_worker": 12345, "generation_epoch": 1}
         token_id = await make_token(**held, generation_lease_ends_at=overdue)
-        with anyio.fail_after(15):  # for ten seconds after a restart nobody looks at all
+        with anyio.fail_after(15):  # no worker looks in the ten seconds after a restart
             await often.wait()
         before = await token_row(token_id)
         stores[0].availability._unsteady_at -= 3600.0

@@ -18,7 +18,7 @@ def provider():
 
 @pytest.fixture
 def held(provider):
-    """Hold the first generation for ever, so that its row can be looked at."""
+    """Hold the first generation for ever, so that the test can read its row."""
 
     async def hold(_argument):
         await anyio.sleep_forever()
@@ -33,7 +33,7 @@ async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
         return None
 
     monkeypatch.setattr(Store, "next_due", nothing)
-    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # who goes on watch claims too
+    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # because a worker that goes on watch claims too
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     async with running(database, provider) as (_, log):
         await make_token()
@@ -149,7 +149,7 @@ async def test_a_worker_whose_liveness_lock_a_stranger_took_says_so_and_works_on
                 " WHERE application_name = 'reactor listener' AND datname = current_database()"
             )
         told = await log.wait("lock.blocked")
-        await log.wait("watch.taken", times=2)  # proven to hear all the same
+        await log.wait("watch.taken", times=2)  # the listener is proven to hear all the same
         await make_token()
         await log.wait("token.generation.started")
         key = await connection.fetchval("SELECT generation_worker FROM tokens_s0")

@@ -1,4 +1,4 @@
-"""When a stranger that holds one of the bell's locks is said."""
+"""When a stranger that holds one of the bell's locks is reported."""
 
 import itertools
 
@@ -10,7 +10,7 @@ TRY = 2.0  # seconds between two looks
 
 
 def told(looks, every=TRY):
-    """What is said at each look; None for a holder: the lock was ours or another worker's."""
+    """The reports, each with the number of its look. Holders None: the lock was ours or another worker's."""
     strangers = Strangers()
     said = []
     for number, holders in enumerate(looks):

@@ -1,4 +1,4 @@
-"""Whatever is dropped after money moved is named: the prediction stands in the event."""
+"""If a token is dropped after its purchase, the event names the prediction."""
 
 import anyio
 import pytest

@@ -33,7 +33,7 @@ def checkout(tmp_path):
 
 
 def make(checkout, *arguments, **given):
-    # A make around the tests would hand its own flags on.
+    # A make that runs the tests would hand its flags on to these.
     environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}} | given
     return subprocess.run(
         ["make", *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=False
@@ -109,7 +109,7 @@ def test_uv_is_pinned_with_its_hashes(checkout):
     assert "==" not in pinned.partition("==")[2]
 
 
-# Makes "environments" whose python is the tests' own, with a folder of its own before all else.
+# A stand-in for Python: its "environments" run the tests' Python, with the environment's folder first on the path.
 OWN_FOLDER = f"""#!/bin/sh
 test "$1" = -c && exit 0
 mkdir -p "$3/bin" "$3/site"
@@ -123,7 +123,7 @@ UV = "import pathlib, sys; pathlib.Path('uv was run').open('a').write(' '.join(s
 
 
 def wheel_of_uv(folder):
-    """Make a wheel, uv's as far as pip can tell, that notes how it is run; return its SHA-256."""
+    """Make a wheel that pip takes for uv, and that records how it is run; return its SHA-256."""
     folder.mkdir()
     path = folder / "uv-1.0-py3-none-any.whl"
     info = {
@@ -141,7 +141,7 @@ def wheel_of_uv(folder):
 
 @pytest.fixture
 def making(checkout, tmp_path):
-    """Make an environment elsewhere whose uv is pinned with a hash; return make's result and how uv was run."""
+    """Make an environment elsewhere, with uv pinned by a hash; return make's result, the runs of uv, and the folder."""
 
     def making(hash_of):
         true_hash = wheel_of_uv(tmp_path / "wheels")
@@ -181,7 +181,7 @@ def test_a_uv_of_another_hash_is_not_installed_and_not_run(making):
 
 
 def test_whatever_the_makefile_installs_has_a_hash():
-    """But the checkout itself, which brings nothing along."""
+    """The checkout itself is the exception, because its dependencies are not installed with it."""
     installing = re.findall(r"^\t.*(?:\$\(UV\)|-m pip install) (.*)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
     assert len(installing) == 4

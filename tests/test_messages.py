@@ -41,7 +41,7 @@ def test_an_unreachable_database_is_told_without_the_systems_number():
 
 
 def words_an_error(node):
-    """Whether a call or an f-string makes a text of a variable that is named for an error."""
+    """Whether a call or an f-string turns a variable named like an error into text."""
     names = {"error", "exc", "exception", "cause"}
     match node:
         case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id=name)]):

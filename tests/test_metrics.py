@@ -24,7 +24,7 @@ def metrics():
 
 
 def lines(metrics, **gauges):
-    """The sample lines as Prometheus reads them: what stands before the value → the value."""
+    """The samples as Prometheus reads them: name and labels → value."""
     text = metrics.render(gauges).decode()
     return {
         name: float(value)

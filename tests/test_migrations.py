@@ -59,7 +59,7 @@ async def check(url):
     await migration_lock.run_alone(url, lambda connection: command.check(revisions._config(connection, "tokens_s0")))
 
 
-# A database that has nothing yet.
+# An empty database.
 
 
 async def test_up_down_up_leaves_the_same_catalogue_and_down_leaves_nothing(empty_database):
@@ -154,7 +154,7 @@ async def test_functions_in_the_catalogue_are_the_files_in_sql(database):
         assert not row["prosecdef"]
 
 
-# A database of a host application, which has the table already.
+# A host application's database, which already has the table.
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -279,7 +279,7 @@ async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_l
     assert await snapshot(empty_database, "index") == migrated
 
 
-# Where building the index of retries beside the one in use can have stopped.
+# Every state in which the replacement of the retries index can have stopped.
 NEW_RETRIES = """
     ON tokens_s0 (generation_due_at, id)
     WHERE status = 'detected' AND generation_due_at IS NOT NULL AND generation_epoch < 9223372036854775807
@@ -484,7 +484,7 @@ async def test_rows_of_the_host_stop_no_downgrade(empty_database):
     assert len(await fetch(empty_database, "SELECT FROM tokens_s0")) == 2
 
 
-# Triggers that somebody took away.
+# Triggers that somebody dropped or disabled.
 
 
 DAMAGE = {
@@ -561,7 +561,7 @@ async def test_the_triggers_of_a_renamed_table_ring_its_new_channels(database, c
     assert len(heard) == 1
 
 
-# A database that others use, or that does not let us in.
+# A database that others use, or that refuses us.
 
 
 @pytest.fixture

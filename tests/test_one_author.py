@@ -1,4 +1,4 @@
-"""What one author's prompt makes fail halts nobody else's tokens."""
+"""Failures that one author's prompt causes do not hold up other authors' tokens."""
 
 import pytest
 from doubles import DirectedProvider, running

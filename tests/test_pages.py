@@ -1,4 +1,4 @@
-"""A page of the listing shows whatever else the account buys, and ours is found on it all the same."""
+"""Our prediction is found on a page of the listing, whatever else the account buys."""
 
 import json
 import time
@@ -33,7 +33,7 @@ def words(count):
 
 
 def page(*others, **around):
-    """A page on which ours is the last but one."""
+    """A page on which our prediction is the last but one."""
     return json.dumps({"previous": None, "next": "?cursor=a", "results": [*others[:-1], OURS, *others[-1:]], **around})
 
 
@@ -152,7 +152,7 @@ WORST = {
 
 
 def steps(content):
-    """What each step of the reading costs, until others have a turn."""
+    """The processor time of each step of reading a page; between steps other tasks run."""
     reading = read(content)
     while True:
         began = time.thread_time()

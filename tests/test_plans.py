@@ -1,4 +1,4 @@
-"""What the worker's statements cost, however many rows wait: counted in rows touched, not in milliseconds."""
+"""The cost of the worker's statements on large tables, counted in rows touched, not in milliseconds."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ SHAPES = {
     "retries": "'detected', now() + interval '1 hour' + number * interval '1 second', NULL, NULL",
     "held": "'generating', NULL, now() + interval '1 minute', 7",
     "done": "CASE WHEN number % 100 = 0 THEN 'detected' ELSE 'uploading' END, NULL, NULL, NULL",
-    # Came at once, and the statistics know of none of them.
+    # All rows came at once, after the last ANALYZE.
     "flooded": "'detected', CASE WHEN number % 2 = 0 THEN now() END, NULL, NULL",
 }
 CLAIMABLE = {"fresh": ROWS, "done": ROWS // 100, "flooded": ROWS}
@@ -45,7 +45,7 @@ HOLD = f"""
     SET LOCAL session_replication_role = origin
 """
 MIDDLE = UUID(int=2**127)
-SEEN = 946684800.0  # their lease, in seconds since 1970
+SEEN = 946684800.0  # the end of their lease, in seconds since 1970
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 with_or_without_statistics = pytest.mark.parametrize("statistics", [True, False], ids=["analysed", "unknown"])
@@ -84,7 +84,7 @@ def full_databases(server_url, template):
 
 @pytest.fixture
 async def full(full_databases):
-    """Connect as a worker does to the database of a shape; what is done there is rolled back."""
+    """Connect to the database of a shape, as a worker does. All changes are rolled back."""
     opened = []
 
     async def full(shape, *, statistics=True):
@@ -113,21 +113,21 @@ def literal(value):
 
 
 class Statement:
-    """A statement as a worker prepares it, to be explained again and again."""
+    """A statement, prepared as a worker does it, that can be explained many times."""
 
     def __init__(self, connection, prepared):
         self._connection = connection
-        self._prepared = prepared  # kept: the server forgets it some time after it is gone here
+        self._prepared = prepared  # kept, because asyncpg drops the server's statement after this object
 
     @classmethod
     async def of(cls, connection, name, **restriction):
         table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
-        # As if the server had been running for long: before, a rescue finds nothing.
+        # As if the server had run for an hour: soon after its start, a rescue finds nothing.
         text = table.query(name, **restriction).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
         return cls(connection, await connection.prepare(text, name=f"explained_{uuid4().hex}"))
 
     async def explained(self, *arguments):
-        """What its generic plan did; rolled back."""
+        """Run the generic plan; return its cost. Its changes are rolled back."""
         given = f"({', '.join(map(literal, arguments))})" if arguments else ""
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {self._prepared.get_name()} {given}"
         transaction = self._connection.transaction()
@@ -142,7 +142,7 @@ async def explained(connection, name, *arguments, **restriction):
 
 
 class Cost:
-    """What a plan did, counted."""
+    """Counts of the work that a plan did."""
 
     def __init__(self, plan):
         self.blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
@@ -151,12 +151,12 @@ class Cost:
 
     @property
     def worked(self):
-        """Rows that any node gave on or threw away: pairs that did not match, too."""
+        """Rows that any node returned or discarded, including pairs that did not match."""
         return sum(map(rows, self._nodes))
 
     @property
     def touched(self):
-        """Rows of the tokens table that were read to find those that were wanted."""
+        """Rows of the tokens table that scans read, the discarded ones included."""
         return sum(rows(node) for node in self._reads if node.get("Relation Name") == "tokens_s0")
 
     @property
@@ -165,7 +165,7 @@ class Cost:
 
     @property
     def whole_tables(self):
-        """Which of the tables that grow were read without an index."""
+        """The growing tables that were read without an index."""
         sequential = [node["Relation Name"] for node in self._reads if node["Node Type"] == "Seq Scan"]
         return {"tokens_s0", "authors"}.intersection(sequential)
 
@@ -283,12 +283,12 @@ async def test_a_claim_steps_over_what_is_settled_only_once(connection, ask):
 
     _first, second = [await claim.explained(*claim_of(1)) for _ in range(2)]
 
-    assert second.blocks <= 100  # the first reads hundreds, where nobody else has stepped over them before
+    assert second.blocks <= 100  # the first claim reads hundreds, and marks the index entries of settled rows dead
 
 
 @pytest.mark.parametrize("at_once", [0, 20_020], ids=["minted apart", "minted at once"])
 async def test_a_claim_that_goes_on_reads_nothing_of_what_is_behind_it(full, at_once):
-    connection = await full("fresh")  # in a transaction that ends later: as behind an old snapshot, no row is dead
+    connection = await full("fresh")  # in an open transaction: as behind an old snapshot, no old row is dead
     minted = f"INSERT INTO tokens_s0 (mint_timestamp) SELECT '2000-01-01' FROM generate_series(1, {at_once})"
     front = "SELECT id FROM tokens_s0 WHERE status = 'detected' ORDER BY mint_timestamp, id LIMIT 20000"
     await connection.execute(f"{minted}; UPDATE tokens_s0 SET status = 'ready' WHERE id = ANY (ARRAY({front}))")
@@ -342,7 +342,7 @@ async def test_a_rescue_reads_what_is_held_and_no_more(full, shape, statistics):
         assert cost.worked <= 14 * max(BATCHES) + 100
 
 
-# Writes of what is held.
+# Writes to held tokens.
 
 WRITES = {
     "renew": lambda count: ([7] * count, 60.0),

@@ -42,12 +42,12 @@ def test_the_bound_holds_for_ten_slots_whatever_the_times_are_and_whether_they_a
 
 
 def evenly():
-    """Numbers between 0 and 1, all of them as often, as if by chance."""
+    """Numbers between 0 and 1, evenly spread, in an order that looks random."""
     return ((number * 0.618034) % 1 for number in itertools.count(1))
 
 
 def upto(count, take):
-    """`take`, so many times."""
+    """`take` for `count` predictions, then None."""
     left = iter(range(count))
     return lambda now: None if next(left, None) is None else take(now)
 
@@ -125,7 +125,7 @@ def test_a_host_that_slept_has_learnt_nothing_from_it(clock_goes_on):
     workers = Workers(times((40, 2.0)), sleep=Sleep(5.0, 3600.0, clock_goes_on))
     seen = workers.run()
 
-    assert sum(told.late > 3000 for told in seen) == workers.slots  # it did sleep
+    assert sum(told.late > 3000 for told in seen) == workers.slots  # the host did sleep
     assert list(workers.looks[0]._ends) == pytest.approx([2.0] * REMEMBERED, abs=0.1)
     assert all(told.late <= promised(2.0) for told in seen[-10:])
 
@@ -141,13 +141,13 @@ def learnt(took, *, running_at=0.0, seen_at, bought_in=0.1):
 @pytest.mark.parametrize(
     ("took", "running_at", "seen_at", "ends"),
     [
-        (5.0, 4.0, 6.0, [4.95]),  # told more exactly than it was seen
+        (5.0, 4.0, 6.0, [4.95]),  # the provider's time is more exact than our looks
         (5.0, 4.97, 6.0, [4.985]),
         (5.0, 4.0, 4.92, [4.91]),
         (5.0, 1.0, 3601.0, [4.95]),  # the host slept, and its clock went on
-        (5.0, 1.0, 1.4, []),  # the host slept, and its clock with it
-        (3600.0, 1.0, 1.4, []),  # the provider's clock was set
-        (1.0, 1.1, 1.3, [1.2]),  # it had ended, and was shown as running for a while
+        (5.0, 1.0, 1.4, []),  # the host slept, and its clock stood still
+        (3600.0, 1.0, 1.4, []),  # the provider's clock was changed
+        (1.0, 1.1, 1.3, [1.2]),  # after its end it was shown as running for a while
         (None, 1.0, 1.4, [1.2]),
         (None, 1.0, 3601.0, []),
     ],

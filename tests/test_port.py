@@ -1,4 +1,4 @@
-"""The HTTP port among hostile neighbours: whoever reaches it can open it, say anything, and wait."""
+"""The HTTP port among hostile neighbours, who can open connections, send anything, and wait."""
 
 import contextlib
 import errno
@@ -38,7 +38,7 @@ DESCRIPTORS = 128
 
 
 class Port:
-    """A served port: its number, what it told, and an application whose `/waiting` answers once it may."""
+    """A served port: its number, its log, and an application whose `/waiting` answers once `answer` is set."""
 
     def __init__(self, number):
         self.number = number
@@ -78,7 +78,7 @@ class Port:
                     return await anyio.connect_tcp("127.0.0.1", self.number)
 
     async def says(self, content):
-        """Send it over a connection of its own; return what comes until the port closes it."""
+        """Send `content` over a new connection; return what comes until the port closes it."""
         async with await self.connect() as client:
             await client.send(content)
             return await everything(client)
@@ -88,7 +88,7 @@ class Port:
 
 
 async def answer_of(client):
-    """One answer of the test's application, whose head and body may come apart."""
+    """One answer of the test's application; its head and body may arrive separately."""
     said = b""
     with anyio.fail_after(10):
         while not said.endswith(b"ok\n"):
@@ -97,7 +97,7 @@ async def answer_of(client):
 
 
 async def everything(client):
-    """What a connection says until it is closed from the other side."""
+    """All bytes that a connection receives until the peer closes it."""
     said = b""
     with anyio.fail_after(10), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
@@ -172,7 +172,7 @@ async def test_unfinished_requests_of_anybody_take_no_descriptor_from_the_engine
             await make_token()
         with anyio.fail_after(30):
             while (row := await connection.fetchrow(served + "WHERE status = 'uploading'"))[0] < 40:
-                pass  # asked again: the rows are what we wait for
+                pass  # ask again until the rows are there
         lives = await port.lives()
 
     assert tuple(row) == (40, 40, 0)
@@ -240,7 +240,7 @@ async def test_a_client_that_does_not_take_its_answer_is_closed(serving, impatie
 async def test_an_answer_may_take_longer_than_a_request(serving, impatient):
     async with serving() as port, await port.connect() as client:
         await client.send(b"GET /waiting HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await port.says(b"")  # as long as patience lasts
+        await port.says(b"")  # returns once the port has lost patience with this connection
         port.answer.set()
         said = await answer_of(client)
 
@@ -317,7 +317,7 @@ async def test_a_port_without_a_descriptor_says_so_and_goes_on(serving):
 
 
 def fill():
-    """Take every descriptor that is left."""
+    """Use up all free file descriptors; return them."""
     taken = []
     with suppress(OSError):
         while True:
@@ -444,7 +444,7 @@ async def ask(app, path="/metrics", **headers):
     ["evil.example", "evil.example:8787", "10.0.0.1", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]"],
 )
 async def test_at_loopback_a_request_for_another_host_is_refused(path, host):
-    """A page in the operator's browser whose name is made to resolve to 127.0.0.1."""
+    """DNS rebinding: a page in the operator's browser makes its own name resolve to 127.0.0.1."""
     log = Log()
 
     answer = await ask(pages(log), path, host=host)

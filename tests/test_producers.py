@@ -1,4 +1,4 @@
-"""A producer's statement is not harmed by the triggers, whatever its table, its privileges and its session are like."""
+"""The triggers never harm a producer's statement, whatever its table, its privileges and its session are like."""
 
 import json
 import re
@@ -18,19 +18,19 @@ FUNCTIONS = ("notify_inserted", "notify_updated")
 
 @pytest.fixture
 async def rung(connect):
-    """Take what was rung since the last time."""
+    """Return the notifications since the last call."""
     return await listening(await connect(), WAKE, STATUS)
 
 
 @pytest.fixture
 def make_tokens(connection):
-    """Make tokens in a state, and say nothing about it."""
+    """Make tokens in a state without notifications."""
     return partial(silently, connection)
 
 
 @pytest.fixture
 def warnings(connection):
-    """What the producer's session was warned of."""
+    """The warnings that the producer's session got."""
     heard = []
 
     def hear(_connection, message):
@@ -43,7 +43,7 @@ def warnings(connection):
 
 @pytest.fixture
 async def producer(connection):
-    """A role that may write tokens and nothing else; gone at the end."""
+    """A role that may only read and write tokens; dropped at the end."""
     role = f"producer_{uuid.uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role} NOINHERIT; GRANT SELECT, INSERT, UPDATE ON tokens_s0 TO {role}")
     yield role
@@ -51,7 +51,7 @@ async def producer(connection):
 
 
 async def host_table(connection, *, ids="bigint", status="text", wake=WAKE, status_channel=STATUS):
-    """A table that has no more than the triggers look at, with types of the host's."""
+    """A table with only the columns that the triggers read, with a host's types."""
     await connection.execute(
         f"""
         DROP TABLE IF EXISTS host;
@@ -68,7 +68,7 @@ async def host_table(connection, *, ids="bigint", status="text", wake=WAKE, stat
 
 
 def replaced(function, old, new):
-    """The newest version of a trigger function, with a piece of it replaced."""
+    """The newest version of a trigger function, with `old` replaced."""
     newest = max(SQL.glob(f"{function}*.sql"), key=lambda file: int((re.findall(r"_v(\d+)$", file.stem) or ["1"])[0]))
     text = newest.read_text(encoding="utf-8")
     assert old in text
@@ -118,7 +118,7 @@ async def test_ids_that_pass_7900_bytes_are_told_as_their_count(connection, rung
     await host_table(connection, ids="text")
 
     async def told_of(size):
-        """The payload for two ids, which are as long together as asked for."""
+        """The payload for two ids that have `size` bytes together."""
         first = letter * (size // 2 // len(letter.encode()))
         ids = [first, "b" * (size - len(first.encode()))]
         await connection.execute("TRUNCATE host")
@@ -153,7 +153,7 @@ async def test_hundreds_of_long_ids_fail_no_statement(connection, rung, token_id
     ]
 
 
-# Whatever fails.
+# Failures inside the triggers.
 
 
 STATEMENTS = (
@@ -371,4 +371,4 @@ async def test_a_large_update_after_a_small_one_in_the_same_session_stays_fast(c
     await update(1, "ready")
     told = await update_all()
 
-    assert told < 20 * silent  # 2 to 3 times; 200 times where a transition table is joined
+    assert told < 20 * silent  # measured: 2 to 3 times; 200 times if a transition table is joined

@@ -543,7 +543,7 @@ async def test_a_purchase_is_found_by_its_seed_across_several_pages(sandbox, pro
 
 
 def gateway(app, path):
-    """Stand in for `app` at `path`, without its /v1, and pass on what it answers: URLs of the API's own host."""
+    """A gateway at `path` instead of /v1 before `app`. It rewrites no answer: URLs in them name the API's own host."""
 
     async def pass_on(scope, receive, send):
         assert scope["path"].startswith(f"{path}/")

@@ -1,6 +1,6 @@
 """Any answer to any call: one of our errors or a prediction, quickly, and never the prompt.
 
-REACTOR_FUZZ is how many times as many answers are tried: 1 takes seconds, 100 minutes.
+REACTOR_FUZZ multiplies the number of answers: 1 takes seconds, 100 takes minutes.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A proxy of the environment: who goes through it, and what it means where it cannot be used."""
+"""A proxy that the environment names: which requests use it, and what happens if it cannot be used."""
 
 import base64
 
@@ -18,7 +18,7 @@ NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch):
-    """Whatever the machine has."""
+    """Remove the machine's own proxy variables."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

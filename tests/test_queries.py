@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 QUERIES = Path(__file__).parents[1] / "reactor" / "database" / "queries"
 NAMES = sorted(file.stem for file in QUERIES.glob("*.sql"))
-# The statements that can be restricted, how, and by parameters of which types.
+# The statements that can be restricted: each restriction, and the types of its parameters.
 RESTRICTED = {
     "claim": {(): [], ("fresh",): ["uuid"], ("retries",): ["uuid"], ("fresh", "retries"): ["uuid", "uuid"]},
     "look": {(): [], ("fresh",): ["uuid"], ("retries",): ["uuid"], ("fresh", "retries"): ["uuid", "uuid"]},
@@ -36,7 +36,7 @@ def declared(header):
 
 
 def told(type_):
-    """A parameter's type, as a header names it."""
+    """A parameter's type, spelled as in headers."""
     name = type_.name.removesuffix("[]")
     return TYPES.get(name, name) + ("[]" if type_.kind == "array" else "")
 
@@ -344,7 +344,7 @@ async def test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that(
 @pytest.mark.parametrize(
     ("before", "seconds", "opens_on", "then"),
     [
-        ("image", 30.0, "create", "image"),  # what an image has to open, no accepted create may
+        ("image", 30.0, "create", "image"),  # if only an image may open the gate, no accepted create does
         ("create", 30.0, "image", "image"),
         ("image", None, "check", "check"),
         ("create", 30.0, "create", "create"),

@@ -20,7 +20,7 @@ def claim(ask):
 
 @pytest.fixture
 def seconds(connection):
-    """A time that is so far from now, by the database's clock."""
+    """The database's time, `seconds` from now."""
 
     async def at(offset):
         return await connection.fetchval("SELECT clock_timestamp() + make_interval(secs => $1)", float(offset))
@@ -295,7 +295,7 @@ async def test_half_open_without_tokens_stays_half_open(connection, claim, set_g
 
 @pytest.fixture
 def claim_at_once(connection, claim, connect, until_blocked):
-    """Let several claim by the same snapshot of the gate; meanwhile it changes."""
+    """Let several claims start from the same snapshot of the gate, which changes meanwhile."""
 
     async def claim_at_once(claimers, slots, *, create_interval, meanwhile=None):
         clients, answers = [await connect() for _ in range(claimers)], []
@@ -354,7 +354,7 @@ async def test_a_lower_limit_of_the_account_is_kept_whatever_ours_is(
 
     booked = await connection.fetchval("SELECT extract(epoch FROM arrival_at - clock_timestamp()) FROM reactor.intake")
     assert (len(first), second) == (1, [])
-    assert 60 - SLOW < booked <= 61.2  # a little more than the limit: requests do not arrive in step
+    assert 60 - SLOW < booked <= 61.2  # the limit and a margin, because requests do not arrive evenly
 
 
 async def test_a_lower_limit_than_the_accounts_is_ours_and_ends(connection, claim, make_token, set_gate):
@@ -541,12 +541,12 @@ async def test_what_a_limit_that_ended_has_booked_puts_off_claims_and_looks_alik
     assert 170 - SLOW < await next_due() <= 170
 
 
-# Restricted claims, and looks at what a claim would take.
+# Restricted claims, and looks that return the tokens a claim would take.
 
 
 @pytest.fixture
 def restricted(connection, table):
-    """Run a claim or a look that is restricted; return the tokens' numbers."""
+    """Run a restricted claim or look; return the token ids."""
 
     async def restricted(name, *arguments, **restriction):
         given = (UNLIMITED, 100, WORKER, 60.0) if name == "claim" else (100,)
@@ -557,7 +557,7 @@ def restricted(connection, table):
 
 @pytest.fixture
 async def queue(make_token, seconds, token_row):
-    """Three fresh tokens minted at one moment and three retries due at one moment, by their places."""
+    """Three fresh tokens minted at one moment and three retries due at one moment, each list in the order of ids."""
     minted, due = await seconds(-20), await seconds(-10)
     rows = [
         await token_row(await make_token(mint_timestamp=minted, generation_due_at=when))

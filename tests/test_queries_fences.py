@@ -9,7 +9,7 @@ WORKER = 7
 
 @pytest.fixture
 def claim(ask, make_token):
-    """Make tokens and claim them; in the order of their keys."""
+    """Make tokens and claim them; return them in the order of their ids."""
 
     async def claim(count=1, **columns):
         for _ in range(count):
@@ -55,7 +55,7 @@ def all_tokens(connection):
     return all_tokens
 
 
-# The fence: id, status, epoch and worker. What was lost is left as it is.
+# The fence: id, status, epoch and worker. A lost token's row stays as it is.
 
 CALLS = {
     "renew": lambda fence, _: ("renew", *fence, 3600.0),
@@ -66,7 +66,7 @@ CALLS = {
 
 
 def answer(name, rows):
-    """What a statement says of its only token: won, locked, lost or already."""
+    """A statement's answer about its only token: won, locked, lost or already."""
     if name == "settle":
         return rows[0]["answer"]
     if not rows:
@@ -359,7 +359,7 @@ async def test_two_outcomes_of_one_token_are_each_held_against_their_own_claim(a
     assert {row["epoch"]: row["answer"] for row in rows} == {1: "lost", 2: "won"}
 
 
-# A row that somebody else has locked is passed over, told as such, and holds up no other.
+# A row that another session has locked is skipped and reported as locked. It holds up no other row.
 
 
 @pytest.mark.parametrize("name", CALLS)

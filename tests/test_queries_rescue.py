@@ -13,7 +13,7 @@ STARTED = "pg_postmaster_start_time()"
 
 @pytest.fixture
 def abandoned(connection, table):
-    """Look for abandoned tokens; as if the server had been running for so long."""
+    """Look for abandoned tokens, as if the server had run for `server_up`."""
 
     async def abandoned(slots=100, *, known=(), own=(US, -US), uptime=0.0, server_up="1 hour", on=connection, **walk):
         text = table.query("abandoned")
@@ -29,7 +29,7 @@ def abandoned(connection, table):
 
 @pytest.fixture
 def take(ask):
-    """Take over what was seen."""
+    """Take over the tokens that a look returned."""
 
     async def take(seen, *, most=5, **on):
         names = ("id", "epoch", "lease_ends_at", "owner")
@@ -40,7 +40,7 @@ def take(ask):
 
 @pytest.fixture
 def rescue(abandoned, take):
-    """Look, and take over what was found."""
+    """Look for abandoned tokens, and take them over."""
 
     async def rescue(slots=100, *, most=5, **how):
         return await take(await abandoned(slots, **how), most=most)
@@ -50,7 +50,7 @@ def rescue(abandoned, take):
 
 @pytest.fixture
 def make_held(connection, make_token):
-    """Make a token in `generating`, its lease ending so many seconds from now."""
+    """Make a token in `generating` whose lease ends `lease` seconds from now."""
 
     async def make_held(lease=-1.0, *, worker=DEAD, **columns):
         ends = await connection.fetchval("SELECT clock_timestamp() + make_interval(secs => $1)", lease)
@@ -337,7 +337,7 @@ async def test_workers_that_look_at_once_do_not_all_go_for_the_same_tokens(aband
 async def test_a_look_goes_through_so_many_held_tokens_behind_a_key_and_on_from_the_front(abandoned, make_held):
     keys = [UUID(int=number) for number in range(1, 7)]
     for key in keys:
-        await make_held(3600.0 if key.int % 2 else -1.0, id=key)  # only even ones are abandoned
+        await make_held(3600.0 if key.int % 2 else -1.0, id=key)  # only even keys are abandoned
 
     async def looked(**walk):
         rows = await abandoned(**walk)

@@ -51,7 +51,7 @@ def test_only_the_one_that_is_asked_to_waits_where_the_account_is_not_throttled(
 
 
 def used_up():
-    """A model of which nothing is known, and no read to spare for an hour."""
+    """Looks that have learnt nothing, with no read to spare for an hour."""
     learning = taught()
     for _ in range(100_000):
         learning.reads.book(0.0, 0.0)
@@ -79,7 +79,7 @@ def test_what_is_learnt_while_a_look_waits_for_a_read_brings_it_forward():
 
 
 def rate(reads, now):
-    """ReadBudget a second, once what may be read at once is used up."""
+    """The budget's reads per second, once its burst is used up."""
     booked = [reads.book(now, now) for _ in range(1000)]
     return 1 / (booked[-1] - booked[-2])
 

@@ -1,4 +1,4 @@
-"""How a rescuer goes through what is held, pass by pass."""
+"""How a rescuer goes through the held tokens, pass by pass."""
 
 import asyncio
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def slots():
 
 @pytest.fixture
 async def rescues(database, slots, monkeypatch):
-    """A rescuer whose looks begin in the middle, and the tokens that it took over."""
+    """A rescuer whose first look begins at the key MIDDLE, and the claims that it took over."""
     monkeypatch.setattr(rescuer, "uuid4", lambda: MIDDLE)
     started = []
 
@@ -51,7 +51,7 @@ async def rescues(database, slots, monkeypatch):
 
 @pytest.fixture
 def hold(connection):
-    """Insert held tokens with these numbers as keys, counted from the middle."""
+    """Insert held tokens whose keys are MIDDLE plus the given numbers."""
 
     async def hold(numbers, *, worker=US, lease="now() + interval '1 hour'"):
         keys = [UUID(int=MIDDLE.int + number) for number in numbers]

@@ -29,7 +29,7 @@ WAITING, RUNNING = Timing((99, 99), (99, 99)), Timing((0, 0), (99, 99))
 
 @asynccontextmanager
 async def sdk(sandbox, base_url=None, who="x", **options):
-    """The SDK's client on the sandbox, in process or at its URL; it does not repeat."""
+    """The SDK's client for the sandbox, in process or at its URL. It repeats no request."""
     transport = None if base_url else httpx.ASGITransport(app=sandbox.app)
     client = Client(who, base_url=base_url or "http://sandbox", transport=transport, **options)
     client._async_client._transport.max_attempts = 1
@@ -41,7 +41,7 @@ async def sdk(sandbox, base_url=None, who="x", **options):
 
 @asynccontextmanager
 async def http(sandbox, who="x", app=None):
-    """A client that shows status, headers and body as they are."""
+    """A client that returns status, headers and body unchanged."""
     headers = {"authorization": f"Bearer {who}"} if who else {}
     transport = httpx.ASGITransport(app=app or sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox", headers=headers) as client:

@@ -1,4 +1,4 @@
-"""The sandbox among hostile neighbours: whatever is sent to it, it goes on serving, and others see nothing of it."""
+"""The sandbox among hostile neighbours: whatever they send, it goes on serving, and other clients do not notice."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ TOKEN = "the sandbox's own tökén"
 
 
 async def assert_well(sandbox):
-    """What was sent before breaks no listing, no page and no book."""
+    """Assert that listing, pages, ledger and faults still work after what the test sent."""
     for path in ("/v1/predictions", "/v1/models", "/", "/sandbox/ledger", "/sandbox/faults"):
         assert (await ask(sandbox, "GET", path)).status_code == 200, path
     assert (await buy(sandbox)).status_code == 201
@@ -145,7 +145,7 @@ async def test_an_input_of_an_odd_type_makes_one_picture(model_input):
 
 
 async def test_a_prompt_of_open_directives_is_read_in_one_go():
-    """Looking for the end of each of them anew would take minutes."""
+    """A separate search for the end of each directive would take minutes."""
     sandbox = Sandbox(INSTANT)
 
     assert (await buy(sandbox, "[sandbox:" * 200_000)).status_code == 201
@@ -316,7 +316,7 @@ NOT_OPEN = ["//sandbox/ledger", "/./sandbox/ledger", "/sandbox/ledger/", "/sandb
 
 @pytest.mark.parametrize(("path", "status"), [*((path, 404) for path in NO_ROUTE), *((path, 401) for path in NOT_OPEN)])
 async def test_no_path_that_is_sent_as_it_stands_leads_around_the_token(path, status):
-    """httpx would make `/sandbox/ledger` of it, and send that."""
+    """The path is sent raw, because httpx would normalise it to `/sandbox/ledger`."""
     sandbox, sent = Sandbox(INSTANT, token=TOKEN), []
     await buy(sandbox, "a secret fox", headers={"authorization": f"Bearer {TOKEN}".encode()})
     scope = {

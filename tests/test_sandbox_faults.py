@@ -1,4 +1,4 @@
-"""Every fault of the vocabulary: what the client sees of it, and whether it was bought; and the ways to ask for one."""
+"""Every fault of the vocabulary: what a client sees and whether it bought anything; and the ways to ask for one."""
 
 import json
 
@@ -16,7 +16,7 @@ from reactor.sandbox.strikes import STRIKES
 pytestmark = pytest.mark.anyio
 
 NSFW = "NSFW content detected. Try running it again, or try a different prompt."
-# What the SDK makes of it: a status told by ReplicateError, an exception, or nothing wrong.
+# The SDK's result for each fault: a prediction's status, ReplicateError's HTTP status, or another exception.
 SEEN = {
     "202": "succeeded",
     **{status: int(status) for status in ("401", "402", "403", "404", "422", "429", "500", "502", "503", "504")},
@@ -33,7 +33,7 @@ SEEN = {
     "redirect": json.JSONDecodeError,
 }
 DOES_ITS_WORK = {"202", "latency", "slow", "truncated"}
-# What becomes of the prediction: some of what GET answers in the end.
+# The end of the prediction: fields that GET returns at last.
 BECOMES = {
     "nsfw": {"status": "failed", "error": NSFW, "metrics": {"predict_time": 0.0, "total_time": 0.0}},
     "failed": {"status": "failed", "error": None},
@@ -65,13 +65,13 @@ async def seen_by(client, within=10):
             return (await client.predictions.async_create(model=SCHNELL, input={"prompt": "a fox"})).status
     except ReplicateError as error:
         return error.status
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is compared)
+    except Exception as error:  # noqa: BLE001  (the test compares its type)
         return type(error)
 
 
 @pytest.fixture
 async def served():
-    """A sandbox where nothing takes time, its URL, and a client of it."""
+    """A sandbox that answers without delays, and a client of it."""
     sandbox = Sandbox(Timing.instant())
     async with sandbox.serve() as base_url, sdk(sandbox, base_url) as client:
         yield sandbox, client

@@ -1,4 +1,4 @@
-"""What the sandbox keeps of faults and names is bounded in bytes."""
+"""The memory that the sandbox uses for faults and names is bounded."""
 
 import pytest
 from test_sandbox import ask, buying

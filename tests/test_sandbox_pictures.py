@@ -1,4 +1,4 @@
-"""Pictures: the same for the same prompt and seed, of the size that was asked for, and on a page."""
+"""Pictures: the same for the same prompt and seed, in the requested size, and shown on a page."""
 
 import io
 

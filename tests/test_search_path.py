@@ -1,4 +1,4 @@
-"""Which table is served, whatever the search_path of role and database is, and whose code runs."""
+"""Which table is served and whose code runs, whatever search_path the role and the database have."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ from reactor.errors import ContentPolicyError, TransientError
 from reactor.migrations import migration_lock, revisions
 from reactor.migrations.migration_lock import MigrationError
 
-# Somebody else's, of the same names.
+# Another program's objects, with the names of ours.
 SHADOW = """
     CREATE SCHEMA shadow;
     CREATE TABLE shadow.tokens_s0 (id uuid, status text);
@@ -141,16 +141,16 @@ async def test_a_table_that_lost_the_migrations_mark_is_found_by_its_triggers(da
     assert (await discover(open_session(database), "tokens_s0")).triggers == "enabled"
 
 
-# Roles that may create in a schema of the search path, and plant what PostgreSQL takes for what we call.
+# Roles that may create in a schema of the search path, and plant objects that PostgreSQL takes for the ones we call.
 
 MAY_CREATE = "GRANT CREATE ON SCHEMA public TO {role}"
-# As outside of tests: otherwise each statement runs in a transaction for that.
+# As outside of tests: with `off`, the worker runs each statement in a transaction that raises it.
 DURABLE = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$"
 
 
 @pytest.fixture
 async def planted(database):
-    """The test's database, in which somebody has planted all that we could call."""
+    """The test's database, in which a stranger has planted functions and operators for all our calls."""
     async with stranger(database, MAY_CREATE, DURABLE) as url:
         await plant(url)
         yield database
@@ -220,7 +220,7 @@ def test_commands_call_nothing_that_is_planted(planted_for_commands, reactor):
 
 @pytest.fixture
 def planted_for_commands(database):
-    """As `planted`, for a test without a loop of its own."""
+    """Like `planted`, for tests that run no event loop."""
     with asyncio.Runner() as runner:
         held = stranger(database, MAY_CREATE)
         runner.run(plant(runner.run(held.__aenter__())))
@@ -245,7 +245,7 @@ async def test_a_migration_calls_nothing_that_is_planted(empty_database):
         assert not await _called(empty_database)
 
 
-# The triggers of hosts name their tables without a schema.
+# Hosts' triggers that name their tables without a schema.
 
 AUDIT = """
     CREATE TABLE audit (status text);
@@ -259,14 +259,14 @@ PLANTED = {
     "an operator": "CREATE OPERATOR public.=== (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)",
     "a table": "CREATE TABLE public.audit (status text)",
     "a view": "CREATE VIEW public.audit AS SELECT 'detected' AS status",
-    "a sequence": "CREATE SEQUENCE public.audit",  # has no row type
+    "a sequence": "CREATE SEQUENCE public.audit",  # a sequence has no row type
     "an enum": "CREATE TYPE public.mood AS ENUM ('odd')",
     "a domain": "CREATE DOMAIN public.mood AS text",
 }
 
 
 def left(statement):
-    """What a role created while it was allowed to."""
+    """Statements that leave an object of a role that may no longer create."""
     return [
         MAY_CREATE,
         f"{AS_ROLE}; {statement}; RESET SESSION AUTHORIZATION",

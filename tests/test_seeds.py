@@ -1,4 +1,4 @@
-"""A model without the seed input is told of at the start, and closes the gate instead of failing the queue."""
+"""A model without the seed input is reported at the start, and closes the gate instead of failing the queue."""
 
 import httpx
 import pytest
@@ -111,7 +111,7 @@ async def test_a_check_and_a_create_say_what_to_set(provided, model):
     [
         (SEEDLESS, {"seed_input": ""}),
         ("stability-ai/sdxl", {}),
-        ("black-forest-labs/flux-schnell", {}),  # the sandbox tells no schema of it
+        ("black-forest-labs/flux-schnell", {}),  # the sandbox gives no schema for it
         (VERSION, {}),
         ("somebody/missing", {}),
     ],

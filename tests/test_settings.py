@@ -14,7 +14,7 @@ GOOD = {
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
-    """No setting comes from the machine that runs the tests."""
+    """Remove the machine's own settings."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -23,7 +23,7 @@ def bare(monkeypatch, tmp_path):
 
 @pytest.fixture
 def load(monkeypatch):
-    """Load settings from GOOD and what is given; None takes a variable away."""
+    """Load settings from GOOD and the given variables; None removes a variable."""
 
     def loaded(**environment):
         for name, value in {**GOOD, **environment}.items():

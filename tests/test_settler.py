@@ -16,7 +16,7 @@ def provider():
 
 
 def hold(provider, times=1):
-    """Hold that many generations until the gate is opened."""
+    """Hold `times` generations until the returned event is set."""
     gate = anyio.Event()
 
     async def held(_argument):
@@ -27,7 +27,7 @@ def hold(provider, times=1):
 
 
 def failing_once(monkeypatch, name, error, *, after):
-    """Let one call of the store fail, before or after it did what it should."""
+    """Make the next call of the store's method fail, before or after it did its work."""
     original = getattr(Store, name)
 
     async def fails(store, *arguments):
@@ -289,7 +289,7 @@ async def test_a_connection_that_a_hosts_trigger_lost_is_not_ours(
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No wait between two tries."""
+    """Remove the pause between two tries."""
     monkeypatch.setattr("reactor.engine.settle.settler.reconnect_delay", lambda _: 0.0)
     monkeypatch.setattr("reactor.engine.generate.attempt.reconnect_delay", lambda _: 0.0)
 

@@ -1,4 +1,4 @@
-"""Whose tables are served: any role that may create a table can give it our name, our columns and our mark."""
+"""Whose tables are served, because any role that may create a table can copy our name, our columns and our mark."""
 
 import asyncpg
 import pytest
@@ -17,7 +17,7 @@ MARKED = """
     CREATE TABLE {name} (generation_epoch bigint, status text);
     COMMENT ON TABLE {name} IS 'made by reactor';
 """
-# An application's role owns the host's tables; the worker's has rights on them.
+# The application's role owns the host's tables; the worker's role has rights on them.
 APPLICATION = [f"ALTER TABLE public.{name} OWNER TO {{role}}" for name in ("tokens_s0", "authors")]
 WORKER = (
     "GRANT USAGE ON SCHEMA public, reactor TO {role}",
@@ -27,7 +27,7 @@ WORKER = (
 
 
 async def squat(url, name="theirs.tokens_s0"):
-    """Have the role of the URL make a table that looks migrated."""
+    """Make a table that looks migrated, as the role of the URL."""
     connection = await asyncpg.connect(url)
     await connection.execute(MARKED.format(name=name))
     await connection.close()
@@ -46,7 +46,7 @@ async def test_a_strangers_marked_table_is_passed_over(database, open_session, n
 
 @pytest.mark.anyio
 async def test_the_first_of_the_path_that_is_trusted_goes_before_a_strangers(database, connection, open_session):
-    """As in a database that was restored without marks and triggers."""
+    """Our table has no mark and no triggers, as in a database that was restored without them."""
     await connection.execute("COMMENT ON TABLE tokens_s0 IS NULL")
     await connection.execute("DROP TRIGGER reactor_notify_inserted ON tokens_s0")
     await connection.execute("DROP TRIGGER reactor_notify_updated ON tokens_s0")
@@ -145,7 +145,7 @@ async def test_an_applications_own_table_is_found_by_the_search_path_or_by_its_s
 async def test_a_role_is_trusted_for_our_membership_only_if_no_stranger_granted_it(
     database, connection, connect_to, by
 ):
-    """Before PostgreSQL 15 a role may grant itself to any other."""
+    """Before PostgreSQL 15 a role may grant membership in itself to any other role."""
     async with stranger(database) as theirs, stranger(database) as another, stranger(database) as worker:
         role, member, us = (url.partition("//")[2].partition(":")[0] for url in (theirs, another, worker))
         await connection.execute(f"GRANT {role} TO {member} WITH ADMIN OPTION")

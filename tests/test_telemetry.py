@@ -43,7 +43,7 @@ def refused(telemetry, *numbers, kind="RaiseError", **more):
 
 @pytest.fixture
 def minutes(monkeypatch):
-    """Let a minute pass, as far as telemetry knows."""
+    """A function that lets a minute pass for telemetry."""
     waiting = []
     monkeypatch.setattr(module, "_later", lambda _seconds, call: waiting.append(call) or True)
 
@@ -68,7 +68,8 @@ def test_an_error_that_repeats_is_told_once_a_minute_with_the_number_of_its_repe
     assert told[0] == [(1, None)]
     assert told[1] == [(1, None), (3, 2)]
     assert told[2] == [(1, None), (3, 2), (4, 1)]
-    assert told[3] == [(1, None), (3, 2), (4, 1), (5, None)]  # after a minute without one it is news again
+    # After a minute without the error, it is logged at once again.
+    assert told[3] == [(1, None), (3, 2), (4, 1), (5, None)]
 
 
 @pytest.mark.anyio

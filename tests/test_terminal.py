@@ -1,4 +1,4 @@
-"""No terminal obeys what is printed or logged, whoever wrote it: texts may be full of control characters."""
+"""No printed or logged text controls a terminal, although foreign texts may be full of control characters."""
 
 import ast
 import json
@@ -36,12 +36,12 @@ STAY = "\n\u200c\u200d"
 
 
 def obeyed(told):
-    """The characters that a terminal obeys, or that hide or turn others."""
+    """The characters that a terminal obeys, or that hide or reorder other characters."""
     return {each for each in told if unicodedata.category(each) in UNFIT and each not in STAY}
 
 
 def forged(told):
-    """The lines that a text wrote by itself."""
+    """The lines that a hostile text would forge."""
     return [each for each in told.splitlines() if each.startswith("forged")]
 
 
@@ -76,7 +76,7 @@ UPDATE reactor.intake SET paused_until = 'infinity';
 
 @pytest.fixture
 def hostile(reactor, database, monkeypatch):
-    """Run a command on a database whose every text is hostile."""
+    """Run a command on a database in which every text is hostile."""
     command(database, FILL)
     monkeypatch.setenv("REPLICATE_API_TOKEN", SECRET)
     monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")

@@ -1,4 +1,4 @@
-"""Nothing lost, nothing settled twice, nothing paid twice: a short torture, and an audit that would tell."""
+"""A short torture loses nothing, settles nothing twice and pays nothing twice; and its audit detects such faults."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The traps of replicate 1.0.7, one by one: reference/replicate.md, §0."""
+"""Each trap of replicate 1.0.7 that reference/replicate.md lists in §0."""
 
 import gc
 import json
@@ -42,7 +42,7 @@ async def failing(call):
 
 
 async def asked(wire, call, **given):
-    """What a call comes to against a server of bytes: its result, or its error."""
+    """Call a provider that speaks to `wire`; return the result or the error."""
     async with wire.serve() as url:
         provider = ReplicateProvider(given.pop("token", TOKEN), base_url=given.pop("base_url", url), **given)
         try:
@@ -54,7 +54,7 @@ async def asked(wire, call, **given):
 
 
 def answering(provider, *bodies):
-    """Answer what would be sent; give it."""
+    """Answer requests without sending them; return the list of requests."""
     sent, replies = [], iter(bodies)
 
     async def asked(*request):

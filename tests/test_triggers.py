@@ -14,13 +14,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def rung(connect):
-    """Take what was rung since the last time."""
+    """Return the notifications since the last call."""
     return await listening(await connect(), WAKE, STATUS)
 
 
 @pytest.fixture
 def make_tokens(connection):
-    """Make tokens in a state, and say nothing about it."""
+    """Make tokens in a state without notifications."""
     return partial(silently, connection)
 
 

@@ -1,4 +1,4 @@
-"""A refusal whose body cannot be read is a refusal all the same: its status says enough, and so does Retry-After."""
+"""A refusal with an unreadable body still counts as a refusal, because status and Retry-After are enough."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""No part of a password is printed, wherever a URL that was not percent-encoded has put it."""
+"""No part of a password is printed, wherever it lands in a URL that was not percent-encoded."""
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,7 +20,7 @@ from reactor.text.redaction import Redactor
 from reactor.urls import base_url, database_url, passwords
 
 SECRET = "Secret9"
-# Where the rest of a password ends up if it was not percent-encoded. The port is one that nobody listens at.
+# URLs in which a password without percent-encoding lands in various parts. Nobody listens at the port.
 BROKEN = [
     "postgresql://u:12?Secret9@127.0.0.1:1/x",
     "postgresql://u:12?Secret9=1@127.0.0.1:1/x",
@@ -57,7 +57,7 @@ BROKEN = [
     "u:Secret9@127.0.0.1:1/x",
     "Secret9",
 ]
-# Read in one way only, and refused later: by the driver, or because nobody listens there.
+# URLs with only one reading, which fail later: in the driver, or because nobody listens there.
 ODD = [
     "postgresql://u:Secret9@127.0.0.1:1/x",
     "postgresql://u:Secret9%3F@127.0.0.1:1/x",
@@ -83,11 +83,11 @@ def test_a_url_that_can_be_read_in_two_ways_is_refused_without_its_words(url):
 
     said = str(refused.value)
     assert SECRET not in said
-    assert said in str([said])  # one line, and printable
+    assert said in str([said])  # true for a printable text of one line
 
 
 def read_by_the_driver(url):
-    """Where asyncpg would connect, and as who; without the password."""
+    """Where and as which user asyncpg would connect; without the password."""
     names = "host port user password passfile database ssl service servicefile direct_tls server_settings"
     others = "target_session_attrs krbsrvname gsslib"
     found, parameters = as_the_driver_reads(dsn=url, **dict.fromkeys(f"{names} {others}".split()))
@@ -110,7 +110,7 @@ def test_whatever_a_password_holds_the_driver_finds_it_nowhere_else(before, afte
 
 
 def tried(work, given):
-    """What came of it, and the ValueError that was raised instead."""
+    """The result and None, or None and the ValueError."""
     try:
         return work(given), None
     except ValueError as error:
@@ -143,7 +143,7 @@ def test_what_the_driver_says_of_a_url_is_told_where_it_repeats_nothing(monkeypa
 
 @pytest.fixture
 def say(monkeypatch, tmp_path):
-    """Run a command; return its exit code and all that it printed."""
+    """Run a command; return its exit code and its whole output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_made_up_token")
     monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")

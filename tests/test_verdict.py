@@ -55,7 +55,7 @@ def judged(
     )
 
 
-# Error, is a rate limit counted, outcome before the last attempt, counted by, outcome of the last attempt.
+# The error, COUNT_RATE_LIMITS, the outcome before the last attempt, attempts added, the outcome of the last attempt.
 TABLE = [
     (TransientError, False, Retry, 1, Failed),
     (TransientError, True, Retry, 1, Failed),

@@ -1,4 +1,4 @@
-"""The real SDK against a server of bytes, in a time that only the provider's pauses move."""
+"""Waiting with the real SDK on a server of bytes, in virtual time that only the provider's pauses move."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ AN_HOUR_AHEAD = datetime(2026, 11, 28, 13, tzinfo=UTC)
 
 
 class Clock:
-    """Stands in for `time` and `anyio`: a sleep is over at once, and the clock has gone on."""
+    """Stands in for `time` and `anyio`: a sleep returns at once, with the clock moved."""
 
     def __init__(self):
         self.now = 0.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Model:
-    """A server whose next prediction takes `seconds` of the clock; it counts the looks."""
+    """A server whose next prediction takes `seconds` of the clock. It counts the looks at the newest prediction."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -70,7 +70,7 @@ def model(clock):
 
 @pytest.fixture
 async def bought(clock, model):
-    """Buy one that takes so long, and wait for it: seconds from its end to its notice, and the looks."""
+    """Buy a prediction that takes `seconds`, and wait for it; return how late its end was noticed, and the looks."""
     async with model.wire.serve() as base_url:
         provider = ReplicateProvider("r8_x", base_url=base_url)
 

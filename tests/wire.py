@@ -1,4 +1,4 @@
-"""A server of bytes: it answers what the test says, and books what came, and on how many connections."""
+"""A server of bytes: it sends the answers of a test, and records the requests and the number of connections."""
 
 import contextlib
 import json
@@ -17,12 +17,12 @@ SILENCE, HANG_UP = object(), object()
 
 @pytest.fixture(autouse=True)
 def quick_tls(monkeypatch):
-    """One TLS context for all providers: reading the authorities takes longer than most tests."""
+    """Share one TLS context among all providers, because reading the authorities takes longer than most tests."""
     monkeypatch.setattr(ssl, "create_default_context", lambda *_args, **_settings: _TLS)
 
 
 def http(body, status=200, **headers):
-    """An answer, as it goes over the wire; `body` is bytes, or what becomes JSON."""
+    """The bytes of an HTTP answer; a `body` that is not bytes becomes JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     told = {"content-length": len(content), **{name.replace("_", "-"): value for name, value in headers.items()}}
     lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
@@ -30,12 +30,12 @@ def http(body, status=200, **headers):
 
 
 def drip(answer, seconds=0.02):
-    """The answer, so slowly that no timeout between two bytes ever passes."""
+    """The answer in small pieces, so that no timeout between two bytes passes."""
     return [(seconds, answer[place : place + 1]) for place in range(len(answer))]
 
 
 class Wire:
-    """One answer a request, in order; `requests` holds heads and bodies."""
+    """Gives each request the next answer; `requests` holds the requests' heads and bodies."""
 
     def __init__(self, *answers, tls=None):
         self._tls = tls
@@ -68,7 +68,7 @@ class Wire:
         while b"\r\n\r\n" not in came:
             came += await stream.receive()
             if came.startswith(b"\x16\x03"):
-                raise anyio.EndOfStream  # a TLS handshake: not here
+                raise anyio.EndOfStream  # a TLS handshake on a plain connection
         head, _, body = came.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head.lower())
         while length and len(body) < int(length[1]):
