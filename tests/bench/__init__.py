@@ -1,1 +1,1 @@
-"""How near to instant we are: one run, one fresh PostgreSQL, the floor and the peers beside us."""
+"""The bench: how fast we react to a mint, compared with the floor and with peers, in one run on a fresh PostgreSQL."""

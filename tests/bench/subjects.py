@@ -1,4 +1,4 @@
-"""Who is measured: how each is installed, how one mints for it, and when nothing is left to do."""
+"""The subjects of the bench: how each is installed, how to mint for it, and when it has nothing left to do."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from tests.bench.server import connect
 
 AUTHOR = "('00000000-0000-4000-8000-' || lpad(to_hex(number), 12, '0'))::uuid"
-AUTHORS = 21_000  # each with its number for a prompt: so a start tells which mint it is of
+AUTHORS = 21_000  # each has its number for a prompt, so that a start shows its mint's number
 FLOOR = """
     CREATE TABLE floor_tokens (
       id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number integer, status text NOT NULL DEFAULT 'detected',
@@ -22,7 +22,7 @@ FLOOR = """
 
 @dataclass(frozen=True)
 class Subject:
-    """`mint` takes numbers as $1; `waiting` tells whether anything is not settled; `wants_provider`: over HTTP."""
+    """`mint`: SQL with numbers as $1. `waiting`: SQL, whether any mint is not settled. `provider`: one over HTTP."""
 
     name: str
     module: str
@@ -33,7 +33,7 @@ class Subject:
     provider: bool = False
 
     def prepare(self, url):
-        """Install it, and empty what is there."""
+        """Install the subject in a database."""
         self.install(url)
 
     def clean(self, url):
@@ -43,7 +43,7 @@ class Subject:
             connection.execute("CHECKPOINT")
 
     def fill(self, url, count):
-        """Let `count` mints wait, as if nobody had heard of them."""
+        """Make a backlog of `count` mints, without notifications."""
         with connect(url) as connection:
             connection.execute(f"ALTER TABLE {self.table.split(',')[0]} DISABLE TRIGGER USER")
             mint = self.mint.replace("$1", f"ARRAY(SELECT generate_series(1, {count}))")

@@ -1,7 +1,7 @@
-"""What is minted, and what the provider answers to it: values that can be printed, with names for what is long.
+"""What is minted, and the provider's answers: values that can be printed, in which names stand for long texts.
 
 In a text `«as JSON»` stands for the token's prompt in that spelling, `«token»` for the API token, and `«1000 * ab»` for
-so many repetitions.
+1,000 characters of repeated `ab`.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 from test_foreign_costs import UNITS
 
-MARK = "«mark»"  # in a prompt: the words by which it is known again
+MARK = "«mark»"  # in a prompt: stands for the words that identify the prompt
 FORMS = {
     "as it is": str,
     "in capitals": str.upper,
@@ -46,7 +46,7 @@ PACKED = {"gzip": 1, "three gzips": 3}
 
 @cache
 def packed(times):
-    """100 MB of zeros, packed so many times over."""
+    """100 MB of zeros, compressed `times` times."""
     packer = zlib.compressobj(wbits=zlib.MAX_WBITS + 16)
     content = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
     return gzip.compress(packed(times - 1)) if times > 1 else content
@@ -54,7 +54,7 @@ def packed(times):
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the provider: JSON, or the name of raw bytes; perhaps cut short."""
+    """One answer of the provider: JSON, or the name of raw bytes. `cut`: it breaks off in the middle."""
 
     status: int
     body: object
@@ -64,7 +64,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Token:
-    """A row, its author's prompt (so many times over), and the answers to its creates and looks, in order."""
+    """A row, its author's prompt (repeated `times` times), and the answers to its creates and looks, in order."""
 
     prompt: str
     times: int = 1
@@ -81,7 +81,7 @@ class Case:
 
 
 def written(text, prompt, secret):
-    """The text that its names stand for."""
+    """The text with its names replaced."""
     for name, form in FORMS.items():
         if f"«{name}»" in text:
             text = text.replace(f"«{name}»", form(prompt))
@@ -135,7 +135,7 @@ NAMED = st.sampled_from([*RAW, *PACKED])
 
 
 def replies(bodies):
-    """Answers with such bodies."""
+    """Answers with these bodies, or with raw ones."""
     return st.builds(Reply, CODES | st.just(201), bodies | NAMED, HEADERS, st.sampled_from([False, False, True]))
 
 
@@ -179,7 +179,7 @@ CASES = st.builds(
 
 
 def failing(error):
-    """A prediction that fails so."""
+    """A look's answer: the prediction has failed with this error."""
     return Reply(200, {"id": "«id»", "status": "failed", "error": error, "input": {}})
 
 
@@ -190,7 +190,7 @@ def refusing(status, **body):
 BOUGHT = Reply(201, {"id": "«id»", "status": "starting"})
 OBEYED = "\x1b]0;owned\x07\x9b31m\u202e\u2028 {}: «token»"
 HOSTILE = f"{OBEYED}\x00\ud800"
-# What was seen to break a worker, tried in every run.
+# Cases that once broke a worker; every run tries them.
 KNOWN_CASES = (
     Case(
         tuple(Token(f"{MARK} {name}", creates=(BOUGHT,), looks=(failing(f"no: «{name}»"),)) for name in FORMS)

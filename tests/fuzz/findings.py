@@ -1,4 +1,4 @@
-"""What must be in no line of the log and in no row: a prompt, the API token, what a terminal obeys."""
+"""What must stand in no line of the log and in no row: a prompt, the API token, characters that control a terminal."""
 
 import html
 import json
@@ -6,14 +6,14 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
-RUN = 12  # letters of a prompt's mark in a row: as many as echoes.py hides
-LEVELS = 3  # of escapes inside of escapes
+RUN = 12  # consecutive letters of a prompt's mark: as many as echoes.py hides
+LEVELS = 3  # levels of escapes inside escapes
 UNFIT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 STAY = "\n\t\u200c\u200d"
 
 
 def letters(text):
-    """Only the letters and digits of a text, whatever escapes they hide in."""
+    """The letters and digits of a text, also from inside escapes."""
     for _ in range(LEVELS):
         text = html.unescape(unquote(text))
         text = re.sub(
@@ -23,7 +23,7 @@ def letters(text):
 
 
 def tells(text, marks):
-    """The first mark of which a text repeats a run."""
+    """The first mark of which a text repeats RUN letters."""
     told = letters(text)
     runs = ((mark, letters(mark)) for mark in marks)
     return next(
@@ -32,12 +32,12 @@ def tells(text, marks):
 
 
 def unfit(text):
-    """The characters that a terminal obeys, or that hide others."""
+    """The characters that a terminal obeys, or that hide other characters."""
     return sorted({each for each in text if unicodedata.category(each) in UNFIT and each not in STAY})
 
 
 def wrong(text, marks, secret):
-    """What is wrong with a text that is stored or logged."""
+    """The faults of a text that is stored or logged."""
     found = []
     if mark := tells(text, marks):
         found.append(f"tells the prompt {mark}")
@@ -49,7 +49,7 @@ def wrong(text, marks, secret):
 
 
 def wrong_line(line, marks, secret):
-    """What is wrong with a line of the log."""
+    """The faults of a line of the log."""
     try:
         told = json.loads(line)
     except ValueError:

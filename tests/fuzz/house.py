@@ -1,4 +1,4 @@
-"""Database, provider and worker, each in a thread of its own: one worker lives through all cases."""
+"""Database, provider and worker for all cases. Provider and worker run in threads of their own."""
 
 import asyncio
 import io
@@ -28,13 +28,13 @@ from reactor.providers.replicate import ReplicateProvider
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 
-WITHIN = 20.0  # seconds for an honest token, whatever stands beside it
-TRIES = 3  # of a case that took too long or too much: noise is not there each time
+WITHIN = 20.0  # seconds for an honest token, whatever tokens are beside it
+TRIES = 3  # of a case that took too much time or memory: noise does not show up every time
 SOON = Timings(sure_after=0.2, listing_every=0.05)
 QUICK = [
     (polling, "FIRST", 0.01),
     (replicate, "GONE_AFTER", 0.0),
-    (backoff, "random", random.Random(7)),  # Hypothesis minds who else draws from the common one
+    (backoff, "random", random.Random(7)),  # Hypothesis complains if others use the global one
 ]
 INSERT = "INSERT INTO tokens_s0 (author_id{names}) VALUES ($1{values}) RETURNING token_id"
 BUSY = "SELECT count(*) FROM tokens_s0 WHERE token_id = ANY ($1) AND status = 'generating'"
@@ -43,7 +43,7 @@ WAKE = "public_tokens_s0_wake"
 
 
 class Lines(logging.Handler):
-    """What the standard library's logging is told: our own lines, and what libraries say, which would go to stderr."""
+    """Collects what is logged through `logging`: our own lines, and libraries' warnings, which would go to stderr."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class Lines(logging.Handler):
 
 
 class House:
-    """Plays cases."""
+    """Runs cases, one after another."""
 
     def __init__(self, database, provider, out, lines, steps):
         self._runner = asyncio.Runner()
@@ -71,7 +71,7 @@ class House:
         self._runner.close()
 
     def play(self, case):
-        """What is wrong with a case. What is too slow or too large must be so each time."""
+        """Run a case; return its faults. Too much time or memory counts only if every try shows it."""
         for _ in range(TRIES):
             found, costs = self._runner.run(self._once(case))
             if found or not costs:
@@ -106,10 +106,10 @@ class House:
         try:
             return await self._connection.fetchval(INSERT.format(names=names, values=values), author)
         except asyncpg.PostgresError:
-            return None  # the table's own checks refuse it
+            return None  # the table's CHECK constraints refuse the row
 
     async def _served(self, others):
-        """Wait until an honest token has its image and the others are let go; an operator opens the gate meanwhile."""
+        """Wait until an honest token has its image and no other is held; meanwhile open the gate like an operator."""
         honest, until = await self._mint("an honest lighthouse", Token("")), time.monotonic() + WITHIN
         while time.monotonic() < until:
             status = await self._connection.fetchval("SELECT status FROM tokens_s0 WHERE token_id = $1", honest)
@@ -142,7 +142,7 @@ class House:
 
 @contextmanager
 def house(database):
-    """A worker that lives as long as the block."""
+    """Run a worker, its provider and the measurements during the block."""
     steps, out, lines = Steps(), io.StringIO(), Lines()
     root, ours = logging.getLogger(), logging.getLogger("reactor")
     with ExitStack() as stack:
@@ -160,13 +160,13 @@ def house(database):
         stack.enter_context(working(database, url, log, steps))
         played = House(database, provider, out, lines, steps)
         stack.callback(played.close)
-        played.play(Case(()))  # what is imported and opened at first is no case's
+        played.play(Case(()))  # an empty case: first imports and connections must not count for a real one
         yield played
 
 
 @contextmanager
 def served(provider):
-    """The provider, in a thread of its own: its steps are not the worker's."""
+    """Run the provider in its own thread, so that its steps do not count as the worker's."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(provider.serve()) as url:
         yield url
 

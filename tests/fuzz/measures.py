@@ -1,4 +1,4 @@
-"""What the worker costs: processor time of each step of its loop, which the machine's load does not change; memory."""
+"""The worker's costs: the processor time of each step of its loop, whatever the machine's load is, and memory."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ MOST_GROWTH = 64  # MB
 
 
 class Steps:
-    """The longest step of one thread's loop. The loop is asyncio's own: uvloop's cannot be looked into."""
+    """The longest step of one thread's loop. It must be asyncio's loop: uvloop's steps cannot be measured."""
 
     def __init__(self):
         self.thread = None
@@ -51,11 +51,11 @@ def memory(name):
 
 
 class Growth:
-    """How far memory grew above what it was at the beginning, at its highest."""
+    """How far the peak of memory lies above its size at the beginning."""
 
     def begin(self):
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest is counted anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM, the peak
         self._before = memory("VmRSS")
 
     @property

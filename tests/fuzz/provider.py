@@ -1,4 +1,4 @@
-"""The server: it answers each token's creates and looks as the case says, and well after that."""
+"""The server: it answers each token's creates and looks as the case says, and with good answers after that."""
 
 import itertools
 import json
@@ -12,17 +12,17 @@ LISTING = {"results": [], "next": None}
 
 
 class Provider(Wire):
-    """Answers by the mark in the prompt. They are made before the case, so that they cost it no memory."""
+    """Finds answers by the mark in the prompt. They are made before the case, so their memory does not count."""
 
     def __init__(self, secret):
         super().__init__()
-        self.requests = deque(maxlen=64)  # of all connections; each is answered before it asks again
+        self.requests = deque(maxlen=64)  # of all connections: enough, each asks one at a time
         self._secret = secret
         self._numbers = itertools.count(1)
         self.begin({}, (), ())
 
     def begin(self, tokens, pages, accounts):
-        """Have these answers ready. `tokens`: the prompt and the Token by mark."""
+        """Prepare the answers of a case. `tokens`: mark → (prompt, Token)."""
         self._creates, self._looks, self._ids = {}, {}, {}
         for mark, (prompt, token) in tokens.items():
             good = f"p{next(self._numbers)}"

@@ -1,4 +1,4 @@
-"""Take each guard out, one at a time, in a copy; see its test fail. Exits 1 where a test noticed nothing.
+"""Take each guard out, one at a time, in a copy; see its test fail. Exits 1 if a test still passes.
 
 Arguments: texts that the name of a guard must contain (none: every guard).
 """
@@ -16,7 +16,7 @@ from tests.mutants.guards import MUTANTS
 HERE = Path(__file__).parents[2]
 COPIED = ("reactor", "tests", "sql", "alembic", "pyproject.toml", "README.md", "Makefile", "requirements.lock")
 AT_ONCE = 2
-WITHIN = 120  # seconds for one test; one that hangs without its guard has noticed too
+WITHIN = 120  # seconds for one test; a test that hangs without the guard counts as failed
 FAILED, NOTHING_RUN = 1, (2, 3, 4, 5)  # pytest's exit codes
 
 
@@ -30,7 +30,7 @@ def copy_to(folder):
 
 
 def run(folder, *tests, within=WITHIN):
-    """pytest's exit code, or None where it did not end."""
+    """pytest's exit code, or None if it did not end in time."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -44,7 +44,7 @@ def run(folder, *tests, within=WITHIN):
 
 
 def tried(mutant):
-    """What became of a mutant: killed, survived, or why it could not be tried."""
+    """The result for a mutant: killed, survived, or why it could not be tried."""
     with tempfile.TemporaryDirectory(prefix="reactor-mutant-") as name:
         folder = Path(name)
         copy_to(folder)

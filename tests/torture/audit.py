@@ -1,4 +1,4 @@
-"""Joins the tokens, the history of every write to them and the provider's ledger; says what should not be."""
+"""Joins the tokens, the history of every write to them and the provider's ledger, and lists the faults."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ KINDS = ("lost", "settled twice", "illegal transitions", "bought twice", "failed
 
 @dataclass(slots=True)
 class Audit:
-    """The sums, and for each kind of fault the tokens that have it, with a word of explanation."""
+    """The sums, and for each kind of fault the tokens that have it, each with an explanation."""
 
     tokens: int = 0
     uploading: int = 0
@@ -29,7 +29,7 @@ class Audit:
 
 
 def audit(tokens, history, ledger, *, prompts, doomed, keys):
-    """`keys`: of every process, by its number."""
+    """Audit a torture. `keys`: process number → the worker's key."""
     found = Audit(tokens=len(prompts), bought=len(ledger))
     purchases = _purchases(ledger, history, prompts, found)
     for token_id in prompts:
@@ -47,7 +47,7 @@ def audit(tokens, history, ledger, *, prompts, doomed, keys):
 
 
 def _purchases(ledger, history, prompts, found):
-    """What was bought for each token, in order. The fallback prompt is everybody's: its seed tells whose it is."""
+    """Each token's purchases, in order. Tokens share the fallback prompt, so there the seed identifies the token."""
     by_prompt = {prompt: token_id for token_id, prompt in prompts.items()}
     by_seed = {write.new_seed: token_id for token_id, writes in history.items() for write in writes if write.new_seed}
     bought = defaultdict(list)
@@ -71,7 +71,7 @@ def _judge_writes(writes, keys, found):
 
 
 def legal(write):
-    """Whether the state machine has such a transition."""
+    """Whether the state machine allows the transition."""
     same_epoch, next_epoch = write.new_epoch == write.old_epoch, write.new_epoch == write.old_epoch + 1
     held, let_go = write.new_worker is not None, write.new_worker is None
     match write.old_status, write.new_status:
@@ -90,27 +90,27 @@ def legal(write):
 
 
 def _rescued(write):
-    """Whether another holder took it as it was."""
+    """Whether another holder took the token over with seed and prediction unchanged."""
     as_it_was = (write.old_seed, write.old_prediction) == (write.new_seed, write.new_prediction)
     return write.new_worker is not None and as_it_was
 
 
 def _noted(write):
-    """Whether its holder wrote down what was bought, or turned to the fallback prompt."""
+    """Whether the holder recorded a purchase, or switched to the fallback prompt."""
     bought = write.old_prediction is None and write.new_seed == write.old_seed
     turned = write.new_prediction is None and write.new_seed != write.old_seed
     return write.new_worker == write.old_worker and (bought or turned)
 
 
 def _fenced(write, keys):
-    """Whether it was written by the process that held the token, or took it with this write."""
+    """Whether the writing process held the token, or took it with this write."""
     if write.new_epoch != write.old_epoch:
         return write.new_worker is None or abs(write.new_worker) == keys.get(write.process)
     return write.old_worker is not None and abs(write.old_worker) == keys.get(write.process)
 
 
 def _judge_purchases(row, bought, found):
-    """Each purchase but the first needs one before it that has ended without an image."""
+    """A purchase after the first is allowed only if the one before it has ended without an image."""
     found.first += bool(bought)
     for earlier, later in pairwise(bought):
         ended_at = earlier["finished_at"]

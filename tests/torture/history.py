@@ -1,4 +1,4 @@
-"""Every write to a token that is more than a renewal, kept by a trigger of ours, with the process that wrote it."""
+"""Every write to a token, except renewals, with the process that wrote it. A trigger of the torture records them."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ _COLUMNS = """extract(epoch FROM at)::double precision AS at, process, token_id,
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One row of it. `process` is None for whoever is none of our workers."""
+    """One row of the history. `process` is None if the writer is none of our workers."""
 
     at: float
     process: int | None

@@ -1,4 +1,4 @@
-"""A database, a provider, a fleet of workers each on a link of its own, and a producer."""
+"""A database, a provider, a fleet of workers, each behind its own link, and a producer."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from torture.processes import Program, module, reactor, start
 from torture.profiles import SLOTS
 from torture.proxy import Link
 
-ANSWERS_WITHIN = 60.0  # seconds for a program to be there, or gone
+ANSWERS_WITHIN = 60.0  # seconds for a program to start or to end
 _PROVIDER = {
     "timing": {"queue": [0.02, 0.1], "run": [0.05, 0.8]},
     "faults": [
@@ -31,12 +31,12 @@ _PROVIDER = {
 
 
 class Slot:
-    """A place for a worker, with a link that stays as processes come and go."""
+    """A place for a worker, with a link that stays when the worker's process is replaced."""
 
     def __init__(self, link):
         self.link = link
         self.program = None
-        self.taken = False  # by an event of the plan
+        self.taken = False  # whether an event of the plan is using it
         self.link_doubtful_until = 0.0
 
     @property
@@ -45,7 +45,7 @@ class Slot:
 
 
 class House:
-    """Everything that runs."""
+    """All programs of a torture."""
 
     def __init__(self, name, profile, seed, *, server, folder):
         self.profile = profile
@@ -60,7 +60,7 @@ class House:
 
     @asynccontextmanager
     async def inhabited(self):
-        """Have all of it run but the producer; end every process with the block."""
+        """Run everything but the producer during the block; then kill every process."""
         await self._create_database()
         try:
             async with anyio.create_task_group() as links:
@@ -121,14 +121,14 @@ class House:
         self.programs.append(slot.program)
 
     def mint(self):
-        """Start the producer; return its process and where it will tell how it went."""
+        """Start the producer; return its process and the file for its report."""
         log = self._folder / "producer.log"
         popen = start(module("torture.producer", self.url, self._name, str(self._seed)), log=log)
         self._others.append(popen)
         return popen, log
 
     async def quiet(self):
-        """Wait until no token is on its way, as long as the profile allows."""
+        """Wait until no token is detected or generating, as long as the profile allows."""
         with anyio.move_on_after(self.profile.quiet_within):
             while True:
                 counts = await questions.counts(self.url)
@@ -137,13 +137,13 @@ class House:
                 await anyio.sleep(0.3)
 
     async def ledger(self):
-        """What was bought."""
+        """The provider's ledger: all purchases."""
         async with httpx.AsyncClient(timeout=60) as client:
             return (await client.get(f"{self._base_url}/sandbox/ledger")).json()
 
 
 async def until(condition, within=ANSWERS_WITHIN):
-    """Wait for something that only asking tells."""
+    """Ask until the condition is true."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:

@@ -1,11 +1,11 @@
-"""What is minted and what goes wrong, and when. The same for the same seed."""
+"""What is minted and which events happen, and when: the same for the same seed."""
 
 import random
 from dataclasses import dataclass
 
 FALLBACK = "a quiet meadow in soft morning light"
 
-# What the provider does to one in so many tokens: (of 1000, directive, whether the token must fail).
+# What the provider does to some tokens: (how many of 1000, directive, whether the token must fail).
 _DIRECTIVES = (
     (40, "run=3", False),
     (4, "429 retry_after=0.3 times=1", False),
@@ -27,18 +27,18 @@ _DIRECTIVES = (
     (4, "failed text=(E1001)", True),
     (4, "failed text=PA", True),
 )
-# Those that take long: minted early, so that the end does not wait for them. LEASES are so many leases.
+# Directives that take long. They are minted early, so that the end does not wait for them. LEASES: _LEASES leases.
 _LONG = (
     (50, "run=LEASES", False),
     (4, "hang times=1", False),
     (4, "hang after=true times=1", False),
     (4, "stuck times=1", False),
 )
-# Where in their share of the time these happen. Nobody is rescued in the ten seconds after them: late, and one after
-# the other, they leave time in which rescues are measured.
+# When these happen, as parts of their share of the time. No token is rescued in the ten seconds after them. They come
+# late and one shortly after the other, which leaves time in which rescues can be measured.
 _WHEN = {"restart": (0.7, 0.8), "terminate": (0.8, 0.9)}
-_FIRST = 0.6  # of the tokens may be long ones
-_LEASES = 2  # that a long prediction outlives: it ends while two believe that they hold its token
+_FIRST = 0.6  # the share of tokens, from the first on, that may be long ones
+_LEASES = 2  # leases that a long prediction lasts: it may end while two workers believe that they hold its token
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Mint:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that goes wrong `at` seconds after the start, for `seconds`."""
+    """A disturbance `at` seconds after the start, for `seconds`."""
 
     at: float
     kind: str
@@ -65,7 +65,7 @@ def _dice(what, seed):
 
 
 def prompts(profile, seed):
-    """The prompt of every token, by token_id from 1, and those that must fail."""
+    """The prompts by token_id, which starts at 1, and the ids of the tokens that must fail."""
     dice = _dice("prompts", seed)
     made, doomed = {}, set()
     for token_id in range(1, profile.tokens + 1):
@@ -84,7 +84,7 @@ def prompts(profile, seed):
 
 
 def mints(profile, seed):
-    """Every transaction of the producer: one token each, at a steady rate, and a few drops between."""
+    """Every transaction of the producer: one token each at a steady rate, and a few drops of many tokens in between."""
     dice = _dice("mints", seed)
     tokens_in_drops = profile.drops * profile.drop_size
     drops_at = sorted(dice.uniform(0.1, 0.9) * profile.duration for _ in range(profile.drops))
@@ -103,7 +103,7 @@ def mints(profile, seed):
 
 
 def events(profile, seed):
-    """All that goes wrong, in order. Each kind is spread over the whole time."""
+    """All events, in order. Each kind is spread over the whole time."""
     dice = _dice("events", seed)
     made = []
     for kind, times in profile.events.items():

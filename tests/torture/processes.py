@@ -1,4 +1,4 @@
-"""Programs that are ended by us, and that end with us even where we are killed."""
+"""Programs that we end, and that end with us even if we are killed."""
 
 import ctypes
 import json
@@ -20,7 +20,7 @@ def _die_with_owner():
 
 
 def start(command, *, log, **environment):
-    """Start a program with nothing in its environment but what it needs. Main thread only."""
+    """Start a program with only the environment variables that it needs. Main thread only."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
         return subprocess.Popen(
@@ -44,7 +44,7 @@ def module(name, *arguments):
 
 @contextmanager
 def ended(popen):
-    """End a program with the block."""
+    """Kill a program at the end of the block."""
     try:
         yield popen
     finally:
@@ -53,7 +53,7 @@ def ended(popen):
 
 
 class Program:
-    """A worker process: its number is in every write of its connections, its key in every token it holds."""
+    """A worker process. Every write of its connections carries its number, every token that it holds has its key."""
 
     def __init__(self, number, popen, log):
         self.number = number
@@ -62,7 +62,7 @@ class Program:
         self._told = {}
 
     def told(self, event):
-        """The first line of its log about an event, None where it has said nothing of it."""
+        """The first line of its log with this event, or None."""
         if event not in self._told:
             for line in self._log.read_bytes().splitlines(keepends=True):
                 if b'"%s"' % event.encode() in line and line.endswith(b"\n"):
@@ -81,5 +81,5 @@ class Program:
 
     @property
     def trouble(self):
-        """What it said on stderr: a worker says nothing there."""
+        """Its output on stderr, where a sound worker writes nothing."""
         return self._log.with_suffix(".err").read_text(errors="replace")

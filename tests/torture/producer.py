@@ -1,7 +1,7 @@
-"""The backend that mints: a process of its own, on a direct connection, that measures its commits.
+"""The backend that mints: its own process, on a direct connection, that measures its commits.
 
-It tries again only where its connection was lost, and then looks first whether the mint had arrived. Whatever else an
-INSERT ends in is a failure that we caused.
+It tries again only if its connection was lost, after a look whether the mint had arrived. Any other error of an INSERT
+is a failure that we caused.
 """
 
 import json
@@ -25,12 +25,12 @@ written AS (
 INSERT INTO tokens_s0 (token_id, author_id) SELECT token_id, author_id FROM given ORDER BY token_id
 """
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-_LOST_STATES = {"57P01", "57P02", "57P03"}  # the server is being stopped, or started
+_LOST_STATES = {"57P01", "57P02", "57P03"}  # the server is stopping or starting
 AGAIN_AFTER = 0.05  # seconds
 
 
 class Producer:
-    """Mints along the plan; behind it, as fast as it can."""
+    """Mints by the plan; if late, as fast as it can."""
 
     def __init__(self, url, profile, seed):
         self._url = url

@@ -1,13 +1,13 @@
-"""How long a torture is, and how hard."""
+"""The lengths and intensities of tortures."""
 
 from dataclasses import dataclass, field
 
-SLOTS = 8  # of each worker: few enough to be taken at times, with a queue behind them
+SLOTS = 8  # of each worker: few enough that at times all are taken and tokens wait
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How much of everything. Durations are seconds."""
+    """The numbers of tokens, workers and events. Durations are seconds."""
 
     tokens: int
     rate: float  # tokens a second
@@ -17,7 +17,7 @@ class Profile:
     events: dict[str, int] = field(default_factory=dict)
     drops: int = 0  # transactions of drop_size tokens
     drop_size: int = 0
-    quiet_within: float = 60.0  # after the last mint and the last event
+    quiet_within: float = 60.0  # for all tokens to end, after the last mint and the last event
 
     @property
     def duration(self):

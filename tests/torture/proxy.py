@@ -6,17 +6,17 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import SocketAttribute
 
-NOTICED_AFTER = 11.0  # seconds until a server's keepalives would end the session of a client that is gone
+NOTICED_AFTER = 11.0  # seconds until a real server's keepalives would end the session of a vanished client
 _NAMED = b"application_name\0"
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
 
 
 class _Wire:
-    """One connection. What it loses is lost: its other end hears no more of it."""
+    """One connection. Data that it loses never arrives at the other end."""
 
     def __init__(self, near, far):
         self.near, self.far = near, far
-        self.name = ""  # its application_name, once it has told it
+        self.name = ""  # its application_name, once the client has sent it
         self.lost = set()  # of "questions" and "answers"
 
     async def carry(self, link):
@@ -58,9 +58,9 @@ class Link:
             await listener.serve(self._accept)
 
     async def half_open(self, seconds, how, *, of=""):
-        """Connections from before and during this time lose all they carry, or only the answers, for ever.
+        """Let connections from before and during this time lose all data, or only the answers, for ever.
 
-        All of them, or those `of` one application_name.
+        That holds for all connections, or for those `of` one application_name.
         """
         self._lost, self._losing = ("questions", "answers") if how == "both" else ("answers",), of
         for wire in self._wires:
@@ -69,18 +69,18 @@ class Link:
         self._lost = ()
 
     def meet(self, wire):
-        """Let a connection have the link's fault, once it is known which it is."""
+        """Apply the link's fault to a connection, if the fault is for its application_name."""
         if self._losing in {"", wire.name}:
             wire.lost |= set(self._lost)
 
     async def hold(self, seconds):
-        """Deliver nothing, and then all of it, as TCP does once a network is whole again."""
+        """Delay all data by this time and then deliver it, as TCP does after a break of the network."""
         self.open = anyio.Event()
         await anyio.sleep(seconds)
         self.open.set()
 
     async def cut(self, seconds):
-        """End all connections, and let none in."""
+        """End all connections, and refuse new ones during this time."""
         self._refusing = True
         for wire in list(self._wires):
             await wire.near.aclose()

@@ -1,4 +1,4 @@
-"""What the harness asks the database, on connections of its own: it may be away."""
+"""The harness's questions to the database, on new connections, because the database may be away."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import asyncpg
 
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _COUNTS = "SELECT status, count(*) AS tokens FROM tokens_s0 GROUP BY status"
-# One that has been taken from dead workers so often fails if its holder dies too: that is not what is tested here.
+# A token that was taken from so many dead workers fails if its holder dies too. The torture does not test that.
 _WORN = """
 SELECT DISTINCT abs(generation_worker) AS key FROM tokens_s0 WHERE status = 'generating' AND generation_rescues >= 4
 """
@@ -16,19 +16,19 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'cli
 
 
 async def counts(url):
-    """How many tokens have which status; None while the database is away."""
+    """The number of tokens by status; None while the database is away."""
     rows = await _asked(url, _COUNTS)
     return rows and Counter({row["status"]: row["tokens"] for row in rows})
 
 
 async def worn(url):
-    """The keys of workers that hold a token which survives no further death; None while that cannot be known."""
+    """The keys of workers whose death would make a token fail; None while the database is away."""
     rows = await _asked(url, _WORN)
     return None if rows is None else {row["key"] for row in rows}
 
 
 async def terminate(url):
-    """End all sessions but this one; return whether the database was there."""
+    """End all sessions but this one; return whether the database answered."""
     return await _asked(url, _TERMINATE) is not None
 
 

@@ -1,14 +1,14 @@
-"""The figures, as lines."""
+"""The report, as lines of text."""
 
 from statistics import median
 
 from torture.violence import LINKS
 
-MOST_TOLD = 5  # tokens of each fault, with their history
+MOST_TOLD = 5  # tokens of each kind of fault that are shown with their history
 
 
 def figures(result):
-    """What was done, and what came of it."""
+    """The events and their results."""
     audit, done, rescued = result.audit, result.done, result.rescues
     yield (f"{audit.tokens:,} tokens in {result.seconds:.0f} s: {audit.uploading:,} uploading, {audit.failed} failed")
     yield (
@@ -37,7 +37,7 @@ def figures(result):
 
 
 def evidence(result):
-    """Each fault, and the token's history."""
+    """Each fault, with the token's history."""
     for kind, faults in result.faults.items():
         for token_id, why in faults[:MOST_TOLD]:
             yield f"{kind}: token {token_id} {why}"

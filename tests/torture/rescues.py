@@ -1,15 +1,15 @@
-"""How long after `kill -9` a token runs again: its epoch is raised by another process."""
+"""How long after `kill -9` a token runs again: until another process raises its epoch."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-NO_RESCUE = 10.0  # seconds after every worker was cut off in which nobody is rescued, by design
+NO_RESCUE = 10.0  # seconds after all workers were cut off in which, by design, no token is rescued
 AGAIN_WITHIN = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A `kill -9`. `linked`: the server could see it at once."""
+    """A `kill -9`. `linked`: the server could notice the death at once."""
 
     at: float
     process: int
@@ -18,15 +18,15 @@ class Kill:
 
 @dataclass(slots=True)
 class Rescues:
-    """Seconds per token that a killed worker held. Some have the design's own reasons to wait for longer."""
+    """Seconds for each token that a killed worker held. Some wait longer, for reasons of the design (`excused`)."""
 
     counted: list[float] = field(default_factory=list)
-    late: list[tuple[int, str]] = field(default_factory=list)  # of those counted
+    late: list[tuple[int, str]] = field(default_factory=list)  # the counted ones that took too long
     excused: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 def rescues(kills, history, outages):
-    """Measure every token that was held by a process when it was killed."""
+    """Measure every token that a process held when it was killed."""
     found = Rescues()
     by_process = defaultdict(set)
     for token_id, writes in history.items():
@@ -52,7 +52,7 @@ def rescues(kills, history, outages):
 
 
 def _held(kill, writes):
-    """The last write of the process that was killed, if that left it the token's holder, and the one after it."""
+    """The killed process's last write and the write after it; None if the process did not hold the token then."""
     place = max(place for place, write in enumerate(writes) if write.process == kill.process)
     last, following = writes[place], writes[place + 1] if place + 1 < len(writes) else None
     lost_before = following is not None and following.at < kill.at

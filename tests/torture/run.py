@@ -23,7 +23,7 @@ TELL_EVERY = 10.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that was measured. `faults` is empty-handed where all is well."""
+    """All measurements. If all is well, no list in `faults` has an entry."""
 
     seconds: float
     prompts: dict
@@ -41,7 +41,7 @@ class Result:
 
 @contextmanager
 def stage(name, seed):
-    """A house in a database of its own. Main thread only; SIGTERM ends it like Ctrl-C."""
+    """A house with its own PostgreSQL server. Main thread only; SIGTERM ends it like Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with EmbeddedPostgres() as server, tempfile.TemporaryDirectory(prefix="reactor-torture-") as folder:
@@ -51,7 +51,7 @@ def stage(name, seed):
 
 
 async def torture(house, name, seed, *, tell):
-    """Perform the plan and judge what is left of it. `tell` takes lines."""
+    """Perform the plan and audit the result. `tell` is called with lines of progress."""
     profile = PROFILES[name]
     started_at = time.monotonic()
     async with house.inhabited():
@@ -69,7 +69,7 @@ async def torture(house, name, seed, *, tell):
 
 
 async def _perform(house, violence, planned):
-    """The producer and the violence, until both have ended; return what the producer tells."""
+    """Run the producer and the violence to their ends; return the producer's report."""
     producer, told = house.mint()
     await violence.perform(planned)
     await until(lambda: producer.poll() is not None, within=house.profile.quiet_within)

@@ -1,4 +1,4 @@
-"""What each event of the plan does, and what of it the audit must know."""
+"""Carries out the plan's events, and records those that the audit must know."""
 
 import signal
 import time
@@ -13,17 +13,17 @@ from torture.rescues import Kill
 
 _SHUTDOWNS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
 LINKS = ("half-open", "no-renewals", "hold", "cut")
-LINK_DOUBTFUL = 25.0  # seconds after a link's fault in which the server may not see its worker die
+LINK_DOUBTFUL = 25.0  # seconds after a link's fault in which the server may not notice its worker's death
 
 
 class Violence:
-    """Does what the plan says, to a worker that is well; never to so many that hardly any is left."""
+    """Performs each event on a worker that is well, but only while more than a third of the workers are well."""
 
     def __init__(self, house):
         self._house = house
         self.done = Counter()
         self.kills = []
-        self.outages = []  # (from, to): every worker was cut off
+        self.outages = []  # (from, to), when every worker was cut off
         self.complaints = []
 
     async def perform(self, events):
@@ -34,7 +34,7 @@ class Violence:
                 group.start_soon(self._perform, event, name=event.kind)
 
     async def watch(self):
-        """Complain of workers that end unasked, and replace them."""
+        """Report workers that end without being stopped, and replace them."""
         while True:
             for slot in self._house.slots:
                 if not slot.taken and slot.program.popen.poll() is not None:
@@ -70,7 +70,7 @@ class Violence:
             turn = house.slots[preferred:] + house.slots[:preferred]
             worn = await questions.worn(house.url)
             well = [slot for slot in turn if slot.well]
-            # A worker whose link was broken may not notice it for so long, and rescues nobody meanwhile.
+            # A worker whose link was broken may not notice that for a while, and rescues no token meanwhile.
             able = [slot for slot in well if time.time() > slot.link_doubtful_until]
             if worn is not None and len(able) > len(house.slots) // 3:
                 for slot in well:
@@ -122,7 +122,7 @@ class Violence:
             program.popen.kill()
             program.popen.wait()
         else:
-            # A signal that comes before there is an ear for it, or once all is done, ends what holds nothing.
+            # SIGTERM may kill a worker before its handler is set or after it has stopped. It holds no token then.
             deaf = program.popen.returncode == -signal.SIGTERM and (not program.key or program.told("worker.stopped"))
             if program.popen.returncode and not deaf:
                 self._complain(program, f"answered SIGTERM with {program.popen.returncode}")
@@ -131,11 +131,11 @@ class Violence:
         begun_at = time.time()
         await to_thread.run_sync(self._house.server.stop, _SHUTDOWNS[event.how])
         await anyio.sleep(event.seconds)
-        self._house.server.start()  # here: it would end with any thread but the main one
+        self._house.server.start()  # in the main thread, because the server ends with the thread that started it
         self.outages.append((begun_at, time.time()))
 
     async def _terminate(self, _event):
-        while not await questions.terminate(self._house.url):  # noqa: ASYNC110  (a database that comes back rings no bell)
+        while not await questions.terminate(self._house.url):  # noqa: ASYNC110  (only asking shows that it is back)
             await anyio.sleep(0.1)
         self.outages.append((time.time(), time.time()))
 

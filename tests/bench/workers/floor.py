@@ -1,4 +1,4 @@
-"""The floor: LISTEN, one claim UPDATE, one settle UPDATE, and nothing that makes a reactor of it."""
+"""The floor: LISTEN, one claim UPDATE and one settle UPDATE, without anything else that a reactor needs."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def no_op(marks):
 
 
 def plain_httpx(provider):
-    """What one would write without a thought to the client."""
+    """The simplest use of httpx, as one would first write it."""
     client = httpx.AsyncClient(headers={"Authorization": "Bearer r8_bench"})
 
     async def handle(number):

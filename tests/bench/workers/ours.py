@@ -1,4 +1,4 @@
-"""The reactor as it is run, with its log and metrics; the provider does nothing, or is the SDK."""
+"""The reactor as `run` starts it, with log and metrics; its provider does nothing, or uses the SDK."""
 
 import json
 import os
@@ -23,7 +23,7 @@ IMAGE = "https://replicate.delivery/image.webp"
 
 
 class NoOp:
-    """Has the image at once."""
+    """A provider that returns an image at once."""
 
     seedable = True
 
@@ -48,7 +48,7 @@ class NoOp:
 
 
 class Told:
-    """A sink that says when a mint would wake us."""
+    """A sink that reports when mints wake the worker."""
 
     def __init__(self, marks):
         self._marks = marks

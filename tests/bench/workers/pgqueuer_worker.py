@@ -1,4 +1,4 @@
-"""pgqueuer, as its documentation has it; it wants room for two batches."""
+"""pgqueuer, set up as its documentation shows; it needs room for two batches."""
 
 import json
 import sys

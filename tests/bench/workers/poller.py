@@ -1,4 +1,4 @@
-"""What the reactor replaces: once a second it looks, takes some, and commits each by itself."""
+"""The poller that the reactor replaces: it claims once a second, and settles each token in its own commit."""
 
 import asyncio
 import json

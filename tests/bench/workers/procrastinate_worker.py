@@ -1,4 +1,4 @@
-"""procrastinate, as its documentation has it."""
+"""procrastinate, set up as its documentation shows."""
 
 import asyncio
 import json
