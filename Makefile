@@ -1,19 +1,19 @@
-# Every target makes what it needs; a machine with Python >= 3.11 and make is enough. A checkout that cannot be written
-# is enough too, with an environment elsewhere: make test VENV=/somewhere
+# Every target makes what it needs. A machine needs only make and Python 3.11 or newer. If the checkout cannot be
+# written, put the environment elsewhere: make test VENV=/somewhere
 VENV  ?= .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 $(if $(filter-out 1,$(words $(VENV))),$(error VENV is a path without spaces, not "$(VENV)"))
 
-# A Python is chosen by running it, because a version manager's shim can exist and still fail. A newer one than we know
-# is tried. Debian and Ubuntu have ensurepip in a package of its own.
+# Each Python is run before it is chosen, because a version manager's shim can exist and still fail. 3.15 is tried too,
+# though it is newer than any that we know. Debian and Ubuntu have ensurepip in a separate package.
 RUNS   := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.15 python; do \
 	$$p -c '$(RUNS)' 2>/dev/null && { echo $$p; break; }; done)
 NEEDED := reactor needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3-venv)
 UNFIT   = $(NEEDED)$(if $(PYTHON),; $(PYTHON) is not that, on PATH (or make PYTHON=…))
 
-# All that the tools keep is kept in the environment, not in the checkout; an environment of somebody else stays as it is.
+# The tools' caches lie in the environment, not in the checkout; or in TMPDIR, if the environment is not ours to write.
 CACHE := $(if $(shell test -d $(VENV) && ! test -w $(VENV) && echo $(VENV)), \
 	$(or $(TMPDIR),/tmp)/reactor-cache-$(shell id -u),$(abspath $(VENV))/.cache)
 CACHE := $(strip $(CACHE))
@@ -37,7 +37,7 @@ test: $(READY) ## Run the tests, or ARGS=tests/test_x.py, on an embedded Postgre
 plans: $(READY) ## Count what the statements read in big tables
 	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" tests/test_plans.py
 
-# A hundred programs start in a run, and each would compile reactor anew.
+# Allow bytecode files, because a run starts a hundred programs, and each would compile reactor again.
 test: export PYTHONDONTWRITEBYTECODE :=
 
 fuzz: $(READY) ## Try made-up prompts, rows and answers: a worker, then the adapter (ARGS="--seconds 300 --seed 7")
@@ -79,8 +79,8 @@ lock: $(READY) ## Pin the dependencies anew, with hashes
 clean: ## Remove the virtual environment, and what the tools keep
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# pip installs uv, which fills the environment in seconds and compiles bytecode. All of it has a hash. uv has no cache
-# where its folder cannot be written, as in a home that does not exist.
+# pip installs uv, which fills the environment in seconds and compiles bytecode. All packages are pinned by hash. uv
+# runs without a cache if its folder cannot be written, as in a home that does not exist.
 UV = { d=$$($(PY) -m uv cache dir 2>/dev/null) && mkdir -p "$$d" 2>/dev/null && test -w "$$d" || export UV_NO_CACHE=true; } && \
 	$(PY) -m uv pip install --quiet --python $(PY)
 
@@ -97,7 +97,7 @@ $(READY): requirements.lock pyproject.toml
 		echo "The line above names a package that does not install on $$($(PY) -V); another Python: make PYTHON=…" >&2; exit 2; }
 	@touch $@
 
-# What is measured beside us is nobody else's burden: only `make bench` installs it.
+# The peers that `make bench` measures are installed only by `make bench`.
 $(VENV)/.bench: $(READY) tests/bench/requirements.lock
 	@echo "Adding the peers to $(VENV) …"
 	@$(UV) --compile-bytecode --require-hashes -r tests/bench/requirements.lock

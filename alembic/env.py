@@ -1,4 +1,4 @@
-"""Alembic's entry: on the connection that `reactor migrate` hands over, else on DATABASE_URL."""
+"""Alembic's entry. It runs on the connection that `reactor migrate` hands over, or else on DATABASE_URL."""
 
 import asyncio
 
@@ -16,13 +16,13 @@ config = context.config
 
 
 def run(connection):
-    """Run the command on a connection."""
+    """Run Alembic's command on a connection."""
     schema_name, name = revisions.place(connection, config.attributes["table"])
-    connection.commit()  # Alembic begins its own
-    home = schema_name if schema_name != connection.dialect.default_schema_name else None  # as reflection tells it
+    connection.commit()  # Alembic begins its own transaction
+    home = schema_name if schema_name != connection.dialect.default_schema_name else None  # as reflection names it
 
     def ours(item, _name, kind, _reflected, _compare_to):
-        """Look at our tables only: the rest of the database is the host application's."""
+        """Whether Alembic compares the object: only our tables, because the others are the host application's."""
         tables = {(home, name), (home, "authors"), ("reactor", "intake")}
         return kind != "table" or (item.schema, item.name) in tables
 
@@ -40,7 +40,7 @@ def run(connection):
 
 
 def run_by_hand():
-    """Run the command for `alembic`, whose user gets one line for what goes wrong too."""
+    """Run the command of `alembic` itself. Its user, too, gets one line for each error."""
     try:
         settings = DatabaseSettings.load()
     except SettingsError as error:
