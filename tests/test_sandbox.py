@@ -135,56 +135,6 @@ async def test_cancel_leaves_a_terminal_prediction_as_it_is():
     assert prediction.status == "succeeded"
 
 
-async def test_wait_answers_early_with_the_whole_output():
-    sandbox = Sandbox(Timing.instant())
-
-    async with sdk(sandbox) as client:
-        official = await client.models.predictions.async_create(SCHNELL, input={"prompt": "a fox"}, wait=True)
-        recorded = await client.predictions.async_create(version=RECORDED, input={"prompt": "a fox"}, wait=5)
-    answer = await buy(sandbox, headers={"prefer": "wait=5"})
-
-    assert official.status == recorded.status == "processing"
-    assert official.output[0].endswith("/out-0.webp")
-    assert recorded.output[0].startswith("data:image/png;base64,")
-    assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=5")
-    assert not {"metrics", "started_at", "completed_at"} & set(answer.json())
-
-
-async def test_wait_runs_out_with_a_location():
-    sandbox = Sandbox(WAITING)
-
-    answer = await buy(sandbox, headers={"prefer": "wait=1"})
-
-    assert answer.json()["status"] == "starting"
-    assert answer.headers["location"] == answer.json()["urls"]["get"]
-
-
-async def test_wait_ends_with_the_prediction():
-    sandbox = Sandbox(WAITING)
-    answers = []
-
-    async def create():
-        with anyio.fail_after(5):
-            answers.append(await buy(sandbox, headers={"prefer": "wait"}))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(create)
-        await anyio.wait_all_tasks_blocked()
-        await ask(sandbox, "POST", f"/v1/predictions/{sandbox.ledger[0].id}/cancel")
-
-    assert answers[0].json()["status"] == "canceled"
-
-
-@pytest.mark.parametrize("prefer", ["wait=0", "wait=61", "respond-async", "wait="])
-async def test_a_preference_that_is_none_buys_nothing(prefer):
-    sandbox = Sandbox()
-
-    answer = await buy(sandbox, headers={"prefer": prefer})
-
-    assert answer.status_code == 400
-    assert sandbox.ledger == []
-
-
 @pytest.mark.parametrize(("timing", "status", "billed"), [(WAITING, "aborted", False), (RUNNING, "canceled", True)])
 @pytest.mark.parametrize("after", ["30s", "30", "0m30s", " 0h0m30s "])
 async def test_a_deadline_aborts_what_has_not_started_and_cancels_what_runs(timing, status, billed, after):
@@ -261,15 +211,13 @@ async def test_the_listing_is_newest_first_and_misses_nothing():
         ({"input": {}}, "required", "- input: prompt is required\n"),
         ({}, "required", "- input is required\n"),
         ({"input": 3}, "invalid_type", "- input: Invalid type. Expected: object, given: integer\n"),
-        ({**buying(), "model": "x"}, "additional_property_not_allowed", "- Additional property model is not allowed\n"),
         (buying(3), "invalid_type", "- input.prompt: Invalid type. Expected: string, given: integer\n"),
         (buying(num_outputs=5), "number_lte", "- input.num_outputs: Must be less than or equal to 4\n"),
         (buying(num_outputs=0), "number_gte", "- input.num_outputs: Must be greater than or equal to 1\n"),
-        (buying(seed="x"), "invalid_type", "- input.seed: Invalid type. Expected: integer, given: string\n"),
         (
-            buying(output_format="gif"),
-            "enum",
-            '- input.output_format: output_format must be one of the following: "webp", "jpg", "png"\n',
+            buying(num_outputs=True),
+            "invalid_type",
+            "- input.num_outputs: Invalid type. Expected: integer, given: boolean\n",
         ),
     ],
 )
@@ -286,9 +234,9 @@ async def test_input_that_the_model_does_not_take_is_refused(body, kind, detail)
 
 
 async def test_every_fault_of_an_input_is_told_at_once():
-    answer = await ask(Sandbox(), "POST", "/v1/predictions", json={"input": {}, "model": SCHNELL})
+    answer = await ask(Sandbox(), "POST", "/v1/predictions", json={})
 
-    assert answer.json()["detail"] == "- version is required\n- Additional property model is not allowed\n"
+    assert answer.json()["detail"] == "- version is required\n- input is required\n"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +288,6 @@ async def test_a_token_is_asked_for(configured, header, accepted):
     assert len(sandbox.ledger) == accepted
     if not accepted:
         assert answer.json()["detail"] == "You did not pass a valid authentication token"
-        assert "ratelimit-remaining" not in answer.headers
 
 
 async def test_creates_are_limited_apart_from_all_the_rest():
@@ -349,7 +296,6 @@ async def test_creates_are_limited_apart_from_all_the_rest():
     answers = [await buy(sandbox) for _ in range(3)]
 
     assert [answer.status_code for answer in answers] == [201, 201, 429]
-    assert [answer.headers["ratelimit-remaining"] for answer in answers[:2]] == ["1", "0"]
     refused = {"status": 429, "retry_after": 5, "detail": "Request was throttled. Your rate limit resets in ~5s."}
     assert answers[2].json() == refused
     assert (await ask(sandbox, "GET", "/v1/predictions")).status_code == 200
@@ -369,33 +315,18 @@ async def test_low_credit_allows_one_create_in_ten_seconds():
     assert refused.value.detail.endswith("resets in ~10s.")
 
 
-async def test_without_limits_the_recorded_ones_are_told():
-    sandbox = Sandbox()
-    created = await buy(sandbox)
-    seen = await ask(sandbox, "GET", f"/v1/predictions/{sandbox.ledger[0].id}")
-    listed = await ask(sandbox, "GET", "/v1/predictions")
-
-    assert [each.headers["ratelimit-remaining"] for each in (created, seen, listed)] == ["599", "59999", "2999"]
-
-
 async def test_models_and_their_versions_are_told():
     async with sdk(Sandbox()) as client:
-        first = await client.models.async_list()
-        second = await client.models.async_list(first.next)
-        found = await client.models.async_search("llama")
+        listed = await client.models.async_list()
         model = await client.models.async_get("stability-ai/sdxl")
         versions = await model.versions.async_list()
         version = await model.versions.async_get(RECORDED)
-        made = await client.models.async_create("me", "mine", visibility="private", hardware="cpu")
         with pytest.raises(ReplicateError) as refused:
             await client.models.async_get("somebody/unknown")
 
-    assert not {each.id for each in first} & {each.id for each in second}
-    assert second.previous is not None
-    assert all("llama" in each.id for each in found)
+    assert {SCHNELL, model.id} <= {each.id for each in listed}
     assert model.latest_version.id in [each.id for each in versions]
     assert version.id == RECORDED
-    assert (made.id, made.visibility) == ("me/mine", "private")
     assert refused.value.status == 404
 
 
@@ -435,18 +366,18 @@ async def test_it_ends_at_once_whoever_waits_for_an_answer():
     async def create(base_url, prompt):
         async with sdk(sandbox, base_url) as client:
             with pytest.raises(httpx.TransportError) as raised:
-                await client.models.predictions.async_create(SCHNELL, input={"prompt": prompt}, wait=True)
+                await client.models.predictions.async_create(SCHNELL, input={"prompt": prompt})
             errors.append(raised.type)
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group, sandbox.serve() as base_url:
-            for prompt in ("a fox", "a fox [sandbox: hang]", "a fox [sandbox: latency=60]"):
+            for prompt in ("a fox [sandbox: hang]", "a fox [sandbox: latency=60]"):
                 group.start_soon(create, base_url, prompt)
-            while len(sandbox.requests) < 3:
+            while len(sandbox.requests) < 2:
                 await anyio.lowlevel.checkpoint()
             began = anyio.current_time()
 
-    assert len(errors) == 3
+    assert len(errors) == 2
     assert anyio.current_time() - began < 3
 
 

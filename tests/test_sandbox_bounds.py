@@ -98,8 +98,7 @@ async def test_a_lifetime_beyond_a_year_buys_nothing(after):
         "/v1/predictions?cursor=before999999999999",
         "/v1/predictions?cursor=after9",
         "/v1/predictions?cursor=before" + "9" * 5000,
-        "/v1/models?cursor=" + "9" * 5000,
-        "/v1/models?cursor=²",
+        "/v1/predictions?cursor=before²",
     ],
 )
 async def test_a_query_may_have_any_number(path):
@@ -161,7 +160,6 @@ async def test_a_directive_that_goes_on_and_on_is_refused():
     [
         (OTHER, '{"input": {"prompt": "a fox", "a": DEEP}}'),
         (OTHER, '{"input": {"prompt": DEEP}}'),
-        ("/v1/models", '{"owner": "a", "name": "b", "description": DEEP}'),
     ],
 )
 async def test_what_can_be_read_and_not_be_written_is_refused_before_it_is_entered(path, body, levels):
@@ -174,7 +172,7 @@ async def test_what_can_be_read_and_not_be_written_is_refused_before_it_is_enter
     assert len(sandbox.ledger) == 1 + (answer.status_code == 201 and path == OTHER)
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("POST", "/v1/models"), ("POST", "/sandbox/faults")])
+@pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("POST", OTHER), ("POST", "/sandbox/faults")])
 async def test_a_body_without_end_is_refused(monkeypatch, method, path):
     monkeypatch.setattr("reactor.sandbox.bounds.LARGEST_BODY", 1000)
     sandbox, sent = Sandbox(INSTANT), 0
@@ -269,9 +267,9 @@ def test_prompts_that_direct_are_forgotten_in_time(monkeypatch):
     monkeypatch.setattr("reactor.sandbox.faults.DIRECTING", 10)
     faults = Faults()
     for number in range(50):
-        faults.nonsense(f"fox {number} [sandbox: 500]")
+        faults.mistakes(f"fox {number} [sandbox: 500]")
 
-    assert len(faults._directed) <= 10
+    assert faults._directed.cache_info().currsize <= 10
 
 
 PRIVATE = [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from reactor.sandbox import catalog, inputs, wire
 from reactor.sandbox.faults import FATES, Faults
-from reactor.sandbox.predictions import TERMINAL, Prediction, Timing, early
+from reactor.sandbox.predictions import Prediction, Timing, described
 from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
@@ -16,31 +15,30 @@ if TYPE_CHECKING:
 
     from reactor.sandbox.books import Books
 
-_PREFER = re.compile(r"wait(?:=([1-9]|[1-5][0-9]|60))?")
-
 
 class Api:
-    def __init__(self, books: Books, timing: Timing, faults: Faults) -> None:
+    """`retention`: seconds after a prediction's end until its input and output are removed."""
+
+    def __init__(self, books: Books, timing: Timing, faults: Faults, retention: float) -> None:
         self._books = books
         self._timing = timing
         self._faults = faults
+        self._retention = retention
 
     async def create(self, request: Request) -> Response:
-        """Buy a prediction, or refuse."""
+        """Buy a prediction, or refuse the request. `Prefer: wait` is ignored, because the reactor never sends it."""
         given = await wire.json_object(request)
         if given is None:
             return wire.problem(wire.BAD_JSON)
         target = self._target(request, given)
         if isinstance(target, dict):
             return wire.problem(target)
-        prefer = request.headers.get("prefer")
-        if prefer is not None and not _PREFER.fullmatch(prefer):
-            return wire.problem({"detail": f"Prefer: {prefer} is not understood", "status": 400})
         try:
             lifetime = inputs.lifetime(request.headers.get("cancel-after"))
         except ValueError as error:
             return wire.problem({"detail": f"Cancel-After: {message_of(error)}", "status": 400})
-        return await self._created(request, await self._buy(request, *target, given["input"], lifetime), prefer)
+        prediction = await self._buy(request, *target, given["input"], lifetime)
+        return wire.answered(described(prediction, wire.base_url(request)), 201)
 
     def _target(self, request: Request, given: dict[str, Any]) -> tuple[str, str] | dict[str, Any]:
         """The model and the version that the request names, or the body of a refusal."""
@@ -59,33 +57,21 @@ class Api:
     async def _buy(
         self, request: Request, model: str, version: str, given: dict[str, Any], lifetime: float | None
     ) -> Prediction:
-        prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *self._timing.drawn(given))
+        durations = *self._timing.drawn(given), self._retention
+        prediction = Prediction(catalog.ALIASES.get(model, model), version, given, *durations)
         for fault in self._faults.strike("create", FATES, prediction.prompt):
-            fault.decide(prediction)
+            fault.apply(prediction)
         if lifetime is not None:
             prediction.deadline = prediction.requested_at + lifetime
         prediction.size = len(await request.body()) + len(request.scope["path"])
         self._books.enter(prediction)
         return prediction
 
-    async def _created(self, request: Request, prediction: Prediction, prefer: str | None) -> Response:
-        if prefer is None:
-            return wire.answered(self._books.described(prediction, wire.base_url(request)), 201)
-        waited = _PREFER.fullmatch(prefer)
-        await prediction.ended(within=float((waited and waited[1]) or 60))
-        body = self._books.described(prediction, wire.base_url(request))
-        headers = {"preference-applied": prefer}
-        if body["status"] == "succeeded":
-            body = early(body, prediction)
-        elif body["status"] not in TERMINAL:
-            headers["location"] = body["urls"]["get"]
-        return wire.answered(body, 201, headers)
-
     async def get(self, request: Request) -> Response:
         prediction = self._books.find(request.path_params["id"])
         if prediction is None:
             return wire.problem(wire.NOT_FOUND)
-        return wire.answered(self._books.described(prediction, wire.base_url(request)))
+        return wire.answered(described(prediction, wire.base_url(request)))
 
     async def cancel(self, request: Request) -> Response:
         """End a prediction, unless it has ended already."""
@@ -97,4 +83,4 @@ class Api:
         """A page of the predictions, newest first."""
         here, page = wire.base_url(request), self._books.page(request.query_params.get("cursor", ""))
         following = page.following and f"{here}/v1/predictions?cursor={page.following}"
-        return wire.paged([self._books.described(each, here) for each in page.predictions], following=following)
+        return wire.paged([described(each, here) for each in page.predictions], following=following)

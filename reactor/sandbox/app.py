@@ -18,11 +18,11 @@ from starlette.routing import Route
 from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.sandbox import catalog, gallery, wire
 from reactor.sandbox.api import Api
-from reactor.sandbox.books import Books, Seen
+from reactor.sandbox.books import Books
 from reactor.sandbox.bounds import LONGEST, BoundedBodies
 from reactor.sandbox.faults import Fault, FaultError, Faults, problem
 from reactor.sandbox.guard import Guard, Handler, Limits, Locked
-from reactor.sandbox.predictions import Prediction, Timing
+from reactor.sandbox.predictions import Timing
 from reactor.sandbox.server import serving
 from reactor.text.messages import message_of
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 RETENTION = 3600.0  # seconds after its end until a prediction's input and output are removed
-_TOLD = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
+_LEDGER_KEYS = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
 
 
 class _Config(BaseModel, extra="forbid"):
@@ -47,7 +47,7 @@ class _Config(BaseModel, extra="forbid"):
 
 
 class Sandbox:
-    """`app` is the ASGI application, `ledger` what was bought, `requests` what was asked, `faults` what goes wrong."""
+    """`app` is the ASGI application. `ledger` has the predictions that were bought, `requests` the API's requests."""
 
     def __init__(
         self,
@@ -60,14 +60,15 @@ class Sandbox:
     ) -> None:
         timing = timing or Timing()
         self.faults = Faults(seed)
-        self._books = Books(retention)
-        self._api = Api(self._books, timing, self.faults)
-        self._guard = Guard(self._books, self.faults, limits or Limits(), token=token, latency=timing.latency)
-        self._gallery = gallery.Gallery(self._books)
+        books = Books()
+        self.ledger, self.requests = books.ledger, books.requests
+        self._api = Api(books, timing, self.faults, retention)
+        self._guard = Guard(books, self.faults, limits or Limits(), token=token, latency=timing.latency)
+        self._gallery = gallery.Gallery(books)
         refusals = dict.fromkeys((404, 405, 413, 422), _refused)
         bodies = [Middleware(BoundedBodies)]
         self.app = Starlette(routes=self._routes(), exception_handlers=refusals, middleware=bodies)
-        self.app.router.redirect_slashes = False  # it would redirect to any Host that a request names
+        self.app.router.redirect_slashes = False  # because it would redirect to any Host that a request names
 
     @classmethod
     def from_config(cls, config: str) -> Sandbox:
@@ -83,31 +84,23 @@ class Sandbox:
 
     @property
     def token(self) -> str | None:
-        """The only token that the API takes; None takes any but "invalid"."""
+        """The only token that the API accepts. None: it accepts any token but "invalid"."""
         return self._guard.token
 
     @token.setter
     def token(self, token: str) -> None:
         self._guard.token = token
 
-    @property
-    def ledger(self) -> list[Prediction]:
-        return self._books.ledger
-
-    @property
-    def requests(self) -> list[Seen]:
-        return self._books.requests
-
     def fail(self, fault: Fault) -> Fault:
-        """Put a fault in force. It counts its hits."""
+        """Put a fault in force and return it. Its `hits` say how often it struck."""
         return self.faults.add(fault)
 
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve on a socket in this event loop; give the base URL, without /v1. Raises OSError if the port is taken.
+        """Serve on a socket in this event loop and yield the base URL, without /v1.
 
-        Off loopback the sandbox needs a token, which then guards the books, the faults and the page too. Raises
-        ValueError if there is none.
+        Raises OSError if the port is taken. Off loopback the sandbox needs a token, which then guards the ledger, the
+        requests, the faults and the page too. Raises ValueError if it has no token.
         """
         if is_loopback(host):
             app: ASGIApp = LoopbackOnly(self.app)
@@ -150,7 +143,7 @@ class Sandbox:
         return wire.answered(list(self.faults))
 
     async def _ledger(self, _request: Request) -> Response:
-        return wire.answered([{name: getattr(bought, name) for name in _TOLD} for bought in self.ledger])
+        return wire.answered([{name: getattr(bought, name) for name in _LEDGER_KEYS} for bought in self.ledger])
 
     async def _requests(self, _request: Request) -> Response:
         return wire.answered([asdict(seen) for seen in self.requests])
@@ -162,16 +155,17 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; the first line on stdout is the base URL. Raises OSError if the port is taken.
+    """Serve until SIGTERM or Ctrl-C. The first line on stdout is the base URL. Raises OSError if the port is taken.
 
-    Off loopback a sandbox without a token makes one up, and prints it in the second line, as a worker's setting.
+    If the sandbox has no token and is served off loopback, this makes one, and prints it in the second line as a
+    worker's setting.
     """
-    made_up = sandbox.token is None and not is_loopback(host)
-    if made_up:
+    made = sandbox.token is None and not is_loopback(host)
+    if made:
         sandbox.token = secrets.token_urlsafe()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with sandbox.serve(host, port) as base_url:
-            with suppress(OSError):  # nobody reads the output: the one who started it knows the URL
-                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made_up, sep="\n", flush=True)  # noqa: T201
+            with suppress(OSError):  # stdout may be closed; then the starter knows the URL from its own arguments
+                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made, sep="\n", flush=True)  # noqa: T201
             async for _ in signals:
                 return

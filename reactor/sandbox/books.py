@@ -1,4 +1,4 @@
-"""What was asked and what was bought, and the listing of it."""
+"""The requests that came, the predictions that were bought, and the listing of the predictions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 import time
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from reactor.sandbox import bounds, catalog
-from reactor.sandbox.predictions import Prediction, described
+from reactor.sandbox import bounds
+
+if TYPE_CHECKING:
+    from reactor.sandbox.predictions import Prediction
 
 PAGE = 100  # predictions
 _CURSOR = re.compile(r"before(\d{1,12})")
@@ -17,7 +19,7 @@ _CURSOR = re.compile(r"before(\d{1,12})")
 
 @dataclass(slots=True)
 class Seen:
-    """A request. `monotonic` is for measuring; `status` is 0 if the request got no answer."""
+    """A request. Measure with `monotonic`. `status` is 0 as long as there is no answer."""
 
     method: str
     path: str
@@ -27,29 +29,24 @@ class Seen:
 
 
 class Page(NamedTuple):
-    """A part of the listing, newest first, and the cursor of the next part."""
+    """A page of the listing, newest first, and the cursor of the next page. None: this is the last page."""
 
     predictions: list[Prediction]
     following: str | None
 
 
 class Books:
-    """Every request and every purchase, in their order. `retention` is how long data are kept, in seconds."""
+    """The requests and the predictions, oldest first. See bounds.py for how many are kept."""
 
-    def __init__(self, retention: float) -> None:
+    def __init__(self) -> None:
         self.ledger: list[Prediction] = []
         self.requests: list[Seen] = []
-        self._retention = retention
         self._bytes = 0  # of the requests that made the predictions in the ledger
-        self._forgotten = 0  # predictions that were in the ledger
-        example = Prediction(
-            catalog.SDXL, catalog.EXAMPLE_VERSION, catalog.EXAMPLE_INPUT, 0.0, 1.0, catalog.EXAMPLE_PREDICTION,
-            requested_at=1_700_000_000.0, source="web",
-        )  # fmt: skip
-        self._by_id = {example.id: example}
+        self._forgotten = 0  # predictions that were in the ledger and are no longer
+        self._by_id: dict[str, Prediction] = {}
 
     def enter(self, prediction: Prediction) -> None:
-        """Write down a purchase. If there are too many, forget the older half."""
+        """Add a prediction to the ledger. If there are too many, forget the older half."""
         self.ledger.append(prediction)
         self._by_id[prediction.id] = prediction
         self._bytes += prediction.size
@@ -64,26 +61,20 @@ class Books:
         self._forgotten += oldest
 
     def note(self, method: str, path: str) -> Seen:
-        """Write down a request; the caller sets the status of its answer later."""
+        """Add a request, whose status the caller sets later. If there are too many, forget the older half."""
         seen = Seen(method, path[: bounds.LONGEST_PATH], time.time(), time.monotonic(), 0)
         self.requests.append(seen)
-        bounds.keep_newest(self.requests, bounds.REQUESTS)
+        if len(self.requests) > bounds.REQUESTS:
+            del self.requests[: len(self.requests) // 2]
         return seen
 
     def find(self, prediction_id: str) -> Prediction | None:
-        """The prediction of that id, unless there is none or it is gone."""
+        """The prediction with that id, or None if there is no such prediction or it is gone."""
         found = self._by_id.get(prediction_id)
         return None if found is None or found.gone else found
 
-    def described(self, prediction: Prediction, base_url: str) -> dict[str, Any]:
-        return described(prediction, base_url, self._retention)
-
-    def has_data(self, prediction: Prediction) -> bool:
-        """Whether the pictures of a prediction are still there."""
-        return not prediction.data_removed(self._retention)
-
     def page(self, cursor: str) -> Page:
-        """The predictions before a cursor; without one the newest."""
+        """The page of the predictions before a cursor, or the newest page if there is no cursor."""
         now, first = time.time(), len(self.ledger)
         if given := _CURSOR.fullmatch(cursor):
             first = min(first, max(0, int(given[1]) - self._forgotten))

@@ -1,45 +1,33 @@
-"""How much the sandbox takes and keeps, so that no client can make it run out of memory."""
+"""How much the sandbox accepts and keeps. The limits are there so that no client can make it run out of memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LONGEST = 31_536_000.0  # seconds; a moment that far ahead can still be written as a date
+LONGEST = 31_536_000.0  # seconds: a year, so that every moment can still be written as a date
 LARGEST_BODY = 10_000_000  # bytes of a request
-PREDICTIONS = 100_000  # the newest, which are kept
-PREDICTIONS_BYTES = 32_000_000  # of the requests that made them
-REQUESTS = 200_000  # the newest, which are remembered
-LONGEST_PATH = 500  # characters of a request's path that are remembered
-FAULTS = 1_000  # in force
+PREDICTIONS = 100_000  # that are kept; older ones are forgotten
+PREDICTIONS_BYTES = 32_000_000  # of the requests that made the predictions that are kept
+REQUESTS = 200_000  # that are kept; older ones are forgotten
+LONGEST_PATH = 500  # characters of a request's path that are kept
+FAULTS = 1_000  # in force at a time
 LONGEST_TEXT = 4_000  # characters of a fault's text
-DIRECTING = 10_000  # prompts whose faults are counted
-LONGEST_DIRECTIVE = 1_000  # characters
+DIRECTING = 10_000  # prompts with a directive whose faults are counted
+LONGEST_DIRECTIVE = 1_000  # characters of the directive in a prompt
 
 
 def is_within(value: float | None, least: float, most: float) -> bool:
-    """Whether a number is within two finite bounds, and not NaN. None is within any bounds."""
+    """Whether a number is between two finite bounds. NaN never is, and None always is."""
     return value is None or least <= value <= most
 
 
-def keep_newest(kept: list[Any] | dict[Any, Any], most: int) -> None:
-    """Forget the older half if there are more than `most`."""
-    if len(kept) <= most:
-        return
-    older = len(kept) // 2
-    if isinstance(kept, list):
-        del kept[:older]
-    else:
-        for name in list(kept)[:older]:
-            del kept[name]
-
-
 class BoundedBodies:
-    """Refuses a request once more than LARGEST_BODY of its body has come."""
+    """Refuses a request as soon as more than LARGEST_BODY bytes of its body have arrived."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

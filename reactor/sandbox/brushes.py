@@ -1,4 +1,4 @@
-"""Colours, brushes, and the pictures that show no place."""
+"""Colours, brushes, and the pictures that are patterns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GOLDEN = math.pi * (3 - math.sqrt(5))  # the angle between two seeds of a sunfl
 
 
 class Palette(NamedTuple):
-    """Five colours from dark to light, and the accent, which stands out from the others."""
+    """Four colours from dark to light, and the accent, which stands out from them."""
 
     dark: Colour
     deep: Colour
@@ -35,13 +35,13 @@ def palette(codes: str) -> Palette:
 
 
 def mixed(one: Colour, other: Colour, share: float) -> Colour:
-    """A colour between two; with a share of 0 it is the first."""
+    """A colour between two. A share of 0 gives `one`, 1 gives `other`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def ramp(colours: Sequence[Colour], share: float) -> Colour:
-    """A colour between several; `share` goes from 0 to 1."""
+    """A colour between several. A share of 0 gives the first one, 1 the last."""
     place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
     first = min(int(place), len(colours) - 2)
     return mixed(colours[first], colours[first + 1], place - first)
@@ -80,7 +80,7 @@ def mist(picture: Image.Image, y: float, depth: float, colour: Colour, strength:
 
 
 def ridge(width: int, roughness: float, dice: Dice) -> list[float]:
-    """Heights from -1 to 1, one for every fourth column: a sum of waves, each finer and lower than the last."""
+    """Heights from -1 to 1, one for each fourth column: a sum of waves, each of them finer and lower than the last."""
     waves = [(1.7**octave, roughness**octave, dice.uniform(0, math.tau)) for octave in range(1, 10)]
     total = sum(height for _, height, _ in waves)
     return [
@@ -115,7 +115,7 @@ def reflect(picture: Image.Image, horizon: float, colour: Colour, dice: Dice) ->
 
 
 def finished(picture: Image.Image, dice: Dice) -> Image.Image:
-    """Add paper grain and darker corners. The dice make the grain, because Pillow's noise differs at each run."""
+    """Add paper grain and darker corners. The grain comes from the dice, because Pillow's noise differs each time."""
     tile = Image.frombytes("L", (256, 256), dice.randbytes(256 * 256)).point(
         [120 + value // 16 for value in range(256)]
     )
@@ -168,25 +168,6 @@ def bloom(size: Size, colours: Palette, dice: Dice) -> Image.Image:
         radius = reach / math.sqrt(seeds) * (0.35 + swell * 0.9 * share)
         colour = mixed(ramp(petals, share), dice.choice((light, dark)), dice.uniform(0, 0.16))
         draw.ellipse(box(at, radius), fill=colour)
-    return picture
-
-
-def waves(size: Size, colours: Palette, dice: Dice) -> Image.Image:
-    """Rows of arcs over each other, like the waves on a Japanese cloth."""
-    (width, height), (dark, deep, accent, soft, light) = size, colours
-    picture = Image.new("RGB", size, dark)
-    draw = ImageDraw.Draw(picture)
-    radius, rings, odd = width / dice.choice((8, 10, 12)), dice.choice((4, 5)), dice.random() * 0.12
-    for row in range(round(height / radius * 2) + 4):
-        share = row * radius / 2 / height
-        line = ramp((mixed(soft, light, 0.6), soft, mixed(soft, deep, 0.6)), share)
-        ground = ramp((deep, mixed(deep, dark, 0.5), dark), share)
-        for column in range(-1, round(width / radius / 2) + 2):
-            x, y = (column * 2 + row % 2) * radius, row * radius / 2
-            special = dice.random() < odd
-            for ring in range(rings):
-                fill = (accent if special else line) if ring % 2 == 0 else ground
-                draw.ellipse(box((x, y), radius * (1 - ring / rings)), fill=fill)
     return picture
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: one vocabulary, and four ways to say it.
+"""The faults: what they are, and when they strike. There are four ways to ask for one.
 
 sandbox.fail(Fault("429", retry_after=2, times=1))                          in process
 POST /sandbox/faults {"kind": "reset", "after": true, "match": "fox"}       over HTTP
@@ -12,12 +12,12 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within, keep_newest
-from reactor.sandbox.catalog import TINY_PNG
+from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within
 from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from reactor.sandbox.predictions import Prediction
 
-# A request gets one of these instead of its answer; with `after`, once the request has had its effect. See strikes.py.
+# Kinds that replace the answer to a request. With `after` the request has its effect first. See strikes.py.
 ANSWERS = (
     "202", "401", "402", "403", "404", "422", "429", "500", "502", "503", "504", "reset", "close", "truncated", "hang",
     "latency", "slow", "malformed", "html", "non-object", "huge", "redirect",
 )  # fmt: skip
-# Failures as they were seen, under names without spaces, because a directive in a prompt has none.
+# Error texts that Replicate sent. They have names without spaces, because a directive in a prompt is split at spaces.
 TEXTS = {
     "NSFW": "NSFW content detected. Try running it again, or try a different prompt.",
     "flux": "All generated images contained NSFW content. Try running it again with a different prompt.",
@@ -44,28 +44,29 @@ TEXTS = {
 }
 PLACES = ("create", "get", "cancel", "list", "account", "picture", "other", "any")
 MOST_TIMES = 1_000_000
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _BEGIN, _END = "[sandbox:", "]"
 
 
 class FaultError(ValueError):
-    """There is no such fault; the message says what is wrong."""
+    """The fault is not valid. The message says why."""
 
 
 @dataclass(slots=True)
 class Fault:
     kind: str
-    match: str | None = None  # only for prompts that contain it
+    match: str | None = None  # it strikes only for prompts that contain this text
     on: str = "create"  # one of PLACES
-    times: int | None = None  # how often; None: for ever
+    times: int | None = None  # how often it strikes; None: without end
     probability: float = 1.0
-    after: bool = False  # only once the request has had its effect: a create is bought
-    seconds: float = 1.0
+    after: bool = False  # the request has its effect first: a create buys a prediction
+    seconds: float = 1.0  # of latency, slow, queue, run and lag
     retry_after: float | None = None  # seconds
-    placement: str = "body"  # of retry_after: body, header or text
-    title: str = "credit"  # of 402: credit, billing, spend or free
-    low_credit: bool = False  # the 429 of an account below $5
-    status: int | None = None
-    text: str | None = None
+    placement: str = "body"  # where a 429 names retry_after: body, header or text
+    title: str = "credit"  # which 402: credit, billing, spend or free
+    low_credit: bool = False  # whether the 429 is that of an account with less than $5
+    status: int | None = None  # of an answer with a malformed, html, non-object or huge body
+    text: str | None = None  # an error, or an output
     hits: int = field(default=0, init=False, compare=False)
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -99,24 +100,24 @@ class Fault:
             raise FaultError(problem(error)) from error
 
     def strikes(self, on: str, kinds: Collection[str], prompt: str) -> bool:
-        """Whether the fault is meant for this request, and not used up."""
+        """Whether the fault strikes this request: it matches, and it has not struck `times` times yet."""
         spent = self.times is not None and self.hits >= self.times
         return not spent and self.on in {on, "any"} and self.kind in kinds and (self.match or "") in prompt
 
-    def said(self, default: str | None = None) -> str | None:
-        """The fault's text. A name in TEXTS stands for the text there."""
+    def error(self, default: str | None = None) -> str | None:
+        """The fault's text. A name in TEXTS is replaced by its text."""
         return default if self.text is None else TEXTS.get(self.text, self.text)
 
-    def decide(self, prediction: Prediction) -> None:
-        """Decide what becomes of a prediction that is bought."""
+    def apply(self, prediction: Prediction) -> None:
+        """Change what becomes of a prediction."""
         for name, value in FATES[self.kind](self).items():
             setattr(prediction, name, value)
 
 
-# What becomes of a prediction that is bought: the attributes that change.
+# Kinds that change what becomes of a prediction: the values of its attributes.
 FATES: dict[str, Callable[[Fault], dict[str, Any]]] = {
-    "nsfw": lambda fault: {"end": "failed", "error": fault.said(TEXTS["NSFW"])},
-    "failed": lambda fault: {"end": "failed", "error": fault.said()},
+    "nsfw": lambda fault: {"end": "failed", "error": fault.error(TEXTS["NSFW"])},
+    "failed": lambda fault: {"end": "failed", "error": fault.error()},
     "canceled": lambda _: {"end": "canceled"},
     "aborted": lambda _: {"end": "aborted"},  # it never starts, and ends
     "stuck": lambda _: {"queue": math.inf},  # it never starts, and never ends
@@ -128,18 +129,18 @@ FATES: dict[str, Callable[[Fault], dict[str, Any]]] = {
     "string": lambda fault: {"output": lambda urls: fault.text or urls[0]},
     "dict": lambda _: {"output": lambda urls: {"image": urls[0]}},
     "junk-url": lambda fault: {"output": lambda _urls: [fault.text or "javascript:alert(1)"]},
-    "data-uri": lambda _: {"output": lambda _urls: [TINY_PNG]},
-    "data-removed": lambda _: {"removed": True},
+    "data-uri": lambda _: {"output": lambda _urls: [f"data:image/png;base64,{_PIXEL}"]},
+    "data-removed": lambda _: {"retention": 0.0},
     "gone": lambda _: {"gone": True},
     "lag": lambda fault: {"unlisted": fault.seconds},
-    "error-object": lambda fault: {"end": "failed", "error": {"message": fault.said("an object")}},
+    "error-object": lambda fault: {"end": "failed", "error": {"message": fault.error("an object")}},
     "null-version": lambda _: {"version": None},
 }
 _FAULT = TypeAdapter(Fault)
 
 
 def problem(error: ValidationError) -> str:
-    """The first of pydantic's complaints on one line."""
+    """The first of pydantic's complaints, on one line."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
@@ -147,11 +148,11 @@ def problem(error: ValidationError) -> str:
 
 
 class Faults:
-    """The faults in force, oldest first. Those in a prompt come before them, and are counted for each prompt."""
+    """The faults in force, oldest first. A prompt's own faults strike before them, and are counted for each prompt."""
 
     def __init__(self, seed: int = 0) -> None:
         self._made: list[Fault] = []
-        self._directed: dict[bytes, tuple[list[Fault], list[str]]] = {}  # faults of a prompt, and its mistakes
+        self._directed = lru_cache(DIRECTING)(_parsed)  # cached, because a prompt's faults count their hits
         self._dice = random.Random(seed)
 
     def add(self, fault: Fault) -> Fault:
@@ -163,20 +164,20 @@ class Faults:
 
     def clear(self) -> None:
         self._made.clear()
-        self._directed.clear()
+        self._directed.cache_clear()
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._made)
 
     def strike(self, on: str, kinds: Collection[str], prompt: str = "") -> Iterator[Fault]:
-        """The faults that strike now; each is counted when the caller takes it."""
+        """The faults that strike this request. A fault counts as a hit when the caller takes it from the iterator."""
         for fault in [*self._of_prompt(prompt)[0], *self._made]:
             if fault.strikes(on, kinds, prompt) and (fault.probability >= 1 or self._dice.random() < fault.probability):
                 fault.hits += 1
                 yield fault
 
-    def nonsense(self, prompt: str) -> list[str]:
-        """A line for each mistake in the prompt's directive. If they went unseen, a typo would look like a success."""
+    def mistakes(self, prompt: str) -> list[str]:
+        """A line for each mistake in the prompt's directive. If a typo were ignored, it would look like a success."""
         return self._of_prompt(prompt)[1]
 
     def _of_prompt(self, prompt: str) -> tuple[list[Fault], list[str]]:
@@ -186,25 +187,23 @@ class Faults:
             return [], []
         if end - begin > LONGEST_DIRECTIVE:
             return [], [f"the sandbox does not understand directives of more than {LONGEST_DIRECTIVE} characters"]
-        key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()  # a prompt may be long
-        if key not in self._directed:
-            self._directed[key] = _understood(prompt[begin + len(_BEGIN) : end])
-            keep_newest(self._directed, DIRECTING)
-        return self._directed[key]
+        key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()  # a prompt may be too long to keep
+        return self._directed(key, prompt[begin + len(_BEGIN) : end])
 
 
-def _understood(directive: str) -> tuple[list[Fault], list[str]]:
-    faults, nonsense = [], []
+def _parsed(_prompt: bytes, directive: str) -> tuple[list[Fault], list[str]]:
+    """The faults and the mistakes in the directive of the prompt with that hash."""
+    faults, mistakes = [], []
     for words in filter(None, map(str.split, directive.split(";"))):
         try:
-            faults.append(_directed(words))
+            faults.append(_fault_of(words))
         except FaultError as error:
-            nonsense.append(f"the sandbox does not understand {' '.join(words)}: {message_of(error)}")
-    return faults, nonsense
+            mistakes.append(f"the sandbox does not understand {' '.join(words)}: {message_of(error)}")
+    return faults, mistakes
 
 
-def _directed(words: list[str]) -> Fault:
-    """`429 retry_after=2 times=1`, or `run=5`. Raises FaultError."""
+def _fault_of(words: list[str]) -> Fault:
+    """Make a fault of the words of `429 retry_after=2 times=1`, or of `run=5`. Raises FaultError."""
     kind, _, seconds = words[0].partition("=")
     given = {"kind": kind} | {name: value or "true" for name, _, value in (word.partition("=") for word in words[1:])}
     return Fault.from_json(given | ({"seconds": seconds} if seconds else {}))

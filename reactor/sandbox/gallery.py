@@ -1,13 +1,13 @@
-"""A page of the latest pictures, and the pictures. A picture is painted when somebody looks, not when it is bought."""
+"""A page of the latest pictures, and the pictures. A picture is painted when a client asks for it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
+from anyio import to_thread
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from reactor.sandbox import wire
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reactor.sandbox.books import Books
     from reactor.sandbox.predictions import Prediction
 
-KEPT = 64  # painted pictures
+KEPT = 64  # painted pictures that are kept in memory
 SHOWN = 48  # on the page
 _FORMATS = {"webp": ("WEBP", "image/webp"), "jpg": ("JPEG", "image/jpeg"), "png": ("PNG", "image/png")}
 _CSP = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
@@ -39,7 +39,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv
 class Gallery:
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._rendered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._render = lru_cache(KEPT)(_render)
         self._easel = anyio.Lock()  # one picture at a time, because the API shares the processor
 
     async def page(self, _request: Request) -> Response:
@@ -51,38 +51,32 @@ class Gallery:
     def _figure(self, prediction: Prediction) -> str:
         prompt = prediction.prompt if len(prediction.prompt) <= 90 else f"{prediction.prompt[:89]}…"
         caption = f"<figcaption>{escape(prompt)}</figcaption></figure>"
-        if prediction.status != "succeeded" or not self._books.has_data(prediction):
+        if prediction.status != "succeeded" or prediction.data_removed:
             word = "removed" if prediction.status == "succeeded" else prediction.status
             return f'<figure id="{prediction.id}"><div class="none">{word}</div>{caption}'
         source = f"files/{prediction.id}/{prediction.pictures()[0]}"
         return f'<figure id="{prediction.id}"><img loading="lazy" alt="" src="{source}">{caption}'
 
     async def picture(self, request: Request) -> Response:
-        """A picture in the format in which its name ends."""
+        """A picture, in the format that the ending of its name says."""
         prediction, name = self._books.find(request.path_params["id"]), request.path_params["name"]
-        if prediction is None or name not in prediction.pictures() or not self._books.has_data(prediction):
+        if prediction is None or name not in prediction.pictures() or prediction.data_removed:
             return wire.problem(wire.NOT_FOUND)
+        place, _, ending = name.removeprefix("out-").partition(".")
+        kind, media_type = _FORMATS[ending]
+        seed = prediction.used_seed + int(place)
         try:
-            picture = await self._painted(prediction, name)
+            async with self._easel:
+                picture = await to_thread.run_sync(self._render, prediction.prompt, seed, _size(prediction), kind)
         except ImportError:
             return PlainTextResponse("pictures need Pillow: pip install pillow\n", 501)
-        media_type = _FORMATS[name.rpartition(".")[2]][1]
         return Response(picture, media_type=media_type, headers={"cache-control": "max-age=3600"})
 
-    async def _painted(self, prediction: Prediction, name: str) -> bytes:
-        from reactor.sandbox.pictures import render  # noqa: PLC0415  (Pillow is in the demo extra)
 
-        place, _, kind = name.removeprefix("out-").partition(".")
-        key, seed = (prediction.id, name), prediction.used_seed + int(place)
-        async with self._easel:
-            if key not in self._rendered:
-                self._rendered[key] = await anyio.to_thread.run_sync(
-                    render, prediction.prompt, seed, _size(prediction), _FORMATS[kind][0]
-                )
-            self._rendered.move_to_end(key)
-            while len(self._rendered) > KEPT:
-                self._rendered.popitem(last=False)
-            return self._rendered[key]
+def _render(prompt: str, seed: int, size: tuple[int, int], kind: str) -> bytes:
+    from reactor.sandbox.pictures import render  # noqa: PLC0415  (Pillow is in the demo extra)
+
+    return render(prompt, seed, size, kind)
 
 
 def _size(prediction: Prediction) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""What stands before the handlers: the token and the rate limits, and in the API the books and the faults too.
+"""The checks before the handlers: the token, the rate limits and the faults. Each request to the API is noted here.
 
-The API always asks for a token. Pictures are open everywhere, as the real ones are, because nobody guesses their URLs.
-The books, the faults and the page show prompts and change what the sandbox does, so off loopback they need the token.
+The API always asks for a token. Pictures need no token, as the real ones need none, because nobody can guess their
+URLs. The ledger, the requests and the page show prompts, and `/sandbox/faults` changes what the sandbox does, so off
+loopback they need the token too.
 """
 
 from __future__ import annotations
@@ -31,15 +32,14 @@ if TYPE_CHECKING:
     from reactor.sandbox.books import Books
 
 Handler = Callable[[Request], Awaitable[Response]]
-REFUSED_TOKEN = b"invalid"  # always refused, because the SDK's own tests expect it
+REFUSED_TOKEN = b"invalid"  # always refused, so that a 401 can be seen without a fault
 MOST_A_MINUTE = 1_000_000  # requests
-_UNLIMITED = {"create": 599, "get": 59999}  # ratelimit-remaining, as recorded; 2999 for other requests
 _OPEN = ("/v1/", "/files/")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Requests per minute; 0 is no limit. With low credit there are 6 creates a minute, one at a time."""
+    """Requests per minute; 0 means no limit. With low credit: 6 creates per minute, with a burst of 1."""
 
     creates: int = 0
     others: int = 0
@@ -51,15 +51,15 @@ class Limits:
 
 
 class Bucket:
-    """A token bucket, refilled at `per_minute` requests. A burst is what ten seconds allow."""
+    """Lets `per_minute` requests pass. A burst has at most as many requests as pass in ten seconds."""
 
     def __init__(self, per_minute: int) -> None:
         self._interval = 60.0 / per_minute if per_minute else 0.0
         self._burst = max(1, per_minute // 6)
-        self._arrival = 0.0  # monotonic seconds: when the last request may pass at this rate
+        self._arrival = 0.0  # monotonic seconds: the earliest time for the next request at exactly this rate
 
     def take(self) -> int | None:
-        """Let a request pass and return None, or return the whole seconds until one may pass."""
+        """Let a request pass and return None, or return the whole seconds until a request may pass."""
         if not self._interval:
             return None
         now = time.monotonic()
@@ -70,15 +70,9 @@ class Bucket:
         self._arrival = arrival + self._interval
         return None
 
-    def remaining(self) -> int | None:
-        """How many requests may pass now; None: no limit."""
-        if not self._interval:
-            return None
-        return max(0, self._burst - math.ceil((self._arrival - time.monotonic()) / self._interval))
-
 
 class Guard:
-    """Stands before the handlers. `token` is the only one accepted; None: any but "invalid". `latency`: seconds."""
+    """`token` is the only token that the API accepts; None: any token but "invalid". `latency`: seconds."""
 
     def __init__(self, books: Books, faults: Faults, limits: Limits, *, token: str | None, latency: float) -> None:
         self._books = books
@@ -90,19 +84,13 @@ class Guard:
         self._latency = latency
 
     def around(self, on: str, handler: Handler) -> Handler:
-        """The handler behind the guard. `on` is the place of the faults that strike it."""
-        bucket = self._creates if on == "create" else self._others
+        """Return a handler that checks the request first. `on` is the place of the faults that strike it."""
 
         async def guarded(request: Request) -> Response:
             seen = self._books.note(request.method, request.scope["path"])
             if self._latency:
                 await anyio.sleep(self._latency)
-            response = self._refused(request, on)
-            if response is None:
-                response = await self.served(on, request, handler)
-                remaining = bucket.remaining()
-                left = _UNLIMITED.get(on, 2999) if remaining is None else remaining
-                response.raw_headers += [(b"ratelimit-remaining", b"%d" % left), (b"ratelimit-reset", b"1")]
+            response = self._refused(request, on) or await self.served(on, request, handler)
             seen.status = response.status_code
             return response
 
@@ -120,10 +108,10 @@ class Guard:
         return None
 
     async def served(self, on: str, request: Request, handler: Handler) -> Response:
-        """The answer of the handler, or of the fault that strikes."""
+        """Return the handler's answer, or the answer of the fault that strikes."""
         prompt = await self._prompt(on, request)
-        if on == "create" and (nonsense := self._faults.nonsense(prompt)):
-            fields = [{"type": "sandbox", "field": "input.prompt", "description": line} for line in nonsense]
+        if on == "create" and (mistakes := self._faults.mistakes(prompt)):
+            fields = [{"type": "sandbox", "field": "input.prompt", "description": line} for line in mistakes]
             return wire.problem(wire.invalid_input(fields))
         fault = next(self._faults.strike(on, ANSWERS, prompt), None)
         if fault is None:
@@ -154,7 +142,7 @@ def credentials(headers: Headers) -> tuple[str, bytes]:
 
 
 class Locked:
-    """Asks for the token, as a bearer or as the password of any user: a browser asks its user for that."""
+    """Asks for the token: as a bearer token, or as the password of any user, because a browser can ask for that."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app

@@ -1,16 +1,19 @@
-"""What a create may say, and the 422 for what it may not say.
+"""What a create request may contain, and the 422 if it contains something else.
 
-The official model's schema is known; any other model wants a prompt.
+Every model needs a prompt. For the official model the sandbox checks the numbers too.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reactor.sandbox.bounds import LONGEST
 from reactor.sandbox.catalog import SCHNELL, seedless
 from reactor.sandbox.wire import invalid_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Width and height in pixels, at one megapixel.
 RATIOS = {
@@ -21,8 +24,6 @@ RATIOS = {
 LEAST_LIFE = 5.0  # seconds
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
 _NUMBERS = {"num_outputs": (1, 4), "num_inference_steps": (1, 4), "output_quality": (0, 100)}
-_CHOICES = {"aspect_ratio": tuple(RATIOS), "output_format": ("webp", "jpg", "png"), "megapixels": ("1", "0.25")}
-_KEYS = {"input", "webhook", "webhook_events_filter", "webhook_completed", "stream"}
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -47,61 +48,46 @@ def prompt_in(given: dict[str, Any] | None) -> str:
 
 
 def refused_body(given: dict[str, Any], *, versioned: bool) -> dict[str, Any] | None:
-    """The 422 about the keys beside the input, or None. `versioned`: the body has to name a version."""
-    needed = {"version": str, "input": dict} if versioned else {"input": dict}
-    fields = [_field("required", "", f"{name} is required") for name in needed if name not in given]
-    fields += [
-        _wrong_type("", name, _KINDS[kind], given[name])
-        for name, kind in needed.items()
-        if name in given and not isinstance(given[name], kind)
-    ]
-    extra = sorted(set(given) - _KEYS - set(needed))
-    fields += [_extra("", name) for name in extra]
+    """The 422 if the version or the input is not there, else None. `versioned`: the body has to name a version."""
+    needed: dict[str, type] = {"version": str, "input": dict} if versioned else {"input": dict}
+    fields = _unfit("", given, needed)
     return invalid_input(fields) if fields else None
 
 
 def refused_input(model: str, given: dict[str, Any]) -> dict[str, Any] | None:
-    """The 422 that the model's input schema gives, or None."""
-    fields = []
-    if "prompt" not in given:
-        fields.append(_field("required", "input", "prompt is required"))
-    elif not isinstance(given["prompt"], str):
-        fields.append(_wrong_type("input.", "prompt", "string", given["prompt"]))
+    """The 422 if the model's schema refuses the input, else None."""
+    fields = _unfit("input", given, {"prompt": str})
     if model == SCHNELL:
-        fields += _schnell(given)
+        fields += [
+            field for name, bounds in _NUMBERS.items() for field in _out_of_bounds(name, given.get(name), *bounds)
+        ]
     if seedless(model) and "seed" in given:
-        fields.append(_extra("input", "seed"))
+        fields.append(_field("additional_property_not_allowed", "input", "Additional property seed is not allowed"))
     return invalid_input(fields) if fields else None
 
 
-def _schnell(given: dict[str, Any]) -> list[dict[str, str]]:
-    fields = []
-    for name in [*_NUMBERS, "seed"]:
-        value = given.get(name)
-        least, most = _NUMBERS.get(name, (-float("inf"), float("inf")))
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool):
-            fields.append(_wrong_type("input.", name, "integer", value))
-        elif value > most:
-            fields.append(_field("number_lte", f"input.{name}", f"Must be less than or equal to {most}"))
-        elif value < least:
-            fields.append(_field("number_gte", f"input.{name}", f"Must be greater than or equal to {least}"))
-    for name, allowed in _CHOICES.items():
-        if given.get(name, allowed[0]) not in allowed:
-            quoted = ", ".join(f'"{word}"' for word in allowed)
-            fields.append(_field("enum", f"input.{name}", f"{name} must be one of the following: {quoted}"))
-    return fields
+def _unfit(place: str, given: dict[str, Any], needed: dict[str, type]) -> list[dict[str, str]]:
+    """A complaint for each needed name that is missing or has a value of another type."""
+    fields = [_field("required", place, f"{name} is required") for name in needed if name not in given]
+    wrong = [name for name in needed if name in given and not isinstance(given[name], needed[name])]
+    return fields + [_wrong_type(f"{place}.{name}".lstrip("."), _KINDS[needed[name]], given[name]) for name in wrong]
+
+
+def _out_of_bounds(name: str, value: Any, least: int, most: int) -> Iterator[dict[str, str]]:
+    if value is None:
+        return
+    if type(value) is not int:
+        yield _wrong_type(f"input.{name}", "integer", value)
+    elif value > most:
+        yield _field("number_lte", f"input.{name}", f"Must be less than or equal to {most}")
+    elif value < least:
+        yield _field("number_gte", f"input.{name}", f"Must be greater than or equal to {least}")
+
+
+def _wrong_type(name: str, expected: str, value: Any) -> dict[str, str]:
+    given = _KINDS.get(type(value), "null")
+    return _field("invalid_type", name, f"Invalid type. Expected: {expected}, given: {given}")
 
 
 def _field(kind: str, name: str, description: str) -> dict[str, str]:
     return {"type": kind, "field": name, "description": description}
-
-
-def _extra(place: str, name: str) -> dict[str, str]:
-    return _field("additional_property_not_allowed", place, f"Additional property {name} is not allowed")
-
-
-def _wrong_type(prefix: str, name: str, expected: str, value: Any) -> dict[str, str]:
-    given = _KINDS.get(type(value), "null")
-    return _field("invalid_type", f"{prefix}{name}", f"Invalid type. Expected: {expected}, given: {given}")

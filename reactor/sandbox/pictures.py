@@ -38,7 +38,7 @@ T = TypeVar("T")
 Box = tuple[float, float, float, float]
 Family = Callable[[Size, Palette, Dice], Image.Image]
 _SCALE = 2
-_BY_WORDS = 0.65  # how often the words choose the family; otherwise the dice do
+_BY_WORDS = 0.65  # the share of pictures whose family the words choose; the dice choose the others
 
 
 def mountains(size: Size, colours: Palette, dice: Dice) -> Image.Image:
@@ -136,27 +136,8 @@ def _house(draw: ImageDraw.ImageDraw, walls: Box, wall: Colour, lamp: Colour, di
             draw.rectangle((x, y, x + 11, y + 16.5), fill=mixed(lamp, wall, dice.uniform(0, 0.6)))
 
 
-def dunes(size: Size, colours: Palette, dice: Dice) -> Image.Image:
-    """Dunes behind dunes, each with light along its crest."""
-    (width, height), (dark, deep, accent, soft, light) = size, colours
-    picture = gradient(size, (light, mixed(light, accent, 0.5)))
-    sun = dice.uniform(0.25, 0.75) * width, height * dice.uniform(0.18, 0.28)
-    glow(picture, sun, width * dice.uniform(0.06, 0.12), mixed(accent, light, 0.2))
-    draw = ImageDraw.Draw(picture)
-    waves = dice.randint(7, 10)
-    for wave in range(waves):
-        share = wave / (waves - 1)
-        pitch, phase = dice.uniform(0.6, 1.5), dice.uniform(0, math.tau)
-        base, swing = height * (0.36 + 0.6 * share), height * dice.uniform(0.04, 0.09)
-        points = [(x, base + swing * math.sin(x / width * math.tau * pitch + phase)) for x in range(0, width + 16, 16)]
-        colour = ramp((mixed(light, accent, 0.35), accent, soft, deep, dark), share)
-        draw.polygon([(0, height), *points, (width, height)], fill=colour)
-        draw.line(points, fill=mixed(colour, light, 0.5), width=5)
-    return picture
-
-
 def planet(size: Size, colours: Palette, dice: Dice) -> Image.Image:
-    """A planet with bands, a night side and a moon among stars, and sometimes with rings."""
+    """A planet among stars, with bands, a night side and a moon, and sometimes with rings."""
     (width, height), (dark, deep, accent, soft, light) = size, colours
     picture = gradient(size, (mixed(dark, BLACK, 0.6), mixed(dark, BLACK, 0.2), mixed(dark, deep, 0.7)))
     stars(picture, 320, colours, dice)
@@ -209,20 +190,18 @@ PALETTES = {
     "coral bloom watercolour risograph stained": palette("2b1d3f 8e3b6f ffb36b e8788a fdf0e6"),
 }
 FAMILIES: dict[str, Family] = {
-    "mountain monastery aurora dawn": mountains,
-    "forest fox owl fog orchard": forest,
-    "harbour market bridge lighthouse library night city": harbour,
-    "desert caravan golden summer tea": dunes,
-    "moon satellite observatory clouds star": planet,
-    "ink exposure wind": brushes.currents,
-    "bloom lanterns garden field glass": brushes.bloom,
-    "sea boat whale rain water coral print": brushes.waves,
-    "bauhaus collage risograph poster clockwork": brushes.geometry,
+    "mountain monastery aurora dawn desert caravan summer": mountains,
+    "forest fox owl fog orchard tea": forest,
+    "harbour market bridge lighthouse library night city boat": harbour,
+    "moon satellite observatory clouds star golden": planet,
+    "ink exposure wind sea whale rain water": brushes.currents,
+    "bloom lanterns garden field glass coral": brushes.bloom,
+    "bauhaus collage risograph poster clockwork print": brushes.geometry,
 }
 
 
 def render(prompt: str, seed: int, size: Size, kind: str) -> bytes:
-    """Draw, and encode as `kind` (WEBP, JPEG, PNG). The same arguments give the same bytes. Blocks for about 0.2 s."""
+    """Draw and encode a picture (WEBP, JPEG or PNG). The same arguments give the same bytes. Blocks for about 0.2 s."""
     dice = random.Random(hashlib.sha256(f"{prompt}|{seed}".encode("utf-8", "replace")).digest())
     colours = dice.choice(_fitting(PALETTES, prompt))
     family = dice.choice(_fitting(FAMILIES, prompt) if dice.random() < _BY_WORDS else list(FAMILIES.values()))
@@ -233,6 +212,6 @@ def render(prompt: str, seed: int, size: Size, kind: str) -> bytes:
 
 
 def _fitting(of_words: dict[str, T], prompt: str) -> list[T]:
-    """The values whose keys share the most words with the prompt."""
+    """The values whose keys have the most words in common with the prompt."""
     scores = {names: sum(word in prompt.lower() for word in names.split()) for names in of_words}
     return [of_words[names] for names, score in scores.items() if score == max(scores.values())]

@@ -1,4 +1,4 @@
-"""A prediction's life as a function of the clock, and its JSON. Nothing runs, so a thousand predictions cost nothing.
+"""A prediction's life, computed from the clock, and its JSON. Nothing runs, so a thousand predictions cost nothing.
 
 created ──queue──▶ processing ──run──▶ succeeded | failed | canceled
    └── deadline before the start ──▶ aborted
@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
-
-from reactor.sandbox import catalog
 from reactor.sandbox.bounds import LONGEST, is_within
 
 TERMINAL = ("succeeded", "failed", "canceled", "aborted")
@@ -26,7 +23,7 @@ Output = Callable[[list[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds, from least to most, in the queue and running; and the delay of every HTTP answer."""
+    """Seconds, from least to most, in the queue and running. `latency`: the delay of every HTTP answer, in seconds."""
 
     queue: tuple[float, float] = (0.1, 0.7)
     run: tuple[float, float] = (0.5, 1.1)
@@ -41,7 +38,7 @@ class Timing:
         return cls((0.0, 0.0), (0.0, 0.0))
 
     def drawn(self, given: dict[str, Any]) -> tuple[float, float]:
-        """The seconds in the queue and running: random, but the same for the same prompt and seed."""
+        """The seconds in the queue and running. They are random, but the same for the same prompt and seed."""
         dice = random.Random(f"{given.get('prompt')}|{given.get('seed')}")
         return dice.uniform(*self.queue), dice.uniform(*self.run)
 
@@ -53,26 +50,24 @@ def new_id() -> str:
 
 @dataclass(slots=True, eq=False)
 class Prediction:
-    """A prediction that was bought. Moments are seconds since the epoch; `requested_monotonic` is for measuring."""
+    """A prediction that was bought. Moments are seconds since 1970. Measure with `requested_monotonic`."""
 
     model: str
     version: str | None
     input: dict[str, Any]
     queue: float  # seconds; infinite: it never starts
     run: float  # seconds
+    retention: float  # seconds after its end until its input, output and pictures are removed
     id: str = field(default_factory=new_id)
     requested_at: float = field(default_factory=time.time)
     requested_monotonic: float = field(default_factory=time.monotonic)
-    end: str = "succeeded"  # the status when its time is up
+    end: str = "succeeded"  # its last status, unless it is canceled first
     error: Any = None
     output: Output = list  # of the URLs of its pictures
     deadline: float | None = None  # moment
     canceled_at: float | None = None
     unlisted: float = 0.0  # seconds until the listing shows it
-    removed: bool = False  # its data are removed as soon as it has ended
-    gone: bool = False
-    source: str = "api"
-    canceled: anyio.Event = field(default_factory=anyio.Event)
+    gone: bool = False  # it was bought, but no request finds it
     size: int = 0  # bytes of the request that made it
     spare_seed: int = field(default_factory=lambda: secrets.randbelow(2**16))
 
@@ -101,7 +96,7 @@ class Prediction:
 
     @property
     def finished_at(self) -> float:
-        """When it ended or will end; infinite: never."""
+        """When it ended or will end. Infinite: it never ends."""
         if self.canceled_at is not None:
             return self.canceled_at
         natural = self.started_at if self.end == "aborted" else self.started_at + self.run
@@ -121,18 +116,11 @@ class Prediction:
     def cancel(self) -> None:
         if self.status not in TERMINAL:
             self.canceled_at = time.time()
-            self.canceled.set()
 
-    async def ended(self, within: float) -> None:
-        """Wait for its end, `within` seconds at most."""
-        margin = 0.003  # seconds, because timers are whole milliseconds
-        with anyio.move_on_after(min(within, self.finished_at + margin - time.time())):
-            await self.canceled.wait()
-
-    def data_removed(self, retention: float) -> bool:
-        """Whether input, output and pictures are removed: `retention` seconds after the end, if the API made it."""
-        kept = 0.0 if self.removed else retention if self.source == "api" else float("inf")
-        return time.time() >= self.finished_at + kept
+    @property
+    def data_removed(self) -> bool:
+        """Whether its input, output and pictures are removed."""
+        return time.time() >= self.finished_at + self.retention
 
     def listed(self, now: float) -> bool:
         return not self.gone and self.requested_at + self.unlisted <= now
@@ -143,10 +131,10 @@ class Prediction:
         return [f"out-{place}.{kind}" for place in range(count if isinstance(count, int) and 1 <= count <= 4 else 1)]
 
 
-def described(prediction: Prediction, base_url: str, retention: float) -> dict[str, Any]:
-    """The body of GET. `base_url` is without /v1; `retention` is in seconds."""
+def described(prediction: Prediction, base_url: str) -> dict[str, Any]:
+    """The body of GET. `base_url` is without /v1."""
     status, mine = prediction.status, f"{base_url}/v1/predictions/{prediction.id}"
-    removed = prediction.data_removed(retention)
+    removed = prediction.data_removed
     body: dict[str, Any] = {
         "id": prediction.id,
         "model": prediction.model,
@@ -155,7 +143,7 @@ def described(prediction: Prediction, base_url: str, retention: float) -> dict[s
         "logs": "",
         "data_removed": removed,
         "error": None,
-        "source": prediction.source,
+        "source": "api",
         "status": status,
         "created_at": _stamp(prediction.requested_at, 3),
         "urls": {
@@ -175,13 +163,6 @@ def described(prediction: Prediction, base_url: str, retention: float) -> dict[s
     if status in TERMINAL:
         _describe_end(body, prediction, base_url)
     return body
-
-
-def early(body: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
-    """The body with which `Prefer: wait` answers: all files are there, though the status is still `processing`."""
-    told = {name: value for name, value in body.items() if name not in {"metrics", "started_at", "completed_at"}}
-    output = catalog.RECORDED_OUTPUTS.get(prediction.version or "")
-    return {**told, "status": "processing", "logs": "", "output": [output] if output else body["output"]}
 
 
 def _describe_end(body: dict[str, Any], prediction: Prediction, base_url: str) -> None:

@@ -1,4 +1,4 @@
-"""A socket in the current event loop: uvicorn's protocol without its server, because tests cut connections."""
+"""A socket in the current event loop. It uses uvicorn's protocol without its server, because faults cut connections."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 75  # seconds
-_ENDING = 5  # seconds, at most
+_ENDS_WITHIN = 5  # seconds
 
 
 class _Protocol(H11Protocol):
-    """Gives its transport to the application, in the scope's state."""
+    """Gives its transport to the application, in the scope's state, so that `cut` can end the connection."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 
+    def data_received(self, data: bytes) -> None:
+        now = formatdate(usegmt=True).encode()
+        self.server_state.default_headers = [(b"date", now), (b"server", b"cloudflare")]
+        super().data_received(data)
+
 
 def cut(scope: Scope, *, reset: bool = False) -> bool:
-    """End the connection of a request; `reset`: with a TCP reset. False: the request came without a connection."""
+    """End the connection of a request; `reset`: with a TCP reset. False: the request came in process."""
     transport = scope.get("state", {}).get("transport")
     if transport is None:
         return False
@@ -51,8 +56,10 @@ def cut(scope: Scope, *, reset: bool = False) -> bool:
 
 @asynccontextmanager
 async def serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
-    """Serve until the block ends; give the base URL. Raises OSError if the port is taken."""
-    with _listening(host, port) as sock:
+    """Serve until the block ends and yield the base URL. Raises OSError if the port is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
         config = uvicorn.Config(
             _quiet(app), http=_Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
             timeout_keep_alive=_KEEP_ALIVE,
@@ -61,45 +68,27 @@ async def serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
         state = ServerState()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Protocol(config, state, {}), sock=sock, backlog=_BACKLOG)
-        async with anyio.create_task_group() as group:
-            group.start_soon(_keep_date, state)
-            try:
-                name = f"[{host}]" if ":" in host else host
-                yield f"http://{name}:{sock.getsockname()[1]}"
-            finally:
-                server.close()
-                group.cancel_scope.cancel()
-                await _end(state)
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Any:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.setblocking(False)
-        yield sock
-
-
-async def _keep_date(state: ServerState) -> None:
-    while True:
-        state.default_headers = [(b"date", formatdate(usegmt=True).encode()), (b"server", b"cloudflare")]
-        await anyio.sleep(1)
+        try:
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{sock.getsockname()[1]}"
+        finally:
+            server.close()
+            await _end(state)
 
 
 async def _end(state: ServerState) -> None:
-    """Cut all connections, and cancel the requests that are still served."""
+    """Cut all connections, and cancel the requests that are still being answered."""
     for connection in list(state.connections):
         connection.transport.abort()
-    with anyio.move_on_after(_ENDING, shield=True):
-        await anyio.lowlevel.checkpoint()  # lets the protocols see the end, so that they log no error
+    with anyio.move_on_after(_ENDS_WITHIN, shield=True):
+        await anyio.lowlevel.checkpoint()  # the protocols then know that the connection is lost, and log no error
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:
-    """The application, without errors for a client that leaves before its answer or before the end of its request."""
+    """Return the application without the errors of a client that disconnects before it has its answer."""
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ConnectionError, anyio.ClosedResourceError, asyncio.CancelledError, ClientDisconnect):

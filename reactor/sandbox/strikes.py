@@ -28,7 +28,7 @@ _WIDTH = {"type": "number_lte", "field": "input.width", "description": "Must be 
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A request that a fault strikes. `good` makes the answer that there would be without the fault."""
+    """A request that a fault strikes. `good` makes the answer that the request would get without the fault."""
 
     fault: Fault
     request: Request
@@ -41,13 +41,13 @@ class Struck:
 Strike = Callable[[Struck], Awaitable[Response]]
 
 
-def _saying(body: str | bytes, media_type: str) -> Strike:
-    async def said(struck: Struck) -> Response:
+def _sending(body: str | bytes, media_type: str) -> Strike:
+    async def sent(struck: Struck) -> Response:
         request = struck.request
         status = 201 if request.scope["path"].endswith("/predictions") and request.method == "POST" else 200
         return Response(body, struck.fault.status or status, media_type=media_type)
 
-    return said
+    return sent
 
 
 def _refusing(body: dict[str, Any]) -> Strike:
@@ -114,7 +114,7 @@ async def _hanging(struck: Struck) -> Response:
 
 async def _resetting(struck: Struck) -> Response:
     if not cut(struck.request.scope, reset=True):
-        raise httpx.ReadError("reset")  # in process there is no socket: this is what httpx makes of a reset
+        raise httpx.ReadError("reset")  # without a socket, raise the error that httpx makes of a reset
     return await _hanging(struck)
 
 
@@ -143,20 +143,20 @@ STRIKES: dict[str, Strike] = {
     "403": _refusing(wire.FORBIDDEN),
     "404": _refusing(wire.NOT_FOUND),
     "422": _refusing(wire.invalid_input([_WIDTH])),
-    "429": _throttling,  # `retry_after` stands where `placement` says
+    "429": _throttling,  # `placement` says where `retry_after` is
     "500": _refusing(wire.INTERNAL),
     "502": _edge,
     "503": _edge,
     "504": _edge,
     "reset": _resetting,
-    "close": _closing,  # without an answer
+    "close": _closing,  # the connection ends without an answer
     "truncated": _truncating,  # the connection ends in the middle of the answer
     "hang": _hanging,
     "latency": _late,  # the good answer, `seconds` late
-    "slow": _dripping,  # the good answer, bit by bit for `seconds`
-    "malformed": _saying('{"id": "abc", "status"', "application/json"),
-    "html": _saying(_HTML.format("Just a moment..."), "text/html"),
-    "non-object": _saying('["not", "an", "object"]', "application/json"),
-    "huge": _saying(b'{"id": "' + b"x" * _HUGE + b'"}', "application/json"),
+    "slow": _dripping,  # the good answer, in small pieces over `seconds`
+    "malformed": _sending('{"id": "abc", "status"', "application/json"),
+    "html": _sending(_HTML.format("Just a moment..."), "text/html"),
+    "non-object": _sending('["not", "an", "object"]', "application/json"),
+    "huge": _sending(b'{"id": "' + b"x" * _HUGE + b'"}', "application/json"),
     "redirect": _redirecting,
 }

@@ -1,4 +1,4 @@
-"""What requests say, and the API's own words for refusing, as they were seen on the wire."""
+"""How to read a request, and how to answer: the refusals have the words of the real API's answers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _LOW_CREDIT = (
 
 
 def base_url(request: Request) -> str:
-    """The URL under which the client reaches us, with a path prefix if there is one, without /v1."""
+    """The URL at which the client reaches the sandbox: with a path prefix if there is one, without /v1."""
     scope = request.scope
     return f"{scope['scheme']}://{request.headers.get('host', 'localhost')}{scope.get('root_path', '')}"
 
@@ -69,11 +69,12 @@ def base_url(request: Request) -> str:
 async def json_object(request: Request) -> dict[str, Any] | None:
     """The body, or None if it is not a JSON object. Raises HTTPException 422.
 
-    orjson reads 1024 levels and writes 254. What cannot be written would break each answer that shows it.
+    orjson reads 1024 levels of nesting and writes 254. Input that orjson cannot write would break every answer that
+    shows it.
     """
     try:
         parsed = orjson.loads(await request.body())
-        orjson.dumps([[[[parsed]]]])  # as deep as an answer puts it
+        orjson.dumps([[[[parsed]]]])  # at least as deep as an answer nests it
     except orjson.JSONDecodeError:
         return None
     except orjson.JSONEncodeError as error:
@@ -82,13 +83,13 @@ async def json_object(request: Request) -> dict[str, Any] | None:
 
 
 def throttled(seconds: float, *, low_credit: bool = False) -> dict[str, Any]:
-    """A 429's body without `retry_after`, which the real API names in two ways or not at all."""
+    """A 429's body without `retry_after`, because the real API gives that in the header, in the body, or not at all."""
     middle = _LOW_CREDIT if low_credit else ""
     return {"detail": f"Request was throttled.{middle} Your rate limit resets in ~{seconds:g}s.", "status": 429}
 
 
 def invalid_input(fields: list[dict[str, str]]) -> dict[str, Any]:
-    """A 422 about the request's body; `fields` have type, field and description."""
+    """A 422's body. Each of `fields` has a type, a field and a description."""
     lines = [f"{each['field']}: {each['description']}" if each["field"] else each["description"] for each in fields]
     detail = "".join(f"- {line}\n" for line in lines)
     return {"detail": detail, "status": 422, "title": "Input validation failed", "invalid_fields": fields}
@@ -98,10 +99,10 @@ def problem(body: dict[str, Any], headers: dict[str, str] | None = None) -> Resp
     return Response(orjson.dumps(body), body["status"], headers, "application/problem+json")
 
 
-def answered(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, "application/json")
+def answered(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-def paged(results: list[Any], *, following: str | None = None, previous: str | None = None) -> Response:
-    """One page of a listing; `following` and `previous` are absolute URLs, which clients follow as they are."""
-    return answered({"previous": previous, "next": following, "results": results})
+def paged(results: list[Any], *, following: str | None = None) -> Response:
+    """One page of a listing. `following` is the absolute URL of the next one, because clients take it as it is."""
+    return answered({"previous": None, "next": following, "results": results})
