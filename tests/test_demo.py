@@ -24,7 +24,7 @@ from reactor.demo.house import inspect
 from reactor.demo.screen import line, summary
 from reactor.demo.script import script, unique_prompts
 from reactor.demo.stories import Stories, percentile
-from reactor.demo.view import bar, frame, milliseconds, shortened, sparks
+from reactor.demo.view import frame, milliseconds, sparks
 from reactor.embedded import processes
 
 REACTOR = Path(sys.executable).with_name("reactor")
@@ -73,7 +73,7 @@ def tell(stories, count, status="succeeded"):
     """Record the events of `count` tokens, each with its whole life."""
     prompts = unique_prompts(count)
     stories.begin(range(1, count + 1), prompts)
-    for story in stories.told:
+    for story in stories.minted:
         stories.requested(story.prompt, story.committed_at + 0.004)
         stories("token.generation.started", {"token_id": story.token_id})
         url = {"image_url": f"http://127.0.0.1:40001/files/{'x' * 26}/out-0.webp"} if status == "succeeded" else {}
@@ -271,17 +271,13 @@ def test_a_percentile_is_a_value_that_was_seen():
 
 
 def test_texts_fit_where_they_go():
-    assert shortened("a fox", 10) == "a fox"
-    assert shortened("a sleeping fox, after the rain", 16) == "a sleeping fox…"
-    assert shortened("abcdefghijkl", 5) == "abcd…"
     assert [milliseconds(seconds) for seconds in (None, 0.00321, 1.5)] == ["", "3.2 ms", "1.50 s"]
-    assert [bar(share, 4) for share in (0, 0.001, 0.5, 1, 2)] == ["", "▏", "██", "████", "████"]
     assert sparks([0.0, 0.02, 0.2]) == "▁▁█"
 
 
 def test_a_story_measures_from_the_commit_and_takes_the_first_request(stories):
     stories.begin([7], ["a fox"])
-    story = stories.told[0]
+    story = stories.minted[0]
     stories.requested("a fox", story.committed_at + 0.25)
     stories.requested("a fox", story.committed_at + 9)
     stories.requested("not ours", 0)

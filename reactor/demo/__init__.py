@@ -1,10 +1,10 @@
-"""The demo: mints become images before your eyes. It needs no setup and buys nothing.
+"""The demo: it shows how mints become images. It needs no setup and buys nothing.
 
-script.py   what is minted when, and what goes wrong on purpose
-house.py    the database: an embedded one, or a given one that holds nothing of others
-stage.py    sandbox, reactor and mints, in one event loop
-stories.py  what became of each token, from the reactor's events and the provider's books
-view.py     a frame of it for a terminal
+script.py   the mints and their times, and the faults on purpose
+house.py    the database: an embedded one, or a given one that holds nobody else's data
+stage.py    the sandbox, the reactor and the mints, in one event loop
+stories.py  what happened to each token, from the reactor's events and the sandbox's ledger
+view.py     a frame of the live view
 screen.py   the output: a live view or plain lines, and the summary
 """
 

@@ -1,8 +1,8 @@
-"""The demo's database: an embedded PostgreSQL, or a given database that holds nothing of others.
+"""The demo's database: an embedded PostgreSQL, or a given database that holds nobody else's data.
 
 The provider of the demo is a sandbox. A real token must never get an image of the sandbox, and no real worker may buy
-images for the demo's tokens. So the demo takes a given database only if it is empty or holds nothing but a sandbox's
-tokens, and no worker runs on it. At its end the demo leaves no token that still waits. See also `Stories.stray`.
+images for the demo's tokens. So the demo uses a given database only if it is empty or holds only a sandbox's tokens,
+and if no worker runs on it. When the demo ends, it removes its tokens that still wait. See also `Stories.stray`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from reactor.database.session import Session
 
 
-# Otherwise asyncpg reads certificates in the home folder, which may be another user's: sudo keeps HOME on some systems.
+# Without this asyncpg reads certificates in HOME, which may be another user's folder: sudo keeps HOME on some systems.
 WITHOUT_TLS = "?sslmode=disable"
 
 
 class DemoError(Exception):
-    """The demo cannot go on. The message is one line that says why and what to do."""
+    """The demo cannot run. The message is one line that says why and what to do."""
 
 
 @contextmanager
 def house(database_url: str | None) -> Iterator[str]:
-    """Give the URL of the database. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
+    """Yield the URL of the database. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
@@ -52,7 +52,7 @@ def house(database_url: str | None) -> Iterator[str]:
 
 
 async def inspect(session: Session, tokens_table: str) -> None:
-    """Raise DemoError if the database may hold somebody's data. Changes nothing."""
+    """Raise DemoError if the database may hold somebody else's data. Changes nothing."""
     try:
         table = await discover(session, tokens_table)
     except TableError:

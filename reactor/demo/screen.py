@@ -1,7 +1,8 @@
-"""The output of the demo: a live view on a terminal, or a line for each token in a file. Both end with a summary."""
+"""The output of the demo: a live view on a terminal, else a line for each token. Both end with a summary."""
 
 from __future__ import annotations
 
+import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -10,61 +11,61 @@ from rich.live import Live
 
 from reactor.demo.house import DemoError
 from reactor.demo.stories import percentile
-from reactor.demo.view import frame, milliseconds, shortened
+from reactor.demo.view import frame, milliseconds
 
 if TYPE_CHECKING:
     from reactor.demo.stories import Stories, Story
 
-LEAST_WIDTH, LEAST_HEIGHT = 72, 18  # of a terminal that the view fits
+LEAST_WIDTH, LEAST_HEIGHT = 72, 18  # of a terminal with the live view
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Raise DemoError, because rich's own SystemExit would tear the event loop apart."""
+        """Raise DemoError, because the SystemExit that rich raises would end the event loop without its clean-up."""
         with suppress(SystemExit):
             super().on_broken_pipe()
         raise DemoError("nobody reads the output any more")
 
 
 class Lines:
-    """The plain output: where the pictures are, a line for each token that ended, and the summary."""
+    """The plain output: the URL of the pictures, a line for each token that ended, and the summary."""
 
-    every = 0.1  # seconds between two looks
-    linger = 0.0  # seconds for the last look
+    interval = 0.1  # seconds between two updates
+    linger = 0.0  # seconds that the last update stays
 
     def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
         self._console = console
         self._stories = stories
         self._base_url = base_url
-        self._told = 0
+        self._printed = 0  # tokens
 
     def __enter__(self) -> Self:
         self._console.print(f"watch the pictures: {self._base_url}/")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.look()
+        self.update()
 
-    def look(self) -> None:
-        for story in self._stories.ended[self._told :]:
+    def update(self) -> None:
+        for story in self._stories.ended[self._printed :]:
             self._console.print(line(story))
-        self._told = len(self._stories.ended)
+        self._printed = len(self._stories.ended)
 
     def summarise(self, *, keep: bool, cut_short: bool) -> None:
         kept = "until Ctrl-C" if keep and not cut_short else "ended with the demo; --keep serves them on"
-        for told in [*summary(self._stories, cut_short=cut_short), f"pictures   {self._base_url}/ {kept}"]:
-            self._console.print(told)
+        for shown in [*summary(self._stories, cut_short=cut_short), f"pictures   {self._base_url}/ {kept}"]:
+            self._console.print(shown)
 
 
 class Screen(Lines):
-    """The live view, on the terminal's other screen."""
+    """The live view, on the terminal's alternate screen."""
 
-    every = 0.12
+    interval = 0.12
     linger = 1.5
 
     def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
         super().__init__(console, stories, base_url)
-        # No thread draws by itself, because its work would be measured along with the reactor's.
+        # Without auto_refresh no thread draws, because its work would slow down the reactions that the demo measures.
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -74,13 +75,13 @@ class Screen(Lines):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def look(self) -> None:
+    def update(self) -> None:
         width, height = self._console.size
         self._live.update(frame(self._stories, self._base_url, width, height), refresh=True)
 
 
-def audience(stories: Stories, base_url: str) -> Lines:
-    """The output that fits what stdout is."""
+def output_for(stories: Stories, base_url: str) -> Lines:
+    """The live view if stdout is a terminal that is large enough, else plain lines."""
     console = _Console(highlight=False, markup=False, soft_wrap=True)
     fits = console.width >= LEAST_WIDTH and console.height >= LEAST_HEIGHT
     kind = Screen if console.is_terminal and not console.is_dumb_terminal and fits else Lines
@@ -88,11 +89,12 @@ def audience(stories: Stories, base_url: str) -> Lines:
 
 
 def line(story: Story) -> str:
-    """One token that ended, on one line."""
+    """A line for a token that ended."""
     marks = " ".join(name for name in ("retried", "censored") if getattr(story, name))
-    told = f"token {story.token_id:>4}  {story.status:<9}  reaction {milliseconds(story.reaction):>8}"
-    told += f"  total {story.total or 0:5.2f} s  {shortened(story.prompt, 32):<32}  {marks:<8}"
-    return f"{told}  {story.image_url or story.error or ''}".rstrip()
+    prompt = textwrap.shorten(story.prompt, 32, placeholder=" …")
+    text = f"token {story.token_id:>4}  {story.status:<9}  reaction {milliseconds(story.reaction):>8}"
+    text += f"  total {story.total or 0:5.2f} s  {prompt:<32}  {marks:<8}"
+    return f"{text}  {story.image_url or story.error or ''}".rstrip()
 
 
 def summary(stories: Stories, *, cut_short: bool) -> list[str]:

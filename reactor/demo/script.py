@@ -1,4 +1,4 @@
-"""What is minted when, and what goes wrong on purpose: the same each time."""
+"""The mints and their times, and the faults on purpose. They are the same in each demo."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from reactor.text.prompts import sample_prompts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Tokens in one transaction, and seconds until the next one: single mints, bursts, and several at once.
+# The tokens of one transaction, and the seconds until the next one: single mints, bursts, and several tokens at once.
 _RHYTHM = (
     (1, 0.3), (1, 0.2), (1, 1.4), (4, 1.9), (1, 0.8), (2, 1.2),
     (1, 0.05), (1, 0.05), (1, 0.05), (1, 2.1), (6, 2.8),
 )  # fmt: skip
-_UNHURRIED = 50  # tokens; a longer demo is faster, up to _FASTEST times
+_UNHURRIED = 50  # tokens; a demo with more tokens mints faster, at most _FASTEST times as fast
 _FASTEST = 3.0
-_EVERY = 15  # tokens, of which the third and the fifth meet a mishap
+_EVERY = 15  # tokens; of each 15, the third fails once and the fifth is censored once
 INTERRUPTED = "Prediction interrupted; please retry (code: PA)"
 
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """One transaction with a token for each prompt, and the seconds until the next."""
+    """One transaction with a token for each prompt. `pause`: the seconds until the next transaction."""
 
     prompts: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -47,7 +47,7 @@ def script(tokens: int) -> Iterator[Mint]:
 
 
 def unique_prompts(count: int) -> list[str]:
-    """Prompts that are all different, so that the provider's books tell the tokens apart."""
+    """Prompts that are all different, because the sandbox's ledger knows a token only by its prompt."""
     seen: Counter[str] = Counter()
     prompts = []
     for prompt in sample_prompts(count):

@@ -1,4 +1,4 @@
-"""What became of each token, from the reactor's events and the provider's books, on one monotonic clock.
+"""What happened to each token, from the reactor's events and the sandbox's ledger, on one monotonic clock.
 
 COMMIT sent ── reaction ──▶ the provider has the create request ── … ──▶ the row says uploading
      └───────────────────────────────── total ────────────────────────────────────┘
@@ -51,7 +51,7 @@ class Story:
 
     @property
     def reaction(self) -> float | None:
-        """From COMMIT to the provider."""
+        """From COMMIT to the first create request at the provider."""
         return None if self.requested_at is None else self.requested_at - self.committed_at
 
     @property
@@ -62,13 +62,13 @@ class Story:
 
 @dataclass(slots=True)
 class Stories:
-    """All tokens, in the order of their mints. A sink for the reactor's events."""
+    """The stories of all tokens. It is a sink for the reactor's events."""
 
     expected: int
-    stray: Callable[[], None]  # called when the reactor takes a token that the demo did not mint
+    stray: Callable[[], None]  # called when the reactor claims a token that the demo did not mint
     redact: Redactor
-    told: list[Story] = field(default_factory=list)
-    ended: list[Story] = field(default_factory=list)  # in the order of their ends
+    minted: list[Story] = field(default_factory=list)  # in the order of the mints
+    ended: list[Story] = field(default_factory=list)  # in the order of the ends
     listening: anyio.Event = field(default_factory=anyio.Event)
     over: anyio.Event = field(default_factory=anyio.Event)
     trouble: str | None = None  # the last error of the reactor itself
@@ -77,15 +77,15 @@ class Stories:
     _by_prompt: dict[str, Story] = field(default_factory=dict)
 
     def begin(self, token_ids: Sequence[int], prompts: Sequence[str]) -> None:
-        """Enter tokens; their COMMIT is sent right after this."""
+        """Add tokens. Call this right before their COMMIT is sent."""
         now = time.monotonic()
         for token_id, prompt in zip(token_ids, prompts, strict=True):
             story = Story(token_id, prompt, now)
-            self.told.append(story)
+            self.minted.append(story)
             self._by_id[token_id] = self._by_prompt[prompt] = story
 
     def requested(self, prompt: str, at: float) -> None:
-        """Enter a create request that the provider got. Only the first one for a prompt counts."""
+        """Note the time of a create request at the provider. Only the first one for a prompt counts."""
         story = self._by_prompt.get(prompt)
         if story is not None and story.requested_at is None:
             story.requested_at = at
@@ -119,22 +119,22 @@ class Stories:
 
     @property
     def counts(self) -> Counter[str]:
-        return Counter(story.status for story in self.told)
+        return Counter(story.status for story in self.minted)
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the first mint to the last end, or until now."""
+        """Seconds from the first mint until the last token ended, or until now if tokens are left."""
         until = (self.ended[-1].ended_at if self.over.is_set() else None) or time.monotonic()
         return until - self.began_at
 
     @property
     def mishaps(self) -> tuple[int, int]:
         """How many tokens were retried, and how many were censored."""
-        return sum(story.retried for story in self.told), sum(story.censored for story in self.told)
+        return sum(story.retried for story in self.minted), sum(story.censored for story in self.minted)
 
     @property
     def reactions(self) -> list[float]:
-        return [story.reaction for story in self.told if story.reaction is not None]
+        return [story.reaction for story in self.minted if story.reaction is not None]
 
     @property
     def totals(self) -> list[float]:
@@ -142,5 +142,5 @@ class Stories:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The nearest-rank percentile, which is one of the values; None if there are none."""
+    """The nearest-rank percentile, which is one of the values. None: there are no values."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None

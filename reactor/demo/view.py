@@ -1,9 +1,10 @@
-"""A frame of the live view, for any size from 72 x 18."""
+"""A frame of the live view, for terminals of 72 x 18 and more."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.bar import Bar
 from rich.console import Group
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -18,19 +19,18 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from reactor.demo.stories import Stories, Story
+    from reactor.demo.stories import Stories
 
 STATUSES = {"detected": "yellow", "generating": "cyan", "uploading": "green", "failed": "red"}
-_FIXED = 10  # lines that are neither tokens nor URLs
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_FIXED = 10  # lines of a frame that show neither tokens nor URLs
 _SPARKS = "▁▂▃▄▅▆▇█"
-_SPARK_TOP = 0.02  # seconds: the height of the tallest spark, unless a reaction was longer
+_SPARK_TOP = 0.02  # seconds that the tallest spark stands for, unless a reaction took longer
 
 
 def frame(stories: Stories, base_url: str, width: int, height: int) -> RenderableType:
     urls = 2 if height < 28 else 4
     parts: list[RenderableType] = [
-        Text.assemble(("watch the pictures: ", "dim"), (f"{base_url}/", _linked(f"{base_url}/"))),
+        Text.assemble(("watch the pictures: ", "dim"), _linked(f"{base_url}/")),
         Text(),
         _middle(stories, width - 4),
         Text(),
@@ -50,34 +50,19 @@ def frame(stories: Stories, base_url: str, width: int, height: int) -> Renderabl
     )
 
 
-def shortened(text: str, longest: int) -> str:
-    """`text` on at most `longest` characters, cut at the end of a word if one is near."""
-    if len(text) <= longest:
-        return text
-    word = text.rfind(" ", 0, longest)
-    return text[: word if word >= longest * 2 // 3 else longest - 1].rstrip(" ,") + "…"
-
-
 def milliseconds(seconds: float | None) -> str:
-    """`3.2 ms`."""
+    """`3.2 ms` or `1.50 s`; '' for None."""
     return "" if seconds is None else f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def bar(share: float, width: int) -> str:
-    """A bar as long as `share` (0 … 1) of `width` columns. It is empty only if the share is 0."""
-    eighths = max(round(min(share, 1.0) * width * 8), int(share > 0))
-    full, rest = divmod(eighths, 8)
-    return "█" * full + (_EIGHTHS[rest] if rest else "")
-
-
 def sparks(values: Sequence[float]) -> str:
-    """A column for each value."""
+    """A text with a small column for each value."""
     top = max([_SPARK_TOP, *values])
     return "".join(_SPARKS[min(int(value / top * len(_SPARKS)), len(_SPARKS) - 1)] for value in values)
 
 
-def _linked(url: str) -> Style:
-    return Style(color="bright_blue", underline=True, link=url)
+def _linked(url: str, text: str = "") -> Text:
+    return Text(text or url, Style(color="bright_blue", underline=True, link=url))
 
 
 def _middle(stories: Stories, width: int) -> Table:
@@ -89,17 +74,13 @@ def _middle(stories: Stories, width: int) -> Table:
     return grid
 
 
-def _statuses(stories: Stories, width: int) -> Text:
+def _statuses(stories: Stories, width: int) -> Table:
     counts = stories.counts
-    lines = [
-        Text.assemble(
-            (f"{status:<11}", colour),
-            f"{counts[status]:>5} ",
-            (bar(counts[status] / stories.expected, width), colour),
-        )
-        for status, colour in STATUSES.items()
-    ]
-    return Text("\n").join(lines)
+    grid = Table.grid(padding=(0, 1))
+    for status, colour in STATUSES.items():
+        bar = Bar(stories.expected, 0, counts[status], width=width, color=colour)
+        grid.add_row(Text(f"{status:<10}", colour), f"{counts[status]:>5}", bar)
+    return grid
 
 
 def _figures(stories: Stories, width: int) -> Text:
@@ -121,8 +102,8 @@ def _marks(*, retried: bool = False, censored: bool = False) -> Text:
 def _percentiles(name: str, values: Sequence[float], style: str) -> Text:
     text = Text.assemble((f"{name:<10}", "dim"))
     for percent in (50, 99):
-        told = milliseconds(percentile(values, percent)) or "-"
-        text.append(f"p{percent} ", "dim").append(f"{told:<10}", style)
+        shown = milliseconds(percentile(values, percent)) or "-"
+        text.append(f"p{percent} ", "dim").append(f"{shown:<10}", style)
     return text
 
 
@@ -136,7 +117,7 @@ def _tokens(stories: Stories, rows: int) -> Table:
     table.add_column("reaction", justify="right", width=8)
     table.add_column("total", justify="right", width=7)
     table.add_column("image", width=6, no_wrap=True)
-    for story in reversed(stories.told[-rows:]):
+    for story in reversed(stories.minted[-rows:]):
         table.add_row(
             Text(str(story.token_id), "bold"),
             Text(story.prompt, "" if story.ended_at is None else "dim", no_wrap=True, overflow="ellipsis"),
@@ -144,32 +125,28 @@ def _tokens(stories: Stories, rows: int) -> Table:
             Text(story.status, STATUSES[story.status]),
             Text(milliseconds(story.reaction)),
             Text("" if story.total is None else f"{story.total:.2f} s"),
-            _link(story, "open ↗"),
+            _linked(story.image_url, "open ↗") if story.image_url else Text(),
         )
-    for _ in range(rows - len(stories.told)):
+    for _ in range(rows - len(stories.minted)):
         table.add_row()
     return table
 
 
-def _link(story: Story, text: str) -> Text:
-    return Text() if story.image_url is None else Text(text, _linked(story.image_url))
-
-
 def _latest_urls(stories: Stories, lines: int) -> list[Text]:
-    """The latest pictures' whole URLs, newest first, on exactly `lines` lines."""
-    pictured = [story for story in stories.ended if story.image_url][-lines:]
+    """The whole URLs of the latest pictures, newest first, on exactly `lines` lines."""
+    urls = [(story.token_id, story.image_url) for story in stories.ended if story.image_url]
     shown = [
-        Text.assemble((f"{story.token_id:>6} ", "bold"), _link(story, story.image_url or ""), overflow="ellipsis")
-        for story in reversed(pictured)
+        Text.assemble((f"{token_id:>6} ", "bold"), _linked(url), overflow="ellipsis")
+        for token_id, url in reversed(urls[-lines:])
     ]
     return shown + [Text()] * (lines - len(shown))
 
 
 def _progress(stories: Stories, width: int) -> Table:
     done = len(stories.ended)
-    told = f"{done}/{stories.expected}   {stories.elapsed:.0f} s   reaction p50 "
-    told += milliseconds(percentile(stories.reactions, 50)) or "-"
-    bar_width = max(10, width - len(told) - 2)
+    text = f"{done}/{stories.expected}   {stories.elapsed:.0f} s   reaction p50 "
+    text += milliseconds(percentile(stories.reactions, 50)) or "-"
+    bar_width = max(10, width - len(text) - 2)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(ProgressBar(stories.expected, done, width=bar_width, finished_style="green"), Text(told))
+    grid.add_row(ProgressBar(stories.expected, done, width=bar_width, finished_style="green"), Text(text))
     return grid
