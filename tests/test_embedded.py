@@ -42,14 +42,13 @@ def open_folder():
         yield Path(folder)
 
 
-def test_a_server_answers_on_tcp_and_on_its_socket_in_tmpdir_and_leaves_nothing_behind(open_folder, monkeypatch):
+def test_a_server_answers_with_its_files_in_tmpdir_and_leaves_nothing_behind(open_folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
     with EmbeddedPostgres(settings=FAST | {"max_connections": "17"}) as server:
         home, pid = server.log.parent, server.pid
 
         assert home.parent == open_folder
-        assert ask(server.url()) == 1
-        assert ask(server.socket_url(), "SHOW max_connections") == "17"
+        assert ask(server.url(), "SHOW max_connections") == "17"
 
     assert not home.exists()
     assert not processes.runs(pid)

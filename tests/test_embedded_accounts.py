@@ -1,4 +1,4 @@
-"""An embedded server without something that it would use: namespaces, a folder, a name, shared memory, a short path."""
+"""A server where something is refused: namespaces, a folder, a name, shared memory, temporary files."""
 
 import os
 import shutil
@@ -138,22 +138,13 @@ def test_a_full_shared_memory_folder_is_not_needed():
     assert done.returncode == 0, done.stderr
 
 
-TMP = Path("/tmp").resolve()  # noqa: S108  (the folder that is used if TMPDIR is not usable)
-SAME = account.Account("same", os.getuid(), os.getgid())
+TMP = Path("/tmp").resolve()  # noqa: S108  (where temporary files are if TMPDIR does not do)
 
 
 @pytest.fixture
 def temporary(monkeypatch):
     """Make a folder the one for temporary files, as TMPDIR would."""
     return lambda folder: monkeypatch.setattr(tempfile, "tempdir", str(folder))
-
-
-def test_a_temporary_folder_with_a_long_path_is_not_used(temporary, tmp_path):
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    temporary(long)
-
-    assert folders.temporary_home(SAME).parent == TMP
 
 
 @ROOT

@@ -1,8 +1,9 @@
 """The user that a server runs as. PostgreSQL refuses to run as root, and `initdb` needs a user that has a name.
 
-root runs the server in a user namespace, in which it is an ordinary user, so no account is added and no owner changed.
-A user without a name (a container's `--user 12345`) does the same. If namespaces are refused, as in Docker by default,
-root takes an account that exists. In both cases the server loses root's right to enter closed folders.
+As root, the server runs in a user namespace, in which it is an ordinary user: no account is added, and no file changes
+its owner. The same is done for a user without a name (a container's `--user 12345`). If namespaces are refused, as
+Docker does by default, root uses an account that exists. In both cases the server may not enter folders that are closed
+to it, though root may.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 _REFUSED = 77  # the launcher's exit status if it could not become the account
 
-# This program becomes the server. It does what must happen between fork and exec, which is not safe in a fork of a
-# process with threads. ctypes is there because os.unshare is newer than Python 3.11, and no module has prctl. The uid
-# changes first, because that clears the parent-death signal.
+# This program changes the user and then becomes the server. It is a program of its own, because code between fork and
+# exec is not safe in a process with threads. It uses ctypes, because os.unshare is newer than Python 3.11 and no module
+# has prctl. It changes the uid before it asks for the parent-death signal, because a new uid clears that signal.
 _LAUNCH = f"""
 import ctypes, os, sys
 owner, how, uid, gid, *command = sys.argv[1:]
@@ -52,12 +53,12 @@ except OSError as error:
 
 
 class EmbeddedPostgresError(Exception):
-    """There is no server. The message says why and what to do."""
+    """The server cannot run. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user to run as: `how` is 'same' (ours), 'namespace' or 'account'. The server sees itself as `uid` and `gid`."""
+    """A user to run as. `how`: 'same' (ours), 'namespace' or 'account'. The server's own ids are `uid` and `gid`."""
 
     how: str
     uid: int
@@ -65,27 +66,27 @@ class Account:
 
     @property
     def owner(self) -> int:
-        """The uid of its files for other processes."""
+        """The uid that its files have outside a namespace."""
         return self.uid if self.how == "account" else os.getuid()
 
     def command(self, *command: str) -> list[str]:
-        """The words that start `command` as this user, as a child that dies with us."""
+        """The command line that runs `command` as this user, in a child that dies when we die."""
         words = [os.getpid(), self.how, self.uid, self.gid]
         return [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, words), *command]
 
     def give(self, path: Path) -> None:
-        """Make this user the owner of our file."""
+        """Make this user the owner of a file of ours."""
         if self.how == "account":
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def enters(self, folder: Path) -> bool:
-        """Whether this user can enter an existing folder, by the modes of the folders above it."""
+        """Whether this user can enter an existing folder, judged by its mode and the modes of the folders above it."""
         ways = [way.stat() for way in (folder, *folder.parents)] if self.how != "same" else []
         return all(way.st_mode & (0o100 if way.st_uid == self.owner else 0o001) for way in ways)
 
 
 def account_for(postgres: Path) -> tuple[Account, bool]:
-    """Choose the user, and tell whether it can run the binary `postgres` in its place."""
+    """Choose the user. Return it, and whether it can run the binary `postgres` where that is now."""
     with suppress(KeyError):
         if os.getuid() and pwd.getpwuid(os.getuid()):
             return Account("same", os.getuid(), os.getgid()), True

