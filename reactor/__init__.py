@@ -1,18 +1,19 @@
-"""Rows in Postgres become images, now.
+"""Turns rows in Postgres into images at once.
 
     wake ──▶ claim ──▶ generate ──▶ settle          engine/, a folder for each
 
-    application.py, supervisor.py  the library: run, or a lifespan beside somebody else's application
+    application.py, supervisor.py  the library: run(), and a lifespan for an ASGI application
     engine/      the worker, with its leases, its rescuer and the gate
-    database/    everything that is said to PostgreSQL
-    providers/   who makes the images: the protocol, and Replicate
+    database/    connections to PostgreSQL, and every statement
+    providers/   the protocol of a provider, and Replicate's adapter
     migrations/  the tables and triggers
-    text/        text of others, made safe to store, log and show
+    text/        makes text from outside safe to store, log and show
     web/         the HTTP port: health and metrics
     cli/ demo/   the commands
-    sandbox/     a provider that costs nothing; embedded/ a PostgreSQL that needs no installation
+    sandbox/     a provider that costs nothing
+    embedded/    a PostgreSQL that needs no installation
 
-What all of them share stands beside them: settings, tokens, errors, events, telemetry.
+The modules that all of them share are beside them: settings, tokens, errors, events, telemetry.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ _HOMES = {"lifespan": "application", "run": "application", "TableError": "databa
 
 
 def __getattr__(name: str) -> Any:
-    # At first use: the provider's SDK takes a second to import, and `reactor --help` needs none of it.
+    # Import at first use, because the provider's SDK takes a second to import and `reactor --help` does not need it.
     if name not in __all__:
         raise AttributeError(f"module 'reactor' has no attribute {name!r}")
     from importlib import import_module

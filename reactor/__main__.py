@@ -1,14 +1,14 @@
-"""Where the command begins, also as `python -m reactor`.
+"""The entry point of the command, also as `python -m reactor`.
 
-As PID 1, in a container, a process never gets a signal that it has no handler for, so SIGTERM has one before the first
-import that takes time.
+The kernel delivers no signal to PID 1, as in a container, unless the process has a handler for it. So SIGTERM gets a
+handler before the first slow import.
 """
 
 import os
 import signal
 import sys
 
-TERMINATED = 143  # what a shell tells of a program that SIGTERM ended: 128 + 15
+TERMINATED = 143  # the exit code that a shell reports for a program ended by SIGTERM: 128 + 15
 
 
 def main() -> None:
@@ -16,14 +16,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
 
     from reactor.cli import main as run_command
-    from reactor.cli.output import be_fit_in_crashes
+    from reactor.cli.output import sanitise_crashes
 
-    be_fit_in_crashes()
+    sanitise_crashes()
     run_command()
 
 
 def _end(*_: object) -> None:
-    """End as without a handler; but a worker that has not begun yet was stopped in good order."""
+    """Exit as if there were no handler, but with 0 for `run`: a worker that has not begun has nothing to hand back."""
     os._exit(0 if sys.argv[1:2] == ["run"] else TERMINATED)
 
 

@@ -1,4 +1,4 @@
-"""The reactor as a library: on its own, or beside somebody else's application."""
+"""The reactor as a library: on its own, or inside another application."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 async def run(settings: Settings, *, drain: bool = False, log: Sink | None = None, timings: Timings = TIMINGS) -> None:
     """Run the reactor until it is cancelled or, in the main thread, gets SIGTERM or SIGINT.
 
-    With `drain`, until no token is detected or generating. Serves health and metrics on HTTP_PORT, from before it finds
-    the database to its end. Events go to `log`, by default the `reactor` logger of the standard library. Raises
-    TableError where the database lacks our migrations; a database that is away is waited for.
+    With `drain`, it also ends once no token is detected or generating. Health and metrics are served on HTTP_PORT from
+    the start, before the database is reached, to the end. Events go to `log`, by default the standard library's logger
+    `reactor`. Raises TableError if the database is not migrated. Waits for a database that cannot be reached.
     """
     redact = Redactor(settings.secrets())
     try:
@@ -60,12 +60,12 @@ async def run(settings: Settings, *, drain: bool = False, log: Sink | None = Non
 
 @asynccontextmanager
 async def lifespan(_app: Any) -> AsyncIterator[None]:
-    """Run the reactor as long as an ASGI application: `FastAPI(lifespan=reactor.lifespan)`.
+    """Run the reactor while an ASGI application runs: `FastAPI(lifespan=reactor.lifespan)`.
 
-    Or inside a lifespan of your own: `async with reactor.lifespan(app): yield`. It reads the environment, takes no
-    signals, opens no port, and leaves the host's logging alone. The reactor begins once the table is migrated, and
-    again after it died. What it holds when the application stops gets SHUTDOWN_GRACE_SECONDS, then is handed back.
-    Raises SettingsError.
+    Or inside a lifespan of your own: `async with reactor.lifespan(app): yield`. It reads the environment, handles no
+    signals, opens no port, and does not configure logging. The reactor begins once the table is migrated, and begins
+    again if it dies. When the application stops, attempts get SHUTDOWN_GRACE_SECONDS, then their tokens are handed
+    back. Raises SettingsError.
     """
     settings = _settings()
     redact = Redactor(settings.secrets())
@@ -75,7 +75,7 @@ async def lifespan(_app: Any) -> AsyncIterator[None]:
 
 
 def _settings() -> Settings:
-    """Raises SettingsError with all that is wrong in one line, because a server shows a traceback's last one."""
+    """Raises SettingsError with all problems on one line, because servers show only the last line of a traceback."""
     try:
         return Settings.load()
     except SettingsError as error:

@@ -2,28 +2,28 @@
 
 import random
 
-_LONGEST_RETRY = 3600.0  # seconds; 2**n outgrows it at the thirteenth attempt
+_LONGEST_RETRY = 3600.0  # seconds; 2**n exceeds it from the thirteenth attempt
 _LONGEST_RECONNECT = 5.0  # seconds
 
 
 def retry_delay(attempts_before: int) -> float:
-    """Seconds until attempt n + 1, after n counted before this one: 1, 2, 4 … ± 10 %."""
+    """Seconds until the next attempt, with `attempts_before` counted before this one: 1, 2, 4 … ± 10 %."""
     return min(2.0 ** min(attempts_before, 32), _LONGEST_RETRY) * random.uniform(0.9, 1.1)
 
 
 def reconnect_delay(failures: int) -> float:
-    """Seconds before the next try to reach the database: up to 0.1, 0.2, 0.4 … 5, fully jittered.
+    """Seconds before the next try to reach the database: up to 0.1, 0.2, 0.4 … 5, with a jitter down to a fifth.
 
-    Full jitter spreads a fleet that lost its database at one instant.
+    The wide jitter spreads out a fleet that lost its database at one instant.
     """
     return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)
 
 
 def locked_delay(failures: int) -> float:
-    """Seconds before a row that somebody else has locked is asked for again: up to 0.01, 0.02 … 1, jittered."""
+    """Seconds before the next try at a row that another session has locked: up to 0.01, 0.02 … 1, jittered."""
     return random.uniform(0.5, 1.0) * min(0.01 * 2.0 ** min(failures, 16), 1.0)
 
 
 def jittered(seconds: float, share: float = 0.2) -> float:
-    """`seconds` ± `share`, so that a fleet does not beat in step."""
+    """`seconds` ± `share`, so that the workers of a fleet do not act at the same moments."""
     return seconds * random.uniform(1.0 - share, 1.0 + share)

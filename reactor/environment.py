@@ -1,4 +1,4 @@
-"""Settings as they are given: in the environment, in `.env`, or in a file that either of them names."""
+"""Reads the values of settings from the environment, from `.env`, or from a file that either of them names."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 LARGEST_FILE = 64 * 1024  # bytes
-MAY_BE_EMPTY = frozenset({"replicate_seed_input", "replicate_api_prefix"})  # empty says something: there is none
-# docker's --env-file keeps the quotes that a shell would take off.
+MAY_BE_EMPTY = frozenset({"replicate_seed_input", "replicate_api_prefix"})  # an empty value means "there is none"
+# docker's --env-file keeps the quotes around a value; a shell removes them.
 _QUOTED = re.compile(r"""(?s)\s*(["'])((?:(?!\1).)*)\1\s*""")
-# Kubernetes sets HTTP_PORT for a service named "http", as tcp://10.0.0.1:80. Nobody means a port of ours by that.
+# Kubernetes sets HTTP_PORT=tcp://10.0.0.1:80 for a service named "http". That is not our setting.
 _OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")
-# What stands in a variable NAME_FILE may be the secret itself. Only a path from / or ./ that has nothing of a URL, of a
-# token or of base64 is none for certain.
+# A user may put the secret itself into NAME_FILE. A value is certainly no secret only if it is a path that begins with
+# / or ./ and has no sign of a URL, of a token or of base64.
 _CERTAIN_PATH = re.compile(r"(?!.*(?:^|[^a-z])r8_)(?:[A-Za-z]:|\.{0,2})[/\\][^:@=+?#]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for the value of a secret whose file cannot be read; no field takes it."""
+    """Takes the place of a secret whose file cannot be read. No field accepts it, so `line` becomes the error."""
 
     line: str
 
 
 def given(names: Iterable[str], *, secrets: Iterable[str], dotenv: Path | None) -> dict[str, Any]:
-    """The values of those names that are given; the environment wins over `.env`, NAME over NAME_FILE beside it.
+    """The values of those names that are set. The environment wins over `.env`, and NAME wins over NAME_FILE.
 
-    Raises OSError and ValueError where `.env` cannot be read.
+    Raises OSError and ValueError if `.env` cannot be read.
     """
     places = [{name.lower(): _unquoted(value) for name, value in os.environ.items()}, _dotenv(dotenv)]
     found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def given(names: Iterable[str], *, secrets: Iterable[str], dotenv: Path | None) 
 
 
 def is_given(name: str, value: Any) -> bool:
-    """Whether a value says anything: compose and helm write an empty variable where nobody set one."""
+    """Whether the value is set. An empty text is not: compose and helm write one for a variable without value."""
     return not isinstance(value, str) or name in MAY_BE_EMPTY or bool(value.strip())
 
 
@@ -63,7 +63,7 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def is_folder(path: Path | str | None) -> bool:
-    """Whether `.env` is a folder, as a virtual environment's may be, or one that docker made for a file it missed."""
+    """Whether `.env` is a folder: a virtual environment, or one that docker made because a mounted file was missing."""
     return path is not None and _mode(Path(path), stat.S_ISDIR)
 
 
@@ -89,14 +89,16 @@ def _value(place: Mapping[str, str], name: str, *, secret: bool) -> Any:
 def _named(file: str) -> str:
     if file.isprintable() and _CERTAIN_PATH.fullmatch(file):
         return file
-    return "it (its value is not repeated, as it may be the secret itself: give the path of a file, from / or ./)"
+    return (
+        "it (the value is not shown, as it may be the secret itself: give the path of a file, beginning with / or ./)"
+    )
 
 
 def _text_of(path: str | Path) -> str:
     """The text of a regular file. Raises OSError and ValueError.
 
-    Anything else is refused, because it may have no end, or nobody at its other end. Without O_NONBLOCK already the
-    opening of a FIFO would wait for somebody.
+    Other kinds of file are refused, because a device may have no end and a FIFO may have no writer. Without O_NONBLOCK,
+    opening a FIFO would wait for a writer.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     try:
@@ -114,7 +116,7 @@ def _text_of(path: str | Path) -> str:
 def _dotenv(path: Path | None) -> dict[str, str]:
     if path is None or not _mode(path, lambda mode: not stat.S_ISDIR(mode)):
         return {}
-    # As it stands there: what is put in for ${NAME} would change a secret that has a dollar.
+    # Without interpolation, because replacing ${NAME} would change a secret that contains a dollar.
     values = dotenv_values(stream=io.StringIO(_text_of(path)), interpolate=False)
     return {name.lower(): value for name, value in values.items() if value is not None}
 

@@ -3,7 +3,7 @@
 GenerationError
 ├── TransientError          backs off, one attempt counted
 │   ├── RateLimitedError    waits as long as the provider says, nothing counted
-│   └── RepeatedPromptError as above, and says nothing about the provider
+│   └── RepeatedPromptError backs off, and does not count against the provider
 ├── ContentPolicyError      falls back to the censored prompt
 ├── PermanentError          fails at once
 │   └── UnauthorizedError   fails at once and closes the gate
@@ -13,11 +13,11 @@ GenerationError
 
 
 class GenerationError(Exception):
-    """A generation that brought no image; the message is fit to be stored on the token once redacted.
+    """A generation that brought no image. The message may be stored on the token once it is redacted.
 
-    `purchase_over` is True where the money question is settled: the prediction ended without an image, or none was
-    bought. False keeps seed and prediction id on the token, so that the next attempt resumes or looks first. `answered`
-    is True where the provider itself said so: then this worker reaches it.
+    `purchase_over` is True if the prediction ended without an image, or nothing was bought. If it is False, the token
+    keeps its seed and prediction id, so that the next attempt resumes the prediction, or looks for it first. `answered`
+    is True if the provider itself answered, which proves that this worker reaches it.
     """
 
     answered = False
@@ -37,9 +37,9 @@ class GenerationError(Exception):
 class TransientError(GenerationError):
     """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
 
-    Not `answered`, no HTTP answer came (DNS, connect, TLS): then the fault may be this worker's alone.
-    `retry_after` is seconds until the next try makes sense; None leaves it to the backoff. `unexplained` is True if no
-    words that are known say why a prediction failed: then its prompt may be the reason.
+    `answered` is False if no HTTP answer came (DNS, connect, TLS): the fault may lie with this worker alone.
+    `retry_after` is the seconds until the next try makes sense; None leaves that to the backoff. `unexplained` is True
+    if a prediction failed with a text that we do not know: the prompt may be the reason.
     """
 
     answered = True
@@ -59,9 +59,9 @@ class TransientError(GenerationError):
 
 
 class RateLimitedError(TransientError):
-    """429: the account's condition, not the token's. `retry_after` is what the provider named, capped at 300.
+    """429: the account is limited, the token is not at fault. `retry_after` comes from the provider, capped at 300.
 
-    `limit_per_minute`: creates, where the account has a lower limit for now.
+    `limit_per_minute` is the account's lower limit of creates, if the answer names one.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class RateLimitedError(TransientError):
 
 
 class RepeatedPromptError(TransientError):
-    """An answer whose meaning depends on what it repeats of the prompt: it may close no gate, its author wrote it."""
+    """The answer's meaning depends on words of the prompt. It closes no gate, because the author wrote those words."""
 
 
 class ContentPolicyError(GenerationError):
-    """The provider refused the prompt or what came of it."""
+    """The provider refused the prompt, or the image made from it."""
 
 
 class PermanentError(GenerationError):
@@ -90,13 +90,13 @@ class UnauthorizedError(PermanentError):
 
 
 class AccountError(GenerationError):
-    """402, or a model that is not there: no token can be generated until somebody acts."""
+    """402, or an unknown model: no token can be generated until the operator acts."""
 
     answered = True
 
 
 class AmbiguousCreateError(GenerationError):
-    """A create whose answer never came or could not be read: it may have been bought.
+    """A create whose answer never came or could not be read: an image may have been bought.
 
     Timeout or reset after sending, 502, 504, an unreadable 2xx. Replicate has no idempotency key.
     """

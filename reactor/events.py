@@ -1,4 +1,4 @@
-"""The name of every event, in one place for the code that emits it, logs it or counts it."""
+"""The name of every event, in one place for the code that emits, logs or counts it."""
 
 WORKER_STARTED = "worker.started"
 WORKER_STOPPING = "worker.stopping"

@@ -1,7 +1,7 @@
 """Named places in the engine where a test makes something go wrong: a death, an error, a stop.
 
-Inert unless switched on, and only tests do that: nothing here reads the environment. A statement's two points stand
-around it: before the database is asked, and once it has answered and nobody knows yet.
+A point does nothing unless a test switches it on; the environment cannot. A statement has two points: one before it is
+sent, and one after its answer has come and before any code has used it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 NAMES = frozenset(
     {
-        "listening",  # LISTEN is done, nothing has been looked for since
-        "before_watch",  # a slot is free, and mints may still be quiet
-        "on_watch",  # mints ring, and what came while they were quiet has not been looked for
-        "claimed",  # tokens are ours, and no attempt has begun
-        "before_look",  # something may have been bought with the seed
-        "before_create",  # the lease has yet to be checked
-        "before_send",  # the lease was found running, and nothing has left
-        "request_sent",  # a create was answered, and the answer is not read
-        "created",  # bought, and only this task knows of it
+        "listening",  # LISTEN is done, and no claim has been made since
+        "before_watch",  # a slot is free, and mints may not ring yet
+        "on_watch",  # mints ring, and the mints that did not ring have not been claimed yet
+        "claimed",  # the tokens are claimed, and no attempt has begun
+        "before_look",  # a prediction may have been bought with the seed
+        "before_create",  # the lease is not checked yet
+        "before_send",  # the lease is checked, and the request is not sent yet
+        "request_sent",  # the create is answered, and the answer is not read
+        "created",  # a prediction is bought, and only this task knows its id
         "before_record",
         "recorded",
-        "result_seen",  # the image is there, and only this task knows of it
+        "result_seen",  # the image is there, and only this task knows its URL
         "before_censor",
-        "censored",  # the fallback's intent is written, nothing is bought with it
+        "censored",  # the row says that the fallback prompt is used, and nothing is bought with it
         "before_settle",
         "settled",
         "before_release",  # a stop has cut an attempt short
@@ -35,7 +35,7 @@ NAMES = frozenset(
         "before_renew",
         "renewed",
         "before_rescue",  # an abandoned token was seen
-        "rescued",  # it is ours, and no attempt has begun
+        "rescued",  # the abandoned token is claimed, and no attempt has begun
     }
 )
 
@@ -43,14 +43,14 @@ _on: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
 async def reached(name: str) -> None:
-    """Do what was switched on for this point, the first time it is reached."""
+    """Run the action that is switched on for this point, the first time the point is reached."""
     if _on and (action := _on.pop(name, None)) is not None:
         await action()
 
 
 @contextmanager
 def switched_on(name: str, action: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Have `action` happen once at a point. Raises ValueError for a point that there is not."""
+    """Run `action` once at a point. Raises ValueError for an unknown point."""
     if name not in NAMES:
         raise ValueError(f"no failpoint {name}; there are {', '.join(sorted(NAMES))}")
     _on[name] = action

@@ -1,7 +1,7 @@
-"""Which hosts are this machine, and a guard for ports that only this machine may use.
+"""Which hosts mean this machine, and a guard for ports that only this machine may use.
 
-A page in the operator's browser can have its own name resolve to 127.0.0.1 (DNS rebinding). The browser then takes the
-port's answers for that page's own and lets it read them. Its requests still carry the page's name as their Host.
+A web page can make its own name resolve to 127.0.0.1 (DNS rebinding). The operator's browser then takes our port for
+that page's own server, and lets the page read the answers. Such requests still carry the page's name in Host.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def names_loopback(header: str) -> bool:
 
 
 class LoopbackOnly:
-    """Lets a request pass whose Host is this machine. One without a Host, as of HTTP/1.0, is no browser's."""
+    """Lets a request pass if its Host means this machine, or if it has none: browsers always send one."""
 
     def __init__(self, app: ASGIApp, refused: Callable[[], None] = lambda: None) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Events as log lines: JSON on stdout for machines, colours on a terminal, or the host's own logging."""
+"""Events as log lines: JSON on stdout for machines, colours on a terminal, or the host application's logging."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reactor.text.redaction import Redactor
 
-# What is not named here is told at INFO: a token's life in two lines, and the worker's own.
+# All other events are logged at INFO: a token's life in two lines, and the worker's start and stop.
 _LEVELS = {
     events.WORKER_ERROR: logging.ERROR,
     events.LISTENER_LOST: logging.WARNING,
@@ -46,17 +46,17 @@ _LONGEST_EVENT = len(events.GENERATION_SUCCEEDED)
 
 
 class StructuredLog:
-    """The sink of the command line: one line an event on stdout."""
+    """The sink of the command line: one line on stdout for each event."""
 
     def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
         self._level = logging.getLevelName(level)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a file may be of an encoding without our "…"
+        if isinstance(sys.stdout, io.TextIOWrapper):  # the encoding of stdout may lack our "…"
             sys.stdout.reconfigure(errors="backslashreplace")
         terminal = sys.stdout.isatty()
         console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(
             structlog.WriteLogger(sys.stdout),
-            # Redacted first: what is added afterwards tells no secret.
+            # Redact first: the processors after it add no secret.
             processors=[_redacting(redact), *(_for_people(colours=terminal) if console else [_json])],
             wrapper_class=structlog.make_filtering_bound_logger(level),
         ).bind()  # once, not at every event
@@ -64,7 +64,7 @@ class StructuredLog:
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         level = _LEVELS.get(event, logging.INFO)
         if level >= self._level:
-            with suppress(OSError):  # a full disk or a reader that went away stops no generation
+            with suppress(OSError):  # a full disk or a closed pipe must not stop a generation
                 self._logger.log(level, event, timestamp=datetime.now(tz=UTC), **fields)
 
 
@@ -74,12 +74,12 @@ def _for_people(*, colours: bool) -> list[Any]:
 
 def _time_of_day(_logger: Any, _method: str, fields: Any) -> Any:
     now = fields["timestamp"].astimezone()
-    told = {name: value for name, value in fields.items() if value is not None}
-    return {**told, "timestamp": f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"}
+    present = {name: value for name, value in fields.items() if value is not None}
+    return {**present, "timestamp": f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"}
 
 
 def _console(*, colours: bool) -> structlog.dev.ConsoleRenderer:
-    """For people: the time of day, level and event in columns, whose token it is, then the rest as it was told."""
+    """For people: time of day, level, event, token and attempt in columns, then the other fields in their order."""
 
     def column(style: str, *, key: str | None = None, width: int = 0) -> structlog.dev.KeyValueColumnFormatter:
         paint = (lambda colour: colour) if colours else (lambda _colour: "")
@@ -108,13 +108,13 @@ def _console(*, colours: bool) -> structlog.dev.ConsoleRenderer:
 
 
 def _plain(value: Any) -> str:
-    """A value as it is; quoted and escaped where it has blanks, or what a terminal would obey."""
+    """The value as text; quoted and escaped if it has spaces or control characters."""
     text = f"{value}"
     return text if text.isprintable() and " " not in text else repr(text)
 
 
 class HostLog:
-    """The sink inside somebody else's application: its logging, its handlers, its level."""
+    """The sink inside another application: its logging, handlers and level are used."""
 
     def __init__(self, redact: Redactor) -> None:
         self._redact = redact
@@ -123,8 +123,8 @@ class HostLog:
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         level = _LEVELS.get(event, logging.INFO)
         if self._logger.isEnabledFor(level):
-            told = _clean(self._redact, fields)
-            self._logger.log(level, "%s %s", event, _dumps(told), extra={"reactor": told})
+            clean = _clean(self._redact, fields)
+            self._logger.log(level, "%s %s", event, _dumps(clean), extra={"reactor": clean})
 
 
 def _redacting(redact: Redactor) -> Callable[[Any, str, Any], Any]:
@@ -132,7 +132,7 @@ def _redacting(redact: Redactor) -> Callable[[Any, str, Any], Any]:
 
 
 def _clean(redact: Redactor, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields without secrets, and fit to be shown. What holds no text, as most fields do, is not looked at."""
+    """The fields without secrets, safe to show. Values without text (most of them) are skipped, which saves time."""
 
     def clean(text: str) -> str:
         return redact(text, longest=LONGEST_LINE)
@@ -144,13 +144,13 @@ def _clean(redact: Redactor, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(_logger: Any, method: str, fields: Any) -> str:
-    # All in one: each processor of structlog's own costs about what the line does.
+    # One processor, because each of structlog's own takes about as long as this whole line.
     first = {"timestamp": fields.pop("timestamp"), "level": method, "event": fields.pop("event")}
     return _dumps(first | fields)
 
 
 def _dumps(fields: dict[str, Any]) -> str:
-    """One line of JSON, whatever the values are."""
+    """One line of JSON, for values of any type."""
     try:
         return _line(fields)
     except TypeError:
@@ -158,7 +158,7 @@ def _dumps(fields: dict[str, Any]) -> str:
 
 
 def _acceptable(value: Any) -> Any:
-    """The value; as a text if orjson refuses it, for a lone surrogate or an integer beyond 64 bits."""
+    """The value, or its text if orjson refuses it: it refuses lone surrogates and integers beyond 64 bits."""
     try:
         _line(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Every knob: its name in the environment, default, unit and bound. Nothing else reads the environment."""
+"""Every setting: its name in the environment, default, unit and bound. No other module reads a setting."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from reactor.providers.proxies import proxy_of
 from reactor.urls import DEFAULT_BASE_URL, base_url, database_url, passwords
 
 SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
-_DOTENV = "dotenv"  # where the source finds the path of `.env`, among what the caller gives
+_DOTENV = "dotenv"  # the argument that carries the path of `.env` to our source
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
 _PATH = re.compile(r"([\w.~-]+(/[\w.~-]+)*)?", re.ASCII)
 _TABLE = re.compile(r"([^\W\d][\w$]*\.)?[^\W\d][\w$]*")
 
 
 class SettingsError(Exception):
-    """Settings are missing or bad; one line for each, naming it. Never carries a secret's value."""
+    """Settings are missing or bad. Each problem is one line that names the setting and never shows a secret."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -73,7 +73,7 @@ def _json_object(value: Any) -> Any:
 
 
 def _stripped_secret(value: SecretStr) -> SecretStr:
-    # A trailing newline would end up in a header, whose error message repeats the value.
+    # A trailing newline would make the HTTP client refuse the header, and its error message repeats the value.
     stripped = value.get_secret_value().strip()
     if not stripped.isascii() or not stripped.isprintable():
         raise ValueError("has characters that no HTTP header can carry")
@@ -92,7 +92,7 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DatabaseSettings(BaseSettings):
-    """What every command that talks to the database needs."""
+    """The settings of every command that uses the database."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -105,7 +105,7 @@ class DatabaseSettings(BaseSettings):
     log_format: Literal["json", "console"] | None = None  # None: console on a terminal, else json
 
     def __init__(self, _env_file: Path | str | None = ".env", **given: Any) -> None:
-        """Leave `.env` to a source of ours: pydantic's would wait for a FIFO, and read what has no end."""
+        """Read `.env` by our own source, because pydantic's would wait for a FIFO and read a device without end."""
         given[_DOTENV] = _env_file
         super().__init__(_env_file=None, **given)
 
@@ -118,13 +118,13 @@ class DatabaseSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read all by one source of ours: see environment.py."""
+        """Use one source of our own for everything: see environment.py."""
         del env_settings, dotenv_settings, file_secret_settings  # the signature is pydantic's
         return (_Given(settings_cls, init_settings),)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment and `.env`. Raises SettingsError with all that is wrong at once."""
+        """Read the environment and `.env`. Raises one SettingsError with all problems."""
         try:
             return cls(**overrides)
         except ValidationError as error:
@@ -136,14 +136,14 @@ class DatabaseSettings(BaseSettings):
             raise SettingsError([f".env: cannot read it: {reason(error)}"]) from None
 
     def secrets(self) -> list[str]:
-        """Values that must appear in no log and no stored text, passwords inside URLs included."""
+        """The values that no log and no stored text may contain, passwords inside URLs included."""
         values = [getattr(self, name, None) for name in SECRETS]
         texts = [value.get_secret_value() for value in values if value is not None]
         return texts + [password for text in texts if "://" in text for password in passwords(text)]
 
 
 class Settings(DatabaseSettings):
-    """What `run` needs. Durations are seconds."""
+    """The settings of `run`. Durations are seconds."""
 
     replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
     replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
@@ -183,7 +183,7 @@ class Settings(DatabaseSettings):
 
 
 class _Given(PydanticBaseSettingsSource):
-    """What the caller gives, then the environment and `.env`. A blank value is none."""
+    """The caller's arguments first, then the environment and `.env`. An empty value counts as not set."""
 
     def __init__(self, settings_cls: type[BaseSettings], by_caller: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
@@ -196,12 +196,12 @@ class _Given(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         by_caller = self._by_caller()
         dotenv = by_caller.get(_DOTENV)
-        told = {name: value for name, value in by_caller.items() if name != _DOTENV and is_given(name, _told(value))}
+        passed = {name: value for name, value in by_caller.items() if name != _DOTENV and is_given(name, _plain(value))}
         path = Path(dotenv) if dotenv is not None else None
-        return given(self.settings_cls.model_fields, secrets=SECRETS, dotenv=path) | told
+        return given(self.settings_cls.model_fields, secrets=SECRETS, dotenv=path) | passed
 
 
-def _told(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 

@@ -1,4 +1,4 @@
-"""Keeps a reactor running beside somebody else's application: one that died begins anew, and nobody else notices."""
+"""Keeps a reactor running inside another application: a worker that died is replaced, and the application goes on."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from reactor.engine.worker import Worker
     from reactor.telemetry import Telemetry
 
-STEADY = 60.0  # seconds; a worker that ran this long begins anew as soon as one that died for the first time
+STEADY = 60.0  # seconds; the death of a worker that ran this long counts as a first failure
 
 
 class Supervisor:
-    """Runs one worker after another, until it is stopped."""
+    """Runs one worker after another until it is stopped."""
 
     def __init__(self, worker: Callable[[], AbstractAsyncContextManager[Worker]], telemetry: Telemetry) -> None:
         self._next = worker
@@ -37,13 +37,13 @@ class Supervisor:
         self._stopped = anyio.Event()
 
     def stop(self) -> None:
-        """Stop claiming, let attempts finish within the grace, and begin no other worker."""
+        """Stop claiming, let attempts finish within the grace, and start no further worker."""
         self._stopped.set()
         if self._worker is not None:
             self._worker.stop()
 
     async def run(self) -> None:
-        """Work until stopped. Cancelled, it hands back at once what is held."""
+        """Work until stopped. If it is cancelled, the held tokens are handed back at once."""
         failures = 0
         while not self._stopped.is_set():
             began = time.monotonic()
@@ -53,13 +53,13 @@ class Supervisor:
                 await self._stopped.wait()
 
     async def _run_once(self) -> None:
-        """Run a worker to its end; a table that is not migrated is told once, every death each time."""
+        """Run one worker to its end. A table that is not migrated is logged once, any other error each time."""
         try:
             async with self._next() as self._worker:
                 await self._worker.run()
         except TableError as error:
             self._unfit.met(error)
-        except Exception as error:  # noqa: BLE001  (whatever ends a worker, the application goes on)
+        except Exception as error:  # noqa: BLE001  (no error of a worker may end the application)
             self._unfit.passed()
             kind, place = _place(error)
             self._telemetry.emit(events.WORKER_ERROR, role="worker", error_type=kind, error_message=place)
@@ -69,10 +69,10 @@ class Supervisor:
 
 @asynccontextmanager
 async def beside(supervisor: Supervisor) -> AsyncIterator[None]:
-    """Run it in a task of its own, for as long as the body lasts.
+    """Run the supervisor in a task of its own while the body runs.
 
-    A task group would wrap the body's exceptions, and could not be left in another task than it was entered in, as
-    fixtures do. Cancelled while it stops, it hands back at once what is held.
+    It is no task group, because a group would wrap the body's exceptions, and must be left in the task that entered it,
+    which test fixtures do not do. If it is cancelled while it stops, the held tokens are handed back at once.
     """
     scope = anyio.CancelScope()
 
@@ -95,7 +95,7 @@ async def beside(supervisor: Supervisor) -> AsyncIterator[None]:
 
 
 def _place(error: BaseException) -> tuple[str, str]:
-    """The kind of an error, the first one of a group, and where it was: what it says may repeat a prompt."""
+    """The error's class and the place in the code (of a group's first error), but no message: it may show a prompt."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     at = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,4 +1,4 @@
-"""What happened, told once. Code emits; sinks (logs, metrics) format."""
+"""Delivers events to sinks. Code emits an event once; each sink (logs, metrics) formats it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ REPEATS_EVERY = 60.0  # seconds between two lines about one kind of error
 
 
 class Sink(Protocol):
-    """Takes events. Must not block, await or raise."""
+    """Receives events. Must not block, await or raise."""
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        """Take one event, named `noun.past_verb`, with flat fields."""
+        """Receive one event, named `noun.past_verb`, with flat fields."""
 
 
 class Repeats:
-    """Errors of a role and kind that were told a moment ago: further ones are counted, and told together.
+    """Emits the first error of a role and kind, then counts its repeats and emits their number once a minute.
 
-    One with a prediction id is always told: that prediction may have been paid for, and nothing else names it.
+    An error with a prediction id is always emitted: that prediction may be paid for, and no other line names it.
     """
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._tell = tell
-        self._counted: dict[tuple[Any, Any], tuple[int, dict[str, Any]]] = {}  # how many, and the last one's fields
+    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+        self._emit = emit
+        self._counted: dict[tuple[Any, Any], tuple[int, dict[str, Any]]] = {}  # repeats, and the last one's fields
 
-    def counts(self, fields: dict[str, Any]) -> bool:
-        """Whether the error is counted, and not to be told now."""
+    def suppress(self, fields: dict[str, Any]) -> bool:
+        """Count the error if it is a repeat, and return True: then it must not be emitted now."""
         if fields.get("prediction_id") is not None:
             return False
         kind = fields.get("role"), fields.get("error_type")
@@ -44,88 +44,88 @@ class Repeats:
         return False
 
     def _wait(self, kind: tuple[Any, Any], fields: dict[str, Any]) -> None:
-        if _later(REPEATS_EVERY, partial(self._told, kind)):  # else nothing could tell them later
+        if _call_later(REPEATS_EVERY, partial(self._flush, kind)):  # without a loop the repeats could not be emitted
             self._counted[kind] = 0, fields
 
-    def _told(self, kind: tuple[Any, Any]) -> None:
+    def _flush(self, kind: tuple[Any, Any]) -> None:
         count, fields = self._counted.pop(kind, (0, {}))
         if count:
             self._wait(kind, fields)
-            self._tell(fields | {"count": count})
+            self._emit(fields | {"count": count})
 
-    def tell(self) -> None:
-        """Tell what was counted so far."""
+    def flush(self) -> None:
+        """Emit the repeats that were counted so far."""
         for kind in list(self._counted):
-            self._told(kind)
+            self._flush(kind)
 
 
 class Telemetry:
-    """Fans events out to the sinks.
+    """Delivers each event to every sink.
 
-    What happens to tokens is noted as it happens, and told in the loop's next turn, when the request that it tells of
-    has left. Whatever else is told brings what was noted before it along.
+    Events about tokens are queued and delivered in the loop's next turn, so that the request to the provider leaves
+    first. Any other event is delivered at once, and the queue before it.
     """
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
-        self._noted: list[tuple[str, dict[str, Any]]] = []
-        self._repeats = Repeats(partial(self._note, events.WORKER_ERROR))
+        self._queue: list[tuple[str, dict[str, Any]]] = []
+        self._repeats = Repeats(partial(self._enqueue, events.WORKER_ERROR))
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Tell every sink; of errors that repeat, how many. Prompts and secrets are never among the fields."""
-        if event == events.WORKER_ERROR and self._repeats.counts(fields):
+        """Emit an event; repeated errors are counted (see Repeats). Fields never contain prompts or secrets."""
+        if event == events.WORKER_ERROR and self._repeats.suppress(fields):
             return
         if event == events.WORKER_STOPPED:
-            self._repeats.tell()
-        self._note(event, fields)
+            self._repeats.flush()
+        self._enqueue(event, fields)
 
-    def _note(self, event: str, fields: dict[str, Any]) -> None:
-        self._noted.append((event, fields))
+    def _enqueue(self, event: str, fields: dict[str, Any]) -> None:
+        self._queue.append((event, fields))
         if not event.startswith("token"):
-            self._tell()
-        elif len(self._noted) == 1:
-            _soon(self._tell)
+            self._flush()
+        elif len(self._queue) == 1:
+            _call_soon(self._flush)
 
-    def _tell(self) -> None:
-        noted, self._noted = self._noted, []
-        for event, fields in noted:
+    def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        for event, fields in queue:
             for sink in self._sinks:
                 sink(event, fields)
 
 
-def _later(seconds: float, tell: Callable[[], None]) -> bool:
-    """Whether there is a loop, which is going to call this."""
+def _call_later(seconds: float, flush: Callable[[], None]) -> bool:
+    """Schedule the call, and return True; False if no loop runs."""
     try:
-        asyncio.get_running_loop().call_later(seconds, tell)
+        asyncio.get_running_loop().call_later(seconds, flush)
     except RuntimeError:
         return False
     return True
 
 
-def _soon(tell: Callable[[], None]) -> None:
+def _call_soon(flush: Callable[[], None]) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        tell()
+        flush()
     else:
-        loop.call_soon(tell)
+        loop.call_soon(flush)
 
 
 class Trouble:
-    """One role's faults, each kind told once when it begins and not again until all have passed."""
+    """One role's errors. Each kind is emitted once when it begins, and again only after `passed`."""
 
     def __init__(self, telemetry: Telemetry, role: str) -> None:
         self._telemetry = telemetry
         self._role = role
-        self._told: set[str] = set()
+        self._emitted: set[str] = set()
 
     def met(self, error: Exception) -> None:
-        """Tell of the error, unless one of its kind was told already."""
+        """Emit the error, unless one of its kind was emitted since the last `passed`."""
         kind = type(error).__name__
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._emitted:
+            self._emitted.add(kind)
             self._telemetry.emit(events.WORKER_ERROR, role=self._role, error_type=kind, error_message=message_of(error))
 
     def passed(self) -> None:
-        """The next error is news again."""
-        self._told.clear()
+        """Record that the role works again: the next error is emitted, whatever its kind."""
+        self._emitted.clear()

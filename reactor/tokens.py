@@ -1,4 +1,4 @@
-"""A token as a worker holds it, and the ways in which it is let go.
+"""A token as a worker holds it, and the outcomes by which the worker gives it up.
 
 One constructor per legal transition out of `generating`:
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LONGEST_PROMPT = 1000  # characters; a claim returns at most one more
-PREDICTION_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a path
+PREDICTION_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a URL's path
 
 
 def known_as(token_id: Any, key: UUID) -> int | str:
-    """The number that people know a token by, as events carry it: a text where JSON has no such number.
+    """The token's public number, as events carry it. A token without a number is known by its key.
 
-    Beyond 2**53 a JSON number is not exact in most languages. A token without a number is known by its key.
+    A number beyond 2**53, or with a fraction, becomes a text, because most languages do not read it exactly from JSON.
     """
     if token_id is None:
         return str(key)
@@ -35,7 +35,7 @@ def known_as(token_id: Any, key: UUID) -> int | str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a claim goes on: behind a fresh token in mint order, and behind a retry by due time. None: at the front."""
+    """Where a claim goes on: after this fresh token in mint order, after this retry by due time. None: the front."""
 
     fresh: UUID | None = None
     retry: UUID | None = None
@@ -50,42 +50,43 @@ class Waiting:
 
     id: UUID
     token_id: int | str  # see known_as
-    fresh: bool  # no retry
+    fresh: bool  # never claimed, so no retry
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A token in `generating`, ours as long as nobody raised its epoch."""
+    """A token in `generating`. It is ours until another worker raises its epoch."""
 
     id: UUID
     token_id: int | str  # see known_as
     epoch: int
     worker: int
-    prompt: str | None  # the author's; None where there is no author or no text
+    prompt: str | None  # the author's; None without an author or a text
     attempts: int  # counted so far
     censored: bool  # the fallback prompt is in use
-    seed: int  # 0 … 2³¹ - 1: the intent to buy, and the model's seed
+    seed: int  # 0 … 2³¹ - 1: the model's seed; in the row it announces a purchase
     seeded_at: datetime  # by the database's clock
-    seed_was_set: bool  # by an earlier claim: something may have been bought with it
+    seed_was_set: bool  # by an earlier claim, so a prediction may have been bought with it
     rescued: bool  # taken over while its request may still have been in flight
     prediction_id: str | None
-    age: float | None  # seconds from mint to claim by the database's clock; None where it is no first claim
-    asked_at: float  # monotonic seconds, just before the claim was sent: the lease counts from here
+    age: float | None  # seconds from mint to claim by the database's clock; None if it is not the first claim
+    asked_at: float  # monotonic seconds, just before the claim was sent: the lease begins here
 
     @property
     def fence(self) -> tuple[UUID, int]:
-        """What no two claims share."""
+        """A pair that identifies this claim: no other claim has the same."""
         return self.id, self.epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one claim statement returned: its tokens, in mint order, and what it tells of the gate and the queue."""
+    """The result of one claim statement: its tokens, in mint order, and the state of the gate and of the queue."""
 
     claims: tuple[Claim, ...] = ()
-    probe: str | None = None  # a half-open gate let the last token through: what opens it, create, image or check
+    # A half-open gate let the last token through as its probe. What opens the gate: create, image or check.
+    probe: str | None = None
     limited: bool = False  # the gate let fewer tokens through than were found
-    last_fresh: UUID | None = None  # the last fresh token, by mint order, that was found
+    last_fresh: UUID | None = None  # the last fresh token in mint order that the statement found
     more: bool = False  # another claim may find more
 
     @property
@@ -94,17 +95,17 @@ class Batch:
         return self.limited or self.probe is not None
 
     def probe_of(self, claim: Claim) -> str | None:
-        """What this token is the probe for; None for every other token of the batch."""
+        """What opens the gate, if this token is its probe; otherwise None."""
         return self.probe if claim is self.claims[-1] else None
 
     def then(self, later: Batch) -> Batch:
-        """Add what the next statement claimed. No statement follows one whose token is a probe."""
+        """Add the next statement's tokens. After a statement with a probe there is no next one."""
         return replace(later, claims=self.claims + later.claims)
 
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """A prediction that was created for a claim, with its seed."""
+    """A prediction that was created for a claim, with the claim's seed."""
 
     claim: Claim
     prediction_id: str
@@ -121,7 +122,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Back to `detected`, to be claimed again in `due_in` seconds."""
+    """The token goes back to `detected`, to be claimed again in `due_in` seconds."""
 
     claim: Claim
     error: str
@@ -129,12 +130,12 @@ class Retry:
     attempts: int
     due_in: float
     prediction_id: str | None
-    purchase_over: bool  # seed and prediction id are forgotten: the next attempt buys anew
+    purchase_over: bool  # seed and prediction id are removed, so the next attempt buys a new prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The end, with a reason."""
+    """The token fails for good, with a reason."""
 
     claim: Claim
     error: str
@@ -146,7 +147,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Handed back as it was: stopping is not failing, and the account's troubles are not the token's."""
+    """The token is handed back, and no attempt is counted: a stop or the account's state is not the token's fault."""
 
     claim: Claim
     reason: str | None

@@ -1,8 +1,8 @@
-"""URLs as settings give them. What is wrong with one is said without any of its words.
+"""Checks the URLs of settings. An error message never repeats a part of the URL.
 
-A password that should have been percent-encoded breaks a URL apart: in `postgresql://u:12?Secret@host/db` the host is
-`u`, and the rest of the password begins the options. So a URL is refused unless it can be read in one way only. Then a
-secret stands nowhere but in the password. The driver and the server repeat other parts in their errors, not that one.
+A password that is not percent-encoded can break a URL apart: in `postgresql://u:12?Secret@host/db` the host is `u`, and
+the options begin inside the password. So a URL is refused if it can be read in two ways. Then a secret can only be in
+the password, the one part that the driver and the server do not repeat in their errors.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 DEFAULT_BASE_URL = "https://api.replicate.com"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SCHEME = re.compile(r"(?i)postgres(ql)?(\+\w+)?://")
-_ENCODE = "percent-encode what a name or a password holds: %40 for @, %2F for /, %3F for ?, %23 for #"
+_ENCODE = "percent-encode these characters in a name or a password: %40 for @, %2F for /, %3F for ?, %23 for #"
 
 
 def database_url(given: str) -> str:
-    """Return the URL as asyncpg takes it. Raises ValueError, with words that repeat nothing of it."""
+    """Return the URL as asyncpg takes it. Raises ValueError with a message that repeats no part of it."""
     scheme = _SCHEME.match(given.strip())
     if scheme is None:
         raise ValueError("is not a postgresql:// URL")
@@ -37,14 +37,14 @@ def database_url(given: str) -> str:
 
 
 def passwords(url: str) -> list[str]:
-    """Return the passwords that stand in a URL, as they stand there and decoded."""
+    """Return the passwords in a URL: the user's as it is written, and those among the options decoded."""
     parts = urlsplit(url)
     given = [value for name, value in parse_qsl(parts.query) if "password" in name]
     return [parts.password, *given] if parts.password else given
 
 
 def base_url(given: str) -> str:
-    """Return the http(s):// URL without a slash at its end. Raises ValueError, with words that repeat nothing of it."""
+    """Return the http(s):// URL without a slash at its end. Raises ValueError with a message that repeats no part."""
     url = given.strip().rstrip("/")
     try:
         parts = urlsplit(url)

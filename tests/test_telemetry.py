@@ -45,7 +45,7 @@ def refused(telemetry, *numbers, kind="RaiseError", **more):
 def minutes(monkeypatch):
     """A function that lets a minute pass for telemetry."""
     waiting = []
-    monkeypatch.setattr(module, "_later", lambda _seconds, call: waiting.append(call) or True)
+    monkeypatch.setattr(module, "_call_later", lambda _seconds, call: waiting.append(call) or True)
 
     def pass_():
         due, waiting[:] = list(waiting), []

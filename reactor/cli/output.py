@@ -60,7 +60,7 @@ def complain(error: click.ClickException) -> None:
     say(f"Error: {error.format_message()}", err=True)
 
 
-def be_fit_in_crashes() -> None:
+def sanitise_crashes() -> None:
     """Make fit what Python prints of a crash, and what libraries log where nobody has set up logging.
 
     An exception's message may repeat what the provider or the database said.

@@ -832,7 +832,7 @@ MUTANTS = (
     Mutant(
         "each error is logged, however often it repeats",
         "reactor/telemetry.py",
-        "if event == events.WORKER_ERROR and self._repeats.counts(fields):",
+        "if event == events.WORKER_ERROR and self._repeats.suppress(fields):",
         "if False:",
         f"{DETOUR}::test_behind_a_flood_of_refused_tokens_others_are_served_and_it_is_told_in_two_lines",
     ),
