@@ -20,7 +20,7 @@ from reactor.settings import Settings, SettingsError
 from reactor.supervisor import Supervisor, beside
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
-from reactor.web import Refusals, application, room, serve
+from reactor.web import Refusals, application, connection_limit, serve
 from reactor.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -122,4 +122,5 @@ async def _serve(settings: Settings, health: Health, metrics: Metrics, telemetry
     token = settings.http_token.get_secret_value() if settings.http_token is not None else None
     refusals, host = Refusals(telemetry), settings.http_host
     pages = application(health, metrics, refusals, token=token, host=host)
-    await serve(pages, refusals, host=host, port=settings.http_port, most=room(settings.worker_batch_size))
+    most = connection_limit(settings.worker_batch_size)
+    await serve(pages, refusals, host=host, port=settings.http_port, most=most)

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from reactor.hosts import LoopbackOnly
 from reactor.sandbox import Sandbox, Timing
 from reactor.telemetry import Telemetry
-from reactor.web import Refusals, application, room, serve
+from reactor.web import Refusals, application, connection_limit, serve
 from reactor.web.metrics import REFUSALS
 from reactor.web.refusals import Reason
 
@@ -127,7 +127,7 @@ def serving(free_port):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("reactor.web.connection.PATIENCE", 0.05)
+    monkeypatch.setattr("reactor.web.connection.CLIENT_TIMEOUT", 0.05)
 
 
 @asynccontextmanager
@@ -193,7 +193,7 @@ async def test_unfinished_requests_of_anybody_take_no_descriptor_from_the_engine
 def test_the_engine_keeps_the_descriptors_it_needs(monkeypatch, soft, slots, expected):
     monkeypatch.setattr("resource.getrlimit", lambda _which: (soft, soft))
 
-    assert room(slots) == expected
+    assert connection_limit(slots) == expected
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ async def test_a_flood_of_junk_is_one_event_and_a_second_with_the_count(serving,
 
 
 async def test_refusals_of_a_minute_are_told_together(monkeypatch):
-    monkeypatch.setattr("reactor.web.refusals.TELL_EVERY", 0.01)
+    monkeypatch.setattr("reactor.web.refusals.EMIT_EVERY", 0.01)
     log = Log()
     refusals = Refusals(Telemetry(log))
     for _ in range(5):

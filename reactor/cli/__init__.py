@@ -1,4 +1,4 @@
-"""The command line. One file per family of commands; each imports what it needs only once it runs."""
+"""The command line. One file for each group of commands; a command imports slow modules only when it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("mint-reactor"), prog_name="reactor")
 def commands() -> None:
-    """Rows in Postgres become images, now."""
+    """Turn rows in Postgres into images at once."""
 
 
 for _command in (run, migrate, demo, sandbox, mint, status, show, retry, pause, resume):
@@ -44,7 +44,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         complain(error)
         sys.exit(error.exit_code)
     except SettingsError as error:
-        for problem in error.problems:  # a file's name in it may have lines of its own
+        for problem in error.problems:  # it may show a file's name, which may contain a line feed
             say(problem, err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):

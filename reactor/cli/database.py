@@ -13,12 +13,12 @@ from reactor.text.messages import message_of
 
 
 @click.command()
-@click.option("--down", is_flag=True, help="Remove what the migrations added; what was there before stays.")
+@click.option("--down", is_flag=True, help="Remove what the migrations added; everything older stays.")
 @click.option("--yes", is_flag=True, help="With --down: drop tables that the migrations made, and their rows.")
 def migrate(*, down: bool, yes: bool) -> None:
     """Create or complete the tables in DATABASE_URL. Harmless when run again.
 
-    Where LISTEN_DATABASE_URL is set it is taken instead: migrations need a direct connection too.
+    If LISTEN_DATABASE_URL is set it is used instead, because migrations need a direct connection.
     """
     if yes and not down:
         raise click.UsageError("--yes goes with --down")

@@ -1,4 +1,4 @@
-"""What can go wrong with a command, as the one line that its user reads."""
+"""Turns the errors of a command into the one line that its user reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine on uvloop where there is one."""
+    """Run a command's coroutine, on uvloop if it is installed."""
     try:
         import uvloop  # noqa: F401  (optional, and slow to import for commands that need no loop)
     except ImportError:
@@ -31,7 +31,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def line(error: DatabaseError | TableError) -> str:
-    """The error as one line, in the words of the driver's where it caused ours; not redacted."""
+    """The error as one line, not redacted: the driver's message, if the driver's error caused ours."""
     if isinstance(error, ReadOnlyError):
         return first_line_of(error)
     cause = error.__cause__ or error
@@ -41,7 +41,7 @@ def line(error: DatabaseError | TableError) -> str:
 
 
 def no_such_value(error: DatabaseError) -> bool:
-    """Whether a value is none of its column's type: no number, out of range, or not in the database's encoding."""
+    """Whether a value does not fit its column's type: no number, out of range, or not in the database's encoding."""
     state: str | None = getattr(error.__cause__, "sqlstate", None)
     return state is not None and state.startswith("22")
 

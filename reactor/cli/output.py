@@ -1,6 +1,6 @@
-"""What commands print, and what becomes of output that nobody reads, or cannot be written, or has another alphabet.
+"""Prints for all commands, and handles a closed pipe, a full disk and an encoding that lacks a character.
 
-Every command prints through here, so that whatever it prints is fit to be shown: see foreign.py.
+Every command prints through here, so that everything it prints is safe for a terminal: see foreign.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
 
-UNREAD = 141  # what a shell tells of a program that SIGPIPE ended: 128 + 13
+UNREAD = 141  # the exit code that a shell reports for a program ended by SIGPIPE: 128 + 13
 MOST_LINES = 200  # of a traceback
 
 
@@ -35,7 +35,7 @@ def say(words: Any, *, err: bool = False) -> None:
 
 
 def say_lines(words: str, *, err: bool = False) -> None:
-    """Print lines of our own."""
+    """Print several lines. The text must be our own, because others could add lines with a line feed."""
     for line in words.split("\n"):
         say(line, err=err)
 
@@ -48,12 +48,12 @@ def say_json(value: Any) -> None:
 
 
 def say_over(words: str) -> None:
-    """Print on a terminal's line again, in place of what stood there."""
+    """Replace the terminal's current line."""
     click.echo(f"\r{fit_line(words)}", nl=False, err=True)
 
 
 def complain(error: click.ClickException) -> None:
-    """Print a user's mistake as click does, but its message, which may repeat what was given, on one line."""
+    """Print a user's mistake as click does, but its message on one line, because it may repeat the user's input."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         say_lines(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
@@ -61,9 +61,9 @@ def complain(error: click.ClickException) -> None:
 
 
 def sanitise_crashes() -> None:
-    """Make fit what Python prints of a crash, and what libraries log where nobody has set up logging.
+    """Make Python's traceback of a crash safe for a terminal, and the lines of libraries if logging is not set up.
 
-    An exception's message may repeat what the provider or the database said.
+    An exception's message may repeat text of the provider or the database.
     """
     sys.excepthook = _crash
     if logging.lastResort is not None:
@@ -71,9 +71,9 @@ def sanitise_crashes() -> None:
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    redact = Redactor()  # by shape: no settings may be known yet
-    told = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
-    for line in told[-MOST_LINES:]:
+    redact = Redactor()  # finds secrets by their shape, because the settings may not be loaded yet
+    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+    for line in lines[-MOST_LINES:]:
         click.echo(redact(line, longest=LONGEST_LINE), err=True)
 
 
@@ -84,9 +84,9 @@ class _Fit(logging.Formatter):
 
 @contextmanager
 def output() -> Iterator[None]:
-    """End quietly, as unix tools do, where the reader went away; a full disk is one line and exit code 1."""
-    if sys.stdout is None:  # closed before the start
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (for as long as we live)
+    """End quietly if the reader of stdout is gone, as unix tools do. A full disk is one line and exit code 1."""
+    if sys.stdout is None:  # it was closed before the start
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (open until the process ends)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no "…" gets a "?"
     streams = sys.stdout, sys.stderr
@@ -95,7 +95,7 @@ def output() -> Iterator[None]:
     except SystemExit:
         if (sys.stdout, sys.stderr) == streams:
             raise
-        sys.stdout, sys.stderr = streams  # click met a broken pipe, put others there, and made it exit code 1
+        sys.stdout, sys.stderr = streams  # after a broken pipe click replaces both and exits with 1
         sys.exit(UNREAD)
     except BrokenPipeError:
         sys.exit(UNREAD)
@@ -106,11 +106,11 @@ def output() -> Iterator[None]:
         sys.exit(1)
     finally:
         for stream in streams:
-            _let_go(stream)
+            _flush_or_drop(stream)
 
 
-def _let_go(stream: TextIO | None) -> None:
-    """Write what is left, or forget it: Python would try again at its end, and complain."""
+def _flush_or_drop(stream: TextIO | None) -> None:
+    """Write the rest, or drop it if that fails: Python would try again when it exits, and print an error."""
     if stream is None:
         return
     try:

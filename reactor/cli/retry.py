@@ -1,4 +1,4 @@
-"""`reactor retry`: failed tokens begin anew."""
+"""`reactor retry`: sets failed tokens back to detected."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from reactor.database.session import Session
 
-STEP = 2_000  # rows for one statement to look at, which the server may give 8 s
+STEP = 2_000  # rows that one statement reads; a statement may take 8 s
 
 
 @click.command()
 @click.argument("token_ids", nargs=-1)
 @click.option("--failed", is_flag=True, help="All tokens that failed.")
 def retry(*, token_ids: tuple[str, ...], failed: bool) -> None:
-    """Set failed tokens back to detected: they begin anew, at once.
+    """Set failed tokens back to detected, so that they begin again at once.
 
-    All that failed are set back in steps. Interrupted, those of the steps before stay set back; run it again.
+    --failed works in steps. If it is interrupted, the finished steps stay; run it again for the rest.
     """
     if failed == bool(token_ids):
         raise click.UsageError("give either token ids or --failed")
@@ -42,7 +42,7 @@ def retry(*, token_ids: tuple[str, ...], failed: bool) -> None:
         else:
             await _named(session, table.query("retry"), token_ids, progress)
 
-    with progress.told():
+    with progress.reported():
         with_database(settings, work)
     missing = [token_id for token_id in dict.fromkeys(token_ids) if token_id not in progress.named]
     if missing:
@@ -52,7 +52,7 @@ def retry(*, token_ids: tuple[str, ...], failed: bool) -> None:
 
 
 class _Progress:
-    """What was done until now, shown on a terminal while it goes on."""
+    """Counts the tokens that were set back; a terminal shows the count while it grows."""
 
     def __init__(self) -> None:
         self.done = self.locked = 0
@@ -66,8 +66,8 @@ class _Progress:
             say_over(f"{self.done:,} set back")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Say how many were set back, also when it ends half-way; then a step that was under way may have counted."""
+    def reported(self) -> Iterator[None]:
+        """Print at the end how many were set back, also after an error. An interrupted step may be missing from it."""
         try:
             yield
         except BaseException:
@@ -93,7 +93,7 @@ async def _all_that_failed(session: Session, query: str, progress: _Progress) ->
 
 
 async def _named(session: Session, query: str, token_ids: Sequence[str], progress: _Progress) -> None:
-    """Set those back that can be read as the column's type; if one of them cannot, each by itself."""
+    """Set these tokens back. If one id does not fit the column's type, set back each by itself and skip that one."""
     try:
         rows = await session.fetch(query, list(token_ids))
     except RowRefusedError as error:

@@ -18,7 +18,7 @@ from reactor.text.messages import message_of
 def run(*, drain: bool) -> None:
     """Turn tokens into images until SIGTERM or Ctrl-C."""
     settings = Settings.load()
-    # While the worker runs the signals are its own. Before, there is nothing to hand back; after, nothing to end.
+    # The running worker handles signals itself. Before it there is nothing to hand back, after it nothing to stop.
     signal.signal(signal.SIGTERM, _leave)
 
     from reactor.application import run as run_reactor
@@ -38,7 +38,7 @@ def run(*, drain: bool) -> None:
 
 
 def collect_rarely() -> None:
-    """Spare the collector what lives as long as the process, and let it look at the rest a tenth as often."""
+    """Exempt the objects of the start from garbage collection, and collect a tenth as often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)

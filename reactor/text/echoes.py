@@ -1,14 +1,15 @@
-"""What a text repeats of a prompt: found in any spelling, and blanked out.
+"""Finds the parts of a prompt that a text repeats, in any spelling, and blanks them out.
 
-A prompt is the author's, and neither the table's errors nor the log may show it. The provider's words may repeat it:
-whole or in parts, in other case, or escaped (spellings.py). Three things give it away:
+A prompt belongs to its author: neither the table's errors nor the log may show it. The provider's messages may repeat
+it, whole or in parts, in another case, or escaped (spellings.py). Three rules find it:
 
-1. A run of RUN bytes of its normal form, from anywhere in it.
-2. All of it, if it is shorter than that, as words of their own.
-3. Most of its words, in whatever order: then nothing of the text is kept but codes such as E005.
+1. RUN bytes in a row of its normal form, from any place in it.
+2. The whole prompt, if its normal form is shorter than RUN, where it stands as separate words.
+3. Most of its words, in any order: then only codes such as E005 are kept of the text.
 
-What a provider encodes on purpose (rot13, another language) is not found. Time is linear in the text and the prompts.
-Of a text MOST_READ characters are read, as far as their normal form has MOST_BYTES; what is beyond is dropped from it.
+A prompt that the provider encodes on purpose (rot13, another language) is not found. The time is linear in the text and
+the prompts. Only the first MOST_READ characters of a text are read, and of them as many as fit into MOST_BYTES of the
+normal form; the rest is dropped.
 """
 
 from __future__ import annotations
@@ -28,49 +29,49 @@ if TYPE_CHECKING:
     from reactor.text.spellings import Spelled
 
 MOST_READ = 4000  # characters
-MOST_BYTES = 8000  # of the normal form: one character may stand for nine
+MOST_BYTES = 8000  # of the normal form: one character may become nine bytes
 RUN = 12  # bytes of the normal form
 BLANK = "[prompt]"
-_SHORTEST = 3  # bytes of the normal form: "ox" gives nothing away
-_SHORTEST_AS_IT_IS = 5  # characters, of which none need be a letter
-_LEAST_WORDS = 4  # of a prompt whose words are counted
+_SHORTEST = 3  # bytes of the normal form: a prompt like "ox" need not be hidden
+_SHORTEST_VERBATIM = 5  # characters, letters or not, of a prompt that is searched without a normal form
+_LEAST_WORDS = 4  # in a prompt, for rule 3
 _WORD = re.compile(r"[^\W_]{4,}")
 _BETWEEN_LETTERS = re.compile(r"[\W_]+")
-_RANDOM_ID = re.compile(r"[a-z0-9]{26}")  # as the API makes them
+_RANDOM_ID = re.compile(r"[a-z0-9]{26}")  # the ids that the API makes
 _CODE = re.compile(r"\(?\bE\d{3,4}\b\)?")
-_IS_A_CODE = re.compile(r"e\d{3,4}|nsfw")  # as a prompt: to blank it out would hide what a text means
+_IS_A_CODE = re.compile(r"e\d{3,4}|nsfw")  # as a prompt it is not hidden, because the text would lose its meaning
 
 
 class Echoes:
-    """Blanks out what a text repeats of these prompts."""
+    """Blanks out the parts of these prompts that a text repeats."""
 
     def __init__(self, *prompts: str | None) -> None:
         cut_prompts = (prompt[:LONGEST_PROMPT].strip() for prompt in prompts if prompt)
         self._prompts = list(dict.fromkeys(filter(None, cut_prompts)))
 
     def also(self, prompt: str | None) -> Echoes:
-        """Those of one more prompt too."""
+        """The same for one more prompt."""
         return Echoes(*self._prompts, prompt)
 
     def hide(self, text: str) -> str:
-        """The text without any echo: fit to be told."""
+        """The text without any echo, to be stored or logged."""
         text = text[:MOST_READ]
         if not self._prompts:
             return text
         text = cut(text, MOST_BYTES)
-        told = self._blanked(text, codes=False)
-        return " ".join((BLANK, *_CODE.findall(told)[:3])) if self._scattered(told) else told
+        shown = self._blanked(text, codes=False)
+        return " ".join((BLANK, *_CODE.findall(shown)[:3])) if self._scattered(shown) else shown
 
     def without(self, text: str) -> str:
-        """The text's own words, to be understood: a prompt that is a code is blanked out too."""
+        """The text's own words, to be classified. A prompt that is only a code is blanked out too."""
         text = text[:MOST_READ]
         return self._blanked(cut(text, MOST_BYTES), codes=True) if self._prompts else text
 
     def in_word(self, word: str) -> bool:
         """Whether a single word of ASCII (an id, a status) repeats a prompt.
 
-        An id that is made at random may have a short prompt in it by chance, so only runs count there. The search for
-        them is a cheap one, because every create asks.
+        A random id may contain a short prompt by chance, so only rule 1 counts there. That search is a cheap one,
+        because it runs at every create.
         """
         return self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word
 
@@ -92,18 +93,18 @@ class Echoes:
         return [form for form in self._forms if _SHORTEST <= len(form) < RUN]
 
     def _blanked(self, text: str, *, codes: bool) -> str:
-        told: list[str] = []
+        pieces: list[str] = []
         done = 0
         for begin, end in sorted(self._echoes(text, codes=codes)):
-            if begin > done or not told:
-                told += [text[done:begin], BLANK]
+            if begin > done or not pieces:
+                pieces += [text[done:begin], BLANK]
             done = max(done, end)
-        return "".join((*told, text[done:])) if told else text
+        return "".join((*pieces, text[done:])) if pieces else text
 
     def _echoes(self, text: str, *, codes: bool) -> Iterator[tuple[int, int]]:
-        """Where echoes are, as spans of the text; `codes`: also those of a prompt that is nothing but a code."""
+        """The echoes, as spans of the text. With `codes`, those of a prompt that is only a code are included."""
         short = [form for form in self._short if codes or not _IS_A_CODE.fullmatch(form)]
-        yield from self._as_they_are(text)
+        yield from self._verbatim(text)
         views = [spelled(text)]
         if any(sign in text for sign in "\\%&"):
             views.append(unescaped(text))
@@ -111,16 +112,16 @@ class Echoes:
             yield from self._repeated_runs(view)
             yield from _repeated_words(view, short)
 
-    def _as_they_are(self, text: str) -> Iterator[tuple[int, int]]:
+    def _verbatim(self, text: str) -> Iterator[tuple[int, int]]:
         for prompt in self._prompts:
-            place = text.find(prompt) if len(prompt) >= _SHORTEST_AS_IT_IS else -1
+            place = text.find(prompt) if len(prompt) >= _SHORTEST_VERBATIM else -1
             while place >= 0:
                 yield place, place + len(prompt)
                 place = text.find(prompt, place + len(prompt))
 
     def _repeated_runs(self, view: Spelled) -> Iterator[tuple[int, int]]:
         normal, runs = view.normal, self._runs
-        begin, end = 0, 0  # of a repetition, which is several runs where it is longer than one
+        begin, end = 0, 0  # of one echo: runs that overlap or touch
         for place in range(len(normal) - RUN + 1):
             if normal[place : place + RUN] in runs:
                 if place > end:
@@ -131,9 +132,9 @@ class Echoes:
         if end:
             yield view.starts[begin], view.ends[end - 1]
 
-    def _scattered(self, told: str) -> bool:
-        """Whether most words of one prompt stand in what is left."""
-        left = _words(told.replace(BLANK, " "))
+    def _scattered(self, text: str) -> bool:
+        """Whether most words of one prompt are still in the text, blanks aside."""
+        left = _words(text.replace(BLANK, " "))
         if len(left) < _LEAST_WORDS - 1:
             return False
         wanted = map(_words, self._prompts)
@@ -160,6 +161,9 @@ def _squeezed(text: str) -> str:
 
 
 def _is_word(view: Spelled, begin: int, end: int) -> bool:
-    """Whether nothing that is written with spaces goes on before or after."""
+    """Whether the span begins and ends at a word's border.
+
+    Beside a character beyond ASCII there always is one, because many scripts are written without spaces.
+    """
     goes_on = end < len(view.normal) and end not in view.words and view.normal[end] < "\x80"
     return (begin in view.words or view.normal[begin] >= "\x80") and not goes_on

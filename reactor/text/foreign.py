@@ -1,14 +1,15 @@
-"""Foreign text, made fit to be shown, stored and logged: everything that prints, stores or logs it comes here.
+"""Makes foreign text fit to be shown, stored and logged. All code that prints, stores or logs such text uses this.
 
-Foreign is what others wrote: a prompt, the provider's answer, an operator's reason, a message of the database. A NUL or
-a surrogate makes PostgreSQL and JSON refuse the text. A terminal obeys control characters. Format and bidirectional
-characters hide or turn the text beside them. Each of these becomes U+FFFD, or a space if it is a kind of space.
+Foreign text is text that others wrote: a prompt, a provider's answer, an operator's reason, a message of the database.
+A NUL or a surrogate makes PostgreSQL and JSON refuse the text. A terminal obeys control characters. Format and
+bidirectional characters hide or turn the text beside them. Each of these becomes U+FFFD, or a space if it is a kind of
+space.
 
 Four of them stay: tab and line feed, and the joiners U+200C and U+200D, because Persian, the scripts of India and emoji
-are written with them. Variation selectors are marks, not format characters, and stay too. `fit_line` is for a place of
-one line, where a line feed would let a text write lines of its own: there tab and line feed become spaces.
+need them. Variation selectors are marks, not format characters, and stay too. `fit_line` is for text that must be one
+line, because a line feed would let the text add lines of its own: it also turns tab and line feed into spaces.
 
-This module knows nothing of secrets and prompts. See redaction.py, which takes those out first.
+This module knows nothing of secrets and prompts. See redaction.py, which removes secrets first.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_LINE = 2048  # characters
-_DEEPEST = 5  # levels of a value made of values; what lies deeper is shown as one text
-# Unicode's categories Cc, Cf, Cs, Zl and Zp without those that stay, and U+2065 and U+FFF0 to U+FFF8 and the rest of
-# the tags, which Unicode keeps for format characters to come.
+_DEEPEST = 5  # levels of nested values; a deeper value becomes one text
+# Unicode's categories Cc, Cf, Cs, Zl and Zp without those that stay; also U+2065, U+FFF0 to U+FFF8 and the other tags,
+# which Unicode reserves for future format characters.
 _UNFIT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
     "\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
@@ -31,21 +32,21 @@ _UNFIT = re.compile(
 
 
 def fit(text: str) -> str:
-    """Return `text` without unfit characters. Its length and its lines stay as they are."""
+    """Return `text` with unfit characters replaced. Its length and its lines stay the same."""
     if text.isprintable():
         return text
     return _UNFIT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
 def fit_line(text: str, *, longest: int = LONGEST_LINE) -> str:
-    """Return `text` without unfit characters, on one line of at most `longest` characters."""
+    """Return `text` with unfit characters replaced, as one line of at most `longest` characters."""
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"
     return fit(text).replace("\n", " ").replace("\t", " ")
 
 
 def fit_values(value: Any, make: Callable[[str], str] = fit, *, deepest: int = _DEEPEST) -> Any:
-    """Return a value with every text in it made by `make`: keys and items too, and the words of an unknown type."""
+    """Return a value with `make` applied to every text in it: keys, items, and the text of any unknown type."""
     match value:
         case str():
             return make(value)

@@ -1,18 +1,18 @@
-"""The words for an error. Many exceptions carry no message, and an event or a line without one helps nobody."""
+"""The message of an error. Many exceptions carry none, but a log line without a message helps nobody."""
 
 import re
 
 _OS_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
-# The driver's words about a URL that repeat no part of it but a file's name.
+# The driver's messages about a URL that repeat no part of it except a file's name.
 _ABOUT_A_URL = re.compile(
     r"`\w+` parameter|root certificate file|could not determine|target_session_attrs is|direct TLS"
 )
 
 
 def message_of(error: BaseException) -> str:
-    """Return what the error says, never an empty text; not redacted.
+    """Return the error's message, never empty and not redacted.
 
-    An error without a message speaks by its cause, and without a cause by its kind. A group speaks by its first member.
+    An error without a message has its cause's message, or else its class's name. A group has its first member's.
     """
     if isinstance(error, BaseExceptionGroup):
         return message_of(error.exceptions[0])
@@ -27,14 +27,14 @@ def message_of(error: BaseException) -> str:
 
 
 def first_line_of(error: BaseException) -> str:
-    """Return the first line of what the error says; the driver adds details and hints on further lines."""
+    """Return the first line of the error's message; the driver adds details and hints on further lines."""
     return message_of(error).split("\n")[0]
 
 
 def of_connecting(error: BaseException) -> str:
-    """Return the first line of why there is no connection; not redacted.
+    """Return the first line of the reason why there is no connection; not redacted.
 
-    A ValueError is about the URL, and repeats a part of it, which may be a part of the password.
+    A ValueError is about the URL. Its message is replaced, because it may repeat a part of the password.
     """
     said = first_line_of(error)
     about_the_url = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
@@ -42,5 +42,5 @@ def of_connecting(error: BaseException) -> str:
 
 
 def unreachable(error: BaseException) -> str:
-    """Return the line for a database that cannot be reached, whichever command says it; not redacted."""
+    """Return the line that every command prints if the database cannot be reached; not redacted."""
     return f"cannot reach the database: {_OS_NUMBER.sub('', of_connecting(error))}"

@@ -1,4 +1,4 @@
-"""Prompts: which ones may be sent, and some of our own to try things with."""
+"""Prompts: which ones may be sent, and samples for `mint` and the demo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STYLES = (
 
 
 def validate_prompt(prompt: str | None) -> str:
-    """Return the prompt as it is. Raises PermanentError where no provider should be asked."""
+    """Return the prompt unchanged. Raises PermanentError if it must not be sent to a provider."""
     if prompt is None or all(character.isspace() or category(character) in _INVISIBLE for character in prompt):
         raise PermanentError("Prompt validation failed: the prompt is empty")
     if len(prompt) > LONGEST_PROMPT:
@@ -39,13 +39,13 @@ def validate_prompt(prompt: str | None) -> str:
 
 
 def fingerprint(prompt: str | None) -> dict[str, str | int]:
-    """What may be told of a prompt: enough to find it again, nothing to read."""
+    """What a log may contain about a prompt: enough to identify it, but not its text."""
     text = (prompt or "").encode("utf-8", "replace")
     return {"prompt_sha256": hashlib.sha256(text).hexdigest()[:16], "prompt_characters": len(prompt or "")}
 
 
 def sample_prompts(count: int) -> list[str]:
-    """Make `count` prompts, 1,620 different ones before the first comes again."""
+    """Return `count` prompts. After 1,620 different ones they repeat."""
     order = random.Random(7)
     every = [f"{subject} {mood}, {style}" for subject in _SUBJECTS for mood in _MOODS for style in _STYLES]
     order.shuffle(every)

@@ -1,10 +1,10 @@
-r"""A normal form of a text, which is the same for all its spellings: in other case, spaced, accented or escaped.
+r"""A normal form of a text, the same for all its spellings: in another case, spaced, accented or escaped.
 
-The normal form has only letters, digits and symbols, lower case, without accents, and each of them as its UTF-8 bytes:
-so a Chinese character weighs as much as three Latin letters. For each byte it is known where in the text it comes from.
+The normal form keeps only letters, digits and symbols, in lower case and without accents, each as its UTF-8 bytes. So a
+Chinese character weighs as much as three Latin letters. Each byte knows its place in the original text.
 
-Escapes are those in which programs repeat a text: JSON and Python (`\u00e4`, `\xc3\xa4`, `\n`), HTML (`&auml;`,
-`&#228;`) and URLs (`%C3%A4`), each inside of another up to MOST_LEVELS times. It takes time linear in the text.
+Programs escape a text like JSON and Python (`\u00e4`, `\xc3\xa4`, `\n`), like HTML (`&auml;`, `&#228;`) or like URLs
+(`%C3%A4`). These escapes are undone, nested up to MOST_LEVELS times. The time is linear in the text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import accumulate, chain, repeat
 from unicodedata import category, normalize
 
-MOST_LEVELS = 3  # of escapes inside of escapes
+MOST_LEVELS = 3  # of escapes inside escapes
 _ESCAPE = re.compile(
     r"(?P<pair>\\{1,8}u[dD][89abAB][0-9a-fA-F]{2}\\{1,8}u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?:\\{1,8}[uU]|%u)(?P<code>0[0-9a-fA-F]{7}|[0-9a-fA-F]{4})"
@@ -25,23 +25,23 @@ _ESCAPE = re.compile(
     r"|\\{1,8}(?P<sign>[^a-zA-Z0-9\\]|[abfnrtv])"
 )
 _BYTE = re.compile(r"(?:x|%)([0-9a-fA-F]{2})")
-_LATIN = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # Python escapes such characters by one byte
-_MOST_LETTERS = 3  # of one character: a few stand for whole sentences
-_HANGUL = range(0xAC00, 0xD7A4)  # these would fall apart into their letters
+_LATIN = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # Python escapes a Latin-1 character as one byte
+_MOST_LETTERS = 3  # of one character: some Unicode characters expand to whole sentences
+_HANGUL = range(0xAC00, 0xD7A4)  # NFKD would split these into their letters
 
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
-    """A normal form. The byte at a place comes from `text[starts[place]:ends[place]]`."""
+    """A normal form. The byte at `place` comes from `text[starts[place]:ends[place]]`."""
 
     normal: str  # a character per byte
     starts: list[int]
     ends: list[int]
-    words: frozenset[int]  # places at which a word begins
+    words: frozenset[int]  # places where a word begins
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning of a text whose normal form has at most so many bytes."""
+    """The longest beginning of the text whose normal form has at most `most` bytes."""
     if text.isascii():  # a byte per character at most
         return text[:most]
     weights = accumulate(len(_form(character)) for character in text)
@@ -55,7 +55,7 @@ def spelled(text: str) -> Spelled:
 
 
 def unescaped(text: str) -> Spelled:
-    """The normal form of a text once everything that looks like an escape is undone."""
+    """The normal form of a text after undoing all that looks like an escape."""
     places = list(range(len(text) + 1))
     starts, ends = places[:-1], places[1:]
     for _ in range(MOST_LEVELS):
@@ -83,7 +83,7 @@ def _normal(text: str, starts: list[int], ends: list[int]) -> Spelled:
 
 @lru_cache(maxsize=4096)
 def _form(character: str) -> str:
-    """What stands for a character: nothing for space, punctuation, accents and what cannot be seen."""
+    """A character's part of the normal form: empty for spaces, punctuation, accents and invisible characters."""
     plain = character if ord(character) in _HANGUL else normalize("NFKD", character)
     kept = "".join(each for each in plain.casefold() if each.isalnum() or (each > "\x7f" and category(each)[0] == "S"))
     return kept[:_MOST_LETTERS].encode("utf-8", "replace").decode("latin-1")

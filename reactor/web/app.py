@@ -1,4 +1,4 @@
-"""The endpoints. `/livez` asks nobody: it answers as long as the worker's loop runs."""
+"""The endpoints. `/livez` does not ask the database: it answers while the worker's loop runs."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from reactor.web.refusals import Refusals
 
 OPEN = frozenset({"/livez", "/readyz"})  # an orchestrator's probes carry no token
-# What anybody may know of the intake. Its reason may be the provider's own words, or an operator's.
+# The fields of the intake that anybody may see. The reason is not among them: the provider or an operator wrote it.
 OPEN_INTAKE = frozenset({"paused", "resumes_in", "opens_on", "limit_per_minute"})
 
 
 def application(health: Health, metrics: Metrics, refusals: Refusals, *, token: str | None, host: str) -> ASGIApp:
-    """The worker's pages; with `token`, all but the probes ask for it. At a loopback `host`, only for this machine."""
+    """The worker's pages. With `token`, all but the probes require it. A loopback `host` answers only this machine."""
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        ready, told = await health.ready()
-        shown = fit_values(told) if getattr(request.state, "trusted", False) else without_texts(told)
+        ready, state = await health.ready()
+        shown = fit_values(state) if getattr(request.state, "trusted", False) else without_texts(state)
         return JSONResponse(shown, status_code=200 if ready else 503, headers={"cache-control": "no-store"})
 
     async def scrape(_request: Request) -> Response:
         return Response(metrics.render(await health.gauges()), media_type=CONTENT_TYPE_LATEST)
 
     pages = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", scrape)])
-    pages.router.redirect_slashes = False  # it would redirect to whatever Host the request names
+    pages.router.redirect_slashes = False  # a redirect would go to the Host that the request names
     app: ASGIApp = pages
     if token is not None:
         app = Guard(app, token, unguarded=OPEN, refused=partial(refusals.met, "token"))
     return LoopbackOnly(app, refused=partial(refusals.met, "host")) if is_loopback(host) else app
 
 
-def without_texts(told: dict[str, Any]) -> dict[str, Any]:
-    """States and times alone."""
-    intake = told["intake"]
-    return told | {"intake": intake and {name: intake[name] for name in intake if name in OPEN_INTAKE}}
+def without_texts(state: dict[str, Any]) -> dict[str, Any]:
+    """The state without the intake's reason: only states and times."""
+    intake = state["intake"]
+    return state | {"intake": intake and {name: intake[name] for name in intake if name in OPEN_INTAKE}}

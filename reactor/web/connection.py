@@ -1,7 +1,7 @@
-"""One client of the HTTP port. uvicorn speaks HTTP with it; here stands how long we wait for it.
+"""One client of the HTTP port. uvicorn handles HTTP; this module limits how long we wait for the client.
 
-The clock runs while the client is to do something: from the connection, or from the last answer, until a whole request
-is here, body included. Single bytes do not set it back. It runs too while the client does not take an answer.
+The request clock runs from the connection, or from the last answer, until a whole request has arrived, body included.
+Single bytes do not restart it. The write clock runs while the client does not read an answer.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
     from reactor.web.refusals import Refusals
 
-PATIENCE = 5.0  # seconds for a whole request, and for each part of an answer to be taken
+CLIENT_TIMEOUT = 5.0  # seconds to send a whole request, and to read each part of an answer
 
 
 class Connection(H11Protocol):
-    """A connection that ends where its client keeps us waiting."""
+    """A connection that closes if its client keeps us waiting."""
 
     def __init__(self, config: Config, state: ServerState, refusals: Refusals, logger: logging.Logger) -> None:
         super().__init__(config, state, {})
         self.logger = logger
         self.access_log = False
-        self.changed_at = time.monotonic()  # when it last began to be waited for, or answered
+        self.changed_at = time.monotonic()  # when we last began to wait for it, or to answer it
         self._refusals = refusals
-        self._clock: asyncio.TimerHandle | None = None
-        self._pressing: asyncio.TimerHandle | None = None
+        self._request_clock: asyncio.TimerHandle | None = None
+        self._write_clock: asyncio.TimerHandle | None = None
 
     @property
     def address(self) -> str | None:
-        """Where the client is."""
+        """The client's IP address."""
         return self.client[0] if self.client else None
 
     @property
     def answering(self) -> bool:
-        """Whether a whole request is here, and its answer is not finished: the client has nothing to do."""
+        """Whether a whole request has arrived and its answer is not finished, so that we do not wait for the client."""
         asked = self.conn.their_state in {h11.DONE, h11.MUST_CLOSE}
         finished = self.conn.our_state not in {h11.SEND_RESPONSE, h11.SEND_BODY}
         return asked and not finished and not self.transport.is_closing()
@@ -69,25 +69,25 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None:
-            self.cycle.disconnected = True  # its answer comes too late: this one ends the connection
+            self.cycle.disconnected = True  # its answer comes too late, because this error ends the connection
             self.cycle.message_event.set()
         try:
             super().send_400_response(msg)
-        except h11.LocalProtocolError:  # there was an answer already: what follows it makes no sense
+        except h11.LocalProtocolError:  # an answer was sent already, and the bytes after it are no request
             self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._pressing = self.loop.call_later(PATIENCE, self._give_up)
+        self._write_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._pressing is not None:
-            self._pressing.cancel()
-            self._pressing = None
+        if self._write_clock is not None:
+            self._write_clock.cancel()
+            self._write_clock = None
 
     def make_room(self) -> None:
-        """End, because another client needs the place."""
+        """Close, because another client needs the place."""
         if not self._idle:
             self._refusals.met("crowded")
         self.transport.abort()
@@ -95,14 +95,14 @@ class Connection(H11Protocol):
     def _watch(self) -> None:
         if self.answering:
             self._stop_clock()
-        elif self._clock is None:
+        elif self._request_clock is None:
             self.changed_at = time.monotonic()
-            self._clock = self.loop.call_later(PATIENCE, self._give_up)
+            self._request_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)
 
     def _stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+        if self._request_clock is not None:
+            self._request_clock.cancel()
+            self._request_clock = None
             self.changed_at = time.monotonic()
 
     def _give_up(self) -> None:
@@ -112,6 +112,6 @@ class Connection(H11Protocol):
 
     @property
     def _idle(self) -> bool:
-        """Whether nothing was begun, by neither side: it was kept for another request, as clients do."""
+        """Whether neither side has begun anything: clients keep a connection open for a later request."""
         begun = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
         return not begun and not self.transport.get_write_buffer_size()

@@ -1,4 +1,4 @@
-"""`Authorization: Bearer`, for everything that is not a probe."""
+"""Requires `Authorization: Bearer` for every path but the probes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Guard:
-    """Lets a request pass that carries the token, compared in constant time, or that needs none.
+    """Lets a request pass if it carries the token, compared in constant time, or if its path is unguarded.
 
     `request.state.trusted` says whether it carried the token.
     """
@@ -41,5 +41,5 @@ class Guard:
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        # Starlette reads headers as latin-1; as bytes they are what was sent.
+        # Starlette decodes headers as latin-1, so this encoding gives the bytes that were sent.
         return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode("latin-1"), self._token)

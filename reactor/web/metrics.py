@@ -1,4 +1,4 @@
-"""Events counted, for Prometheus. A registry of its own: nothing is global, and two workers do not mix."""
+"""Counts events for Prometheus, in a registry of its own, so that two workers in a process do not mix."""
 
 from __future__ import annotations
 
@@ -27,32 +27,35 @@ REFUSALS = ("malformed", "slow", "crowded", "host", "token")
 DURATIONS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)  # seconds
 REACTIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds
 GAUGES = {
-    "image_generation_queue_depth": "Tokens that wait to be claimed: counted up to 10,000, beyond that an estimate.",
-    "image_generation_oldest_seconds": "How long the longest waiting token could have been claimed.",
-    "image_generation_uploading_oldest_seconds": "Age of the oldest image that the next stage did not take.",
+    "image_generation_queue_depth": "Tokens that wait to be claimed: counted up to 10,000, estimated beyond.",
+    "image_generation_oldest_seconds": "Seconds for which the longest waiting token could have been claimed.",
+    "image_generation_uploading_oldest_seconds": "Seconds since the oldest image that the next stage has not taken.",
     "reactor_listener_up": "Whether the listener is proven to hear notifications.",
     "reactor_intake_paused": "Whether the intake is closed, or half-open.",
     "reactor_slots_in_use": "Tokens that this worker holds.",
     "reactor_notify_queue_usage": "How full the server's notification queue is, 0 to 1.",
 }
-ATTEMPTS = range(1, 11)  # that have a label of their own: whoever inserts a row may have written any number of them
+# Attempt numbers with a label of their own. Others share one, because the inserter of a row can write any number.
+ATTEMPTS = range(1, 11)
 
 
 class Metrics:
-    """A sink that counts; `render` adds the gauges as they are then."""
+    """A sink that counts events. `render` adds the gauges' current values."""
 
     def __init__(self) -> None:
         self._registry = _Registry()
         self._gauges = _Gauges()
         self._registry.register(self._gauges)
         counter = self._counter
-        self._total = counter("image_generation_total", "Attempts by what came of them.", "outcome")
+        self._total = counter("image_generation_total", "Attempts by outcome.", "outcome")
         self._retries = counter("image_generation_retries_total", "Attempts that are repeated.", "attempt_number")
         self._claims = counter("reactor_claims_total", "Tokens that this worker claimed.")
-        self._rescues = counter("reactor_rescues_total", "Tokens taken over that nobody else could finish.")
-        self._lost = counter("reactor_lease_lost_total", "Tokens that somebody else took over from this worker.")
-        self._ambiguous = counter("reactor_ambiguous_creates_total", "Creates that may have bought, or not.")
-        self._refused = counter("reactor_http_refused_total", "HTTP requests that were refused, as told.", "reason")
+        self._rescues = counter("reactor_rescues_total", "Tokens taken over from workers that could not finish them.")
+        self._lost = counter("reactor_lease_lost_total", "Tokens that another worker took over from this one.")
+        self._ambiguous = counter(
+            "reactor_ambiguous_creates_total", "Creates without a readable answer: an image may have been bought."
+        )
+        self._refused = counter("reactor_http_refused_total", "HTTP requests that were refused.", "reason")
         self._duration = Histogram(
             "image_generation_duration_seconds",
             "From the claim to the image in the row.",
@@ -65,13 +68,13 @@ class Metrics:
             buckets=REACTIONS,
             registry=self._registry,
         )
-        for outcome in OUTCOMES.values():  # a rate needs the zero before the first
+        for outcome in OUTCOMES.values():  # Prometheus needs a zero before the first event to compute a rate
             self._total.labels(outcome)
         for reason in REFUSALS:
             self._refused.labels(reason)
 
-    def _counter(self, name: str, told: str, *labels: str) -> Counter:
-        return Counter(name, told, labels, registry=self._registry)
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self._registry)
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         match event:
@@ -101,25 +104,25 @@ class Metrics:
             self._duration.observe(fields.get("duration_seconds", 0.0))
 
     def render(self, gauges: Mapping[str, float | None]) -> bytes:
-        """Everything as Prometheus reads it. A gauge without a value is left out: better none than a stale one."""
+        """All metrics in Prometheus's format. A gauge without a value is left out, because an old value misleads."""
         self._gauges.values = gauges
         return generate_latest(self._registry)
 
 
 class _Gauges(Collector):
-    """What is read at the moment of a scrape."""
+    """The gauges, with the values of the current scrape."""
 
     def __init__(self) -> None:
         self.values: Mapping[str, float | None] = {}
 
     def collect(self) -> Iterable[Metric]:
-        for name, told in GAUGES.items():
+        for name, meaning in GAUGES.items():
             if (value := self.values.get(name)) is not None:
-                yield GaugeMetricFamily(name, told, value=value)
+                yield GaugeMetricFamily(name, meaning, value=value)
 
 
 class _Registry(CollectorRegistry):
-    """Without the `_created` series, which the client can turn off only for the whole process."""
+    """Drops the `_created` series, because the client library can turn them off only for the whole process."""
 
     def collect(self) -> Iterable[Metric]:
         for metric in super().collect():

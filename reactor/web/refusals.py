@@ -1,4 +1,4 @@
-"""Requests that were refused: counted by reason, and told as one event a minute at most."""
+"""Counts refused requests by reason, and emits at most one event a minute."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reactor.telemetry import Trouble
 if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
 
-TELL_EVERY = 60.0  # seconds
+EMIT_EVERY = 60.0  # seconds
 Reason = Literal["malformed", "slow", "crowded", "host", "token"]
 
 
 class Refusals:
-    """The first is told at once, the rest of a minute together at its end. `trouble` is for faults of our own."""
+    """Emits the first refusal at once, and those of the next minute together. `trouble` is for our own errors."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.trouble = Trouble(telemetry, "http")
@@ -27,33 +27,33 @@ class Refusals:
         self._next: asyncio.TimerHandle | None = None
 
     def met(self, reason: Reason) -> None:
-        """Count one."""
+        """Count one refusal."""
         self._counts[reason] += 1
         if self._next is None:
-            self._tell()
+            self._emit()
 
     def end(self) -> None:
-        """Tell what was not told yet."""
-        self._tell()
+        """Emit the refusals counted since the last event."""
+        self._emit()
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
-    def _tell(self) -> None:
+    def _emit(self) -> None:
         counts, self._counts, self._next = self._counts, Counter(), None
         if counts:
             self._telemetry.emit(events.HTTP_REFUSED, count=counts.total(), **counts)
-            self._next = asyncio.get_running_loop().call_later(TELL_EVERY, self._tell)
+            self._next = asyncio.get_running_loop().call_later(EMIT_EVERY, self._emit)
 
 
 def quiet_logger(refusals: Refusals) -> logging.Logger:
-    """A logger for uvicorn that writes nothing: a warning is a request that makes no sense, an error is ours."""
-    logger = logging.Logger("reactor.web", logging.WARNING)  # noqa: LOG001  (in nobody's hierarchy)
-    logger.addHandler(_Heard(refusals))
+    """A logger for uvicorn that writes nothing: a warning means a malformed request, an error is our own."""
+    logger = logging.Logger("reactor.web", logging.WARNING)  # noqa: LOG001  (outside the host's logger hierarchy)
+    logger.addHandler(_UvicornHandler(refusals))
     return logger
 
 
-class _Heard(logging.Handler):
+class _UvicornHandler(logging.Handler):
     def __init__(self, refusals: Refusals) -> None:
         super().__init__()
         self._refusals = refusals
@@ -62,5 +62,5 @@ class _Heard(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if record.levelno < logging.ERROR:
             self._refusals.met("malformed")
-        elif error is None or isinstance(error, Exception):  # not one that was cancelled with the worker
+        elif error is None or isinstance(error, Exception):  # a cancellation with the worker is no error
             self._refusals.trouble.met(error or RuntimeError(record.getMessage()))

@@ -1,8 +1,8 @@
-"""The HTTP port as one task of the worker: it takes no signals, leaves logging alone, and ends when it is cancelled.
+"""The HTTP port, a task of the worker. It handles no signals, does not configure logging, and ends when cancelled.
 
-Anybody may connect, and every connection is a descriptor that the engine then lacks. So only a few are open at once. A
-new one takes the place of the one that has waited longest, at the address that has most of them, so that a probe is
-answered however many hold on elsewhere.
+Anybody may connect, and every connection takes a descriptor that the engine may need. So only a few are open at once. A
+new connection to a full port replaces an old one: of the address with the most connections, the one that has waited
+longest. So a probe is answered even if another address holds many connections.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from reactor.web.refusals import Refusals
 
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-ENDS_WITHIN = 1.0  # seconds for answers that are under way
-ACCEPT_AGAIN = 0.1  # seconds after a connection that could not be accepted
-MOST, LEAST = 64, 4  # connections
-_OWN = 64  # descriptors of the engine, beside those of its slots: the database's connections, files, the loop
-_OF_A_SLOT = 2  # descriptors: a request to the provider, and an attempt at another address of its
+ENDS_WITHIN = 1.0  # seconds in which unfinished answers may end
+ACCEPT_AGAIN = 0.1  # seconds to wait after a failed accept
+MOST, LEAST = 64, 4  # connections at once
+_ENGINE_DESCRIPTORS = 64  # beside those of the slots: database connections, files, the loop
+_SLOT_DESCRIPTORS = 2  # a request to the provider, and a connection attempt at another of its addresses
 
 
-def room(slots: int) -> int:
-    """How many connections may be open at once: the engine keeps the descriptors that it needs."""
+def connection_limit(slots: int) -> int:
+    """How many connections may be open at once, so that the engine keeps the descriptors that it needs."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY:
         return MOST
-    return max(LEAST, min(MOST, allowed - _OWN - _OF_A_SLOT * slots))
+    return max(LEAST, min(MOST, allowed - _ENGINE_DESCRIPTORS - _SLOT_DESCRIPTORS * slots))
 
 
 async def serve(app: ASGIApp, refusals: Refusals, *, host: str, port: int, most: int = MOST) -> None:
-    """Serve until cancelled, `most` connections at once. A port that cannot be had is told, and nothing else stops."""
+    """Serve until cancelled, `most` connections at once. If it cannot listen, that is logged and the worker goes on."""
     try:
         sockets = await _listening(host.strip("[]"), port)
     except (OSError, UnicodeError) as error:
@@ -70,7 +70,7 @@ async def serve(app: ASGIApp, refusals: Refusals, *, host: str, port: int, most:
 
 
 class Door:
-    """Lets clients in."""
+    """Accepts clients."""
 
     def __init__(self, state: ServerState, connection: Callable[[], Connection], trouble: Trouble, most: int) -> None:
         self._state = state
@@ -79,7 +79,7 @@ class Door:
         self._most = most
 
     async def keep(self, listening: socket.socket) -> None:
-        """Accept one client a turn of the loop, until cancelled."""
+        """Accept one client in each turn of the loop, until cancelled."""
         loop = asyncio.get_running_loop()
         listening.setblocking(False)
         while True:
@@ -87,7 +87,7 @@ class Door:
                 client, _ = await loop.sock_accept(listening)
             except ConnectionAbortedError:
                 continue
-            except OSError as error:  # above all: no descriptor is left
+            except OSError as error:  # usually because no descriptor is left
                 self._trouble.met(error)
                 self._make_room(0)
                 await anyio.sleep(ACCEPT_AGAIN)
@@ -97,9 +97,9 @@ class Door:
             await anyio.lowlevel.checkpoint()
 
     def _make_room(self, most: int) -> None:
-        """Close one where `most` are open: of the address with the most, the one that has waited longest.
+        """If `most` connections are open, close one: of the address with the most, the one that has waited longest.
 
-        Those that are being answered come last.
+        A connection that is being answered is closed only if no other is left.
         """
         open_now = [each for each in self._state.connections if isinstance(each, Connection)]
         if open_now and len(open_now) >= most:
@@ -108,7 +108,7 @@ class Door:
 
 
 async def _end(state: ServerState) -> None:
-    """Let the answers that are under way end within ENDS_WITHIN, then cut what is left."""
+    """Let unfinished answers end within ENDS_WITHIN, then abort the rest."""
     for connection in list(state.connections):
         connection.shutdown()
     with anyio.CancelScope(shield=True):
@@ -125,7 +125,7 @@ async def _end(state: ServerState) -> None:
 async def _listening(host: str, port: int) -> list[socket.socket]:
     """Listen at each of the host's addresses.
 
-    What this machine does not have, as IPv6 that is off, is left out if another address can be had.
+    An address that this machine lacks (as with IPv6 off) is left out, unless no other address is left.
     """
     lacking = OSError(f"{host} has no address")
     with ExitStack() as listening:
@@ -144,11 +144,11 @@ async def _listening(host: str, port: int) -> list[socket.socket]:
 
 
 async def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str | int, ...]]]:
-    """Family and address of each place to listen at; `::` means everywhere, in IPv4 too, as in most servers."""
+    """The family and address of each socket. `::` means every address, in IPv4 too, as with most servers."""
     hosts = ("::", "0.0.0.0") if host == "::" else (host,)  # noqa: S104  (a token is required for it)
     found = [
         (socket.AddressFamily(family), address)
         for each in hosts
         for family, *_, address in await anyio.getaddrinfo(each, port, type=socket.SOCK_STREAM)
     ]
-    return list(dict.fromkeys(found))  # a hosts file may name one twice
+    return list(dict.fromkeys(found))  # a hosts file may list an address twice

@@ -1448,7 +1448,7 @@ MUTANTS = (
     Mutant(
         "the port takes file descriptors that the engine needs",
         "reactor/web/server.py",
-        "allowed - _OWN - _OF_A_SLOT * slots",
+        "allowed - _ENGINE_DESCRIPTORS - _SLOT_DESCRIPTORS * slots",
         "allowed",
         f"{PORT}::test_the_engine_keeps_the_descriptors_it_needs",
     ),
@@ -1462,8 +1462,8 @@ MUTANTS = (
     Mutant(
         "a client that does not read its answer is waited for",
         "reactor/web/connection.py",
-        "        self._pressing = self.loop.call_later(PATIENCE, self._give_up)\n",
-        "        self._pressing = None\n",
+        "        self._write_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)\n",
+        "        self._write_clock = None\n",
         f"{PORT}::test_a_client_that_does_not_take_its_answer_is_closed",
     ),
     Mutant(
@@ -1498,7 +1498,7 @@ MUTANTS = (
         "the intake's reason for anybody",
         "reactor/web/app.py",
         'if getattr(request.state, "trusted", False) else',
-        "if told else",
+        "if state else",
         "tests/test_web.py::test_a_paused_intake_is_told_and_why_only_with_the_token",
     ),
     Mutant(
