@@ -108,7 +108,7 @@ def test_status_is_read_by_people_too(reactor, database):
 
     assert code == 0
     assert re.search(r"^detected +2$", out, re.MULTILINE)
-    assert re.search(r"^intake +open$", out, re.MULTILINE)
+    assert re.search(r"^gate +open$", out, re.MULTILINE)
     assert "triggers" not in out
 
 
@@ -137,7 +137,7 @@ def test_status_counts_what_others_call_a_status_apart(reactor, database):
 def test_status_tells_for_how_long_the_intake_is_closed(reactor, database, until, reason, told):
     command(database, f"UPDATE reactor.intake SET paused_until = {until}, reason = {reason}")
 
-    assert re.search(rf"^intake +{told}$", reactor("status")[1], re.MULTILINE)
+    assert re.search(rf"^gate +{told}$", reactor("status")[1], re.MULTILINE)
 
     intake = json.loads(reactor("status", "--json")[1])["intake"]
     assert (intake["paused"], intake["reason"]) == (True, None if reason == "NULL" else reason.strip("'"))
@@ -457,12 +457,12 @@ def test_a_pause_for_no_duration_is_refused_in_one_line(reactor, given):
 def test_status_tells_of_a_lower_limit(reactor, database):
     command(database, "UPDATE reactor.intake SET limit_interval = 10, limited_until = now() + interval '1 minute'")
 
-    assert re.search(r"^intake +open; the account allows 6 creates a minute$", reactor("status")[1], re.MULTILINE)
+    assert re.search(r"^gate +open; the account allows 6 creates a minute$", reactor("status")[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("pause", "paused: paused by an operator"), ("resume", "it was not paused"), ("status", "intake +open")],
+    [("pause", "paused: paused by an operator"), ("resume", "it was not paused"), ("status", "gate +open")],
 )
 def test_a_gate_row_that_somebody_removed_is_made_anew(reactor, database, name, told):
     command(database, "DELETE FROM reactor.intake")

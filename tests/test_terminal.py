@@ -112,7 +112,7 @@ def test_no_command_prints_what_a_terminal_obeys(hostile, name):
 
 
 def test_a_reason_is_shown_as_it_is_but_for_what_a_terminal_obeys(hostile):
-    assert "intake      paused: a\ufffd]0;owned\ufffd\ufffd[2J" in hostile("status")[1]
+    assert "gate        paused: a\ufffd]0;owned\ufffd\ufffd[2J" in hostile("status")[1]
     assert "owned" in json.loads(hostile("status", "--json")[1])["intake"]["reason"]
     assert "it was paused: a\ufffd]0;owned" in hostile("resume")[1]
 

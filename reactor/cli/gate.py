@@ -1,4 +1,4 @@
-"""Commands about the intake: pause, resume."""
+"""Commands about the gate: pause, resume."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pause(*, seconds: float | None, reason: str) -> None:
 
 @click.command()
 def resume() -> None:
-    """Open the intake, for whatever reason it was closed, and wake the fleet."""
+    """Open the gate, for whatever reason it was closed, and wake the fleet."""
     rows = _query(DatabaseSettings.load(), "resume", lambda table: (table.wake_channel,))
     say(f"resumed; it was paused: {rows[0]['reason'] or 'no reason given'}" if rows else "it was not paused")
 

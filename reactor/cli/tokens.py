@@ -45,7 +45,7 @@ def mint(*, tokens: int, prompt: str | None) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def status(*, as_json: bool) -> None:
-    """Show the number of tokens in each status, whether the intake is open, and how many workers run and listen."""
+    """Show the number of tokens in each status, whether the gate is open, and how many workers run and listen."""
     settings = DatabaseSettings.load()
 
     async def work(session: Session) -> tuple[dict[str, Any], str]:
@@ -69,7 +69,7 @@ def status(*, as_json: bool) -> None:
     deaf = state["workers"] - state["listening"]
     without = f"  {deaf:,} of them without a listener: mints wait for their sweep" if deaf else ""
     say(f"{'workers':<12}{state['workers']:>9,}{without}")
-    say(f"{'intake':<12}{_gate_in_words(state['intake']):>9}")
+    say(f"{'gate':<12}{_gate_in_words(state['intake']):>9}")
     if not state["triggers"]:
         say(f"triggers    {triggers}: mints wait for the sweep; run: reactor migrate")
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from reactor.web.refusals import Refusals
 
 OPEN = frozenset({"/livez", "/readyz"})  # an orchestrator's probes carry no token
-# The fields of the intake that anybody may see. The reason is not among them: the provider or an operator wrote it.
-OPEN_INTAKE = frozenset({"paused", "resumes_in", "opens_on", "limit_per_minute"})
+# The fields of the gate that anybody may see. The reason is not among them: the provider or an operator wrote it.
+PUBLIC_GATE_FIELDS = frozenset({"paused", "resumes_in", "opens_on", "limit_per_minute"})
 
 
 def application(health: Health, metrics: Metrics, refusals: Refusals, *, token: str | None, host: str) -> ASGIApp:
@@ -50,6 +50,6 @@ def application(health: Health, metrics: Metrics, refusals: Refusals, *, token: 
 
 
 def without_texts(state: dict[str, Any]) -> dict[str, Any]:
-    """The state without the intake's reason: only states and times."""
-    intake = state["intake"]
-    return state | {"intake": intake and {name: intake[name] for name in intake if name in OPEN_INTAKE}}
+    """The state without the gate's reason: only states and times."""
+    gate = state["intake"]
+    return state | {"intake": gate and {name: gate[name] for name in gate if name in PUBLIC_GATE_FIELDS}}

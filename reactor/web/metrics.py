@@ -31,7 +31,7 @@ GAUGES = {
     "image_generation_oldest_seconds": "Seconds for which the longest waiting token could have been claimed.",
     "image_generation_uploading_oldest_seconds": "Seconds since the oldest image that the next stage has not taken.",
     "reactor_listener_up": "Whether the listener is proven to hear notifications.",
-    "reactor_intake_paused": "Whether the intake is closed, or half-open.",
+    "reactor_intake_paused": "Whether the gate is closed or half-open.",
     "reactor_slots_in_use": "Tokens that this worker holds.",
     "reactor_notify_queue_usage": "How full the server's notification queue is, 0 to 1.",
 }

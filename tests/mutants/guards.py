@@ -1495,7 +1495,7 @@ MUTANTS = (
         f"{PORT}::test_no_request_is_redirected_to_the_host_that_it_names",
     ),
     Mutant(
-        "the intake's reason for anybody",
+        "the gate's reason for anybody",
         "reactor/web/app.py",
         'if getattr(request.state, "trusted", False) else',
         "if state else",
