@@ -1286,9 +1286,9 @@ MUTANTS = (
     ),
     Mutant(
         "a stranger's watch counts as a worker's",
-        "reactor/database/queries/watch.sql",
-        "coalesce(has_column_privilege(usesysid, $3::text, 'generation_epoch', 'UPDATE'), false)",
-        "$3::text IS NOT NULL",
+        "reactor/database/queries/parts/holders.sql",
+        "coalesce(has_column_privilege(usesysid, lock.tokens, 'generation_epoch', 'UPDATE'), false)",
+        "lock.tokens IS NOT NULL",
         f"{BELL}::test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_the_quiet_lock",
     ),
     Mutant(
@@ -1307,9 +1307,9 @@ MUTANTS = (
     ),
     Mutant(
         "another worker's quiet lock counts as a stranger's",
-        "reactor/database/queries/leave.sql",
-        "coalesce(has_column_privilege(usesysid, $6::text, 'generation_epoch', 'UPDATE'), false) AS able",
-        "length($6::text) < 0 AS able",
+        "reactor/database/queries/parts/holders.sql",
+        "coalesce(has_column_privilege(usesysid, lock.tokens, 'generation_epoch', 'UPDATE'), false) AS able",
+        "length(lock.tokens) < 0 AS able",
         f"{BELL}::test_another_workers_quiet_lock_is_no_strangers",
     ),
     Mutant(
