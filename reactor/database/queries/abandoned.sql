@@ -1,24 +1,26 @@
--- Finds tokens that their holder cannot finish, among a bounded number of those that are held.
--- $1 tokens         integer           so many at most
+-- Finds tokens that their holder cannot finish, in a bounded part of those in `generating`.
+-- $1 tokens         integer           the most tokens to return
 -- $2 lease          double precision  seconds; one value for a fleet
--- $3 renewed_every  double precision  seconds between renewals; two more without one, and a holder is overdue
--- $4 known          uuid[]            what this worker holds, or has to leave alone
+-- $3 renewed_every  double precision  seconds between renewals; a holder is overdue 2 s after one that did not come
+-- $4 known          uuid[]            tokens that this worker holds, or has to leave alone
 -- $5 own_keys       bigint[]          keys that this worker claimed under
 -- $6 uptime         double precision  seconds that this worker has been running
--- $7 after          uuid              the look begins behind this key, and goes on from the front
--- $8 held           integer           tokens in `generating` to look at
--- Returns id, epoch, lease_ends_at as seen (rescue.sql takes what still is so; as seconds since 1970, which hold what no
--- client's dates do), and owner: 'own' (a claim whose answer we never got), 'foreign' (left by another program without a
--- lease, or with one that is longer than any worker's), 'dead'. In the order of the walk. Each row, of which there is at
--- least one, also says `last`: the key of the last token that was looked at, null if that was all of them.
--- Leans on the partial index WHERE status = 'generating'. Whoever may insert rows may insert any number that look held, so
--- one look is bounded. $4 is hashed: it may hold thousands. Lease times are read from the heap, to keep renewals HOT.
+-- $7 after          uuid              the walk begins behind this key, and continues from the smallest
+-- $8 held           integer           the most tokens in `generating` to walk through
+-- Returns id, epoch, lease_ends_at and owner, in the order of the walk. Owner is 'own' (a claim whose answer we never
+-- got), 'foreign' (another program left it without a lease, or with one longer than any worker's) or 'dead'. The lease
+-- is in seconds since 1970, because a client's dates cannot hold every value; rescue.sql takes the token only if it
+-- still ends then. Every row also has `last`: the key of the last token of the walk, null if the walk saw all. There is
+-- always a row.
+-- Leans on the partial index WHERE status = 'generating'. A role that may insert rows can insert any number that look
+-- held, so a walk is bounded. $4 is hashed: it may hold thousands. Leases are read from the heap, to keep renewals HOT.
 --
--- The lease decides, the liveness lock only accelerates: a lock is lost with its connection while its holder lives, so
--- it counts only where the renewal is overdue too, and not within 10 s of a restart, when nobody has a lock.
+-- A holder is dead once its lease is over. If its liveness lock is free it is dead earlier, but only if its renewal is
+-- overdue too, because a living holder loses the lock with its connection. Within 10 s of the server's start no holder
+-- is dead, because the workers are not back yet.
 --
--- Any role may take or wait for any advisory lock. A lock counts as life only if it is held, exclusively, by a role that
--- may write the epoch: a worker's, not a stranger's.
+-- Any role may take or wait for any advisory lock. A lock counts as a sign of life only if it is granted, exclusive,
+-- and held by a role that may write the epoch, as a worker's may and a stranger's may not.
 WITH alive AS MATERIALIZED (
   SELECT (held.classid::bigint << 32) | held.objid::bigint AS worker
   FROM pg_catalog.pg_locks AS held

@@ -1,3 +1,3 @@
--- Asks for nothing but an answer.
+-- Does nothing: an answer shows that the connection works.
 -- Returns one row without a value.
 SELECT;

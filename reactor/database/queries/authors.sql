@@ -1,7 +1,7 @@
--- Tells who owns the authors table that is read for prompts, where that is a role that we have no reason to trust.
+-- Finds the owner of the authors table that prompts are read from, if we have no reason to trust that role.
 -- $1 schema  text  of both tables
--- $2 tokens  text  the tokens table's name; there may be none yet
--- Returns owner; no row where the authors are trusted or missing. A view, a policy or a trigger of theirs would run as us.
+-- $2 tokens  text  the tokens table's name; the table may not exist yet
+-- Returns owner; no row if the authors are trusted or missing. A stranger's view, policy or trigger would run as us.
 -- We trust the authors of a trusted role, of the tokens' owner, and those that a foreign key of the tokens refers to,
 -- because only the tokens' owner can have made that key.
 -- Leans on the catalogue's own indexes.

@@ -1,11 +1,11 @@
--- Turns to the fallback prompt: counts the rejection and makes a new intent to buy, before anything is sent.
+-- Switches a token to the fallback prompt: counts the rejection and writes a new intent to buy, before the create.
 -- $1 id        uuid
 -- $2 epoch     bigint
 -- $3 worker    bigint
 -- $4 attempts  integer  after counting the rejection
 -- $5 error     text     why it was rejected
--- Returns the new seed and when it was written, nulls: locked by somebody else for now; no row where the token was lost.
--- Run again it gives the same seed.
+-- Returns the new seed and when it was written; nulls if another transaction has the row locked for now; no row if the
+-- token was lost. Run again, it returns the same seed.
 -- Leans on the primary key.
 WITH held AS (
   SELECT {key} AS key

@@ -3,14 +3,15 @@
 -- $2 slots            integer           tokens that can start now
 -- $3 worker           bigint            the claimer's key
 -- $4 lease            double precision  seconds
--- One or two more are in the statements that go on or choose: see TokensTable.query.
--- Returns one row per claimed token, in mint order. Each also tells of the statement: probe, what opens the half-open gate
--- that let the token through; limited, whether more was found than passed; last_fresh, the last fresh token that was found.
+-- Statements that start behind a token, or claim among given tokens, have one or two more: see TokensTable.query.
+-- Returns one row per claimed token, in mint order. Every row repeats three facts of the statement: probe, what opens
+-- the half-open gate that let the token through, else null; limited, whether the gate let fewer tokens through than
+-- were found; last_fresh, the last fresh token that was found.
 -- Leans on the two partial indexes WHERE status = 'detected', and on the primary key. Retries are compared with now(),
 -- because no index can be searched by the volatile clock_timestamp().
 --
--- Whoever may insert rows may write our columns. An epoch at its end cannot be raised, so neither index has such a token.
--- Attempts are counted from 0 to 1000, which is more than MAX_ATTEMPTS can be. Any other value can be claimed.
+-- A role that may insert rows can write our columns. A token whose epoch cannot be raised is in neither index. Attempts
+-- below 0 count as 0, and above 1000 (more than MAX_ATTEMPTS can be) as 1000, so that such a token can be claimed.
 WITH {parts/gate},
 due AS (
   SELECT {key} AS key
@@ -33,7 +34,7 @@ fresh AS (
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 found AS (
-  -- Half-open, a fresh token goes before a retry: the token that failed as the last probe lets another go first.
+  -- If half-open, a fresh token goes before a retry, so that the last probe's token, which failed, lets another try.
   SELECT key FROM due WHERE NOT ((SELECT half_open FROM gate) AND EXISTS (SELECT FROM fresh))
   UNION ALL
   SELECT key FROM fresh

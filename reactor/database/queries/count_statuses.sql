@@ -1,4 +1,4 @@
--- Counts tokens by status. Where a host lets its column hold any text, all that we do not know counts as other.
+-- Counts tokens by status. A host's column may hold any text: statuses that we do not know count as other.
 -- Returns status (lower case) and tokens.
 -- Leans on no index: it reads the table.
 SELECT coalesce(known.status, 'other') AS status, count(*) AS tokens

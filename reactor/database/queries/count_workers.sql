@@ -1,9 +1,9 @@
 -- Counts the workers connected to this database, and those of them that hear mints.
 -- $1 listener  text  application_name of a worker's connection that listens
--- $2 claims    text  of the one that claims
+-- $2 claims    text  application_name of the connection that claims
 -- Returns workers, listening.
--- Any session may call itself ours: it counts only if its role may write the epoch, as a worker's may. A listener that
--- holds no advisory lock is not proven to hear.
+-- Any session can take our application_name. It counts only if its role may write the epoch, as a worker's may. A
+-- listener without an advisory lock is not proven to hear.
 WITH ours AS MATERIALIZED (
   SELECT pid, application_name
   FROM pg_catalog.pg_stat_activity

@@ -1,6 +1,6 @@
 -- Tells whether the server or this database has few connections left: fewer than 3, or than a tenth.
--- Returns crowded. What is reserved for superusers does not count, nor does a role's own limit: that is nobody else's.
--- Everybody may read how many sessions there are; their kind is hidden, and then they count.
+-- Returns crowded. Connections reserved for superusers do not count as left. A role's own limit is ignored: reaching it
+-- keeps no other role out. Every role can count the sessions; those whose kind is hidden count as clients'.
 WITH sessions AS (
   SELECT
     count(*) AS of_server,

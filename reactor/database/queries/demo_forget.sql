@@ -1,4 +1,4 @@
--- Removes those of the demo's tokens that got no image, and their authors: nobody is to buy images for them.
+-- Deletes those of the demo's tokens that have no image, and their authors, so that no worker buys images for them.
 -- $1 token_ids  bigint[]
 -- Returns nothing.
 -- Leans on the unique index of token_id and the primary key of the authors.

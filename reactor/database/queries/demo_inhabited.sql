@@ -1,4 +1,4 @@
--- Tells whether a database has tables at all, for the demo: one that has belongs to somebody.
+-- Tells the demo whether a database has any table: such a database belongs to somebody.
 -- Returns inhabited. An extension's tables do not count.
 SELECT EXISTS (
   SELECT

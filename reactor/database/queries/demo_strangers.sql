@@ -1,6 +1,6 @@
--- Tells whether the table holds a token that no sandbox on this machine made an image for: a real one, for all we know.
+-- Tells whether the table holds a token without an image of a sandbox on this machine: it may be a real one.
 -- Returns strangers.
--- Leans on no index: it reads the table up to the first one.
+-- Leans on no index: it reads the table up to the first such token.
 SELECT EXISTS (
   SELECT
   FROM {table}

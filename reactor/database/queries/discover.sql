@@ -1,17 +1,17 @@
--- Tells how the tokens table really looks.
+-- Finds the tokens table, and describes it as it is.
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
--- Returns one row per table that can be meant: schema, name, the status column's enum and its labels where it is one;
--- whether our columns and the intake are there, whether the revision can be read (null: there is none), whether both
--- triggers are there, and whether both are enabled; the type of token_id; the database's encoding; the owner, and whether
--- the table is one that we pass over.
+-- Returns one row per table that the name can mean: schema, name, owner and encoding (the database's); status_enum and
+-- labels, if the status column is an enum; migrated, whether our columns and the intake exist; revision_readable, null
+-- if there is no revision; triggered and triggers_enabled, whether both triggers exist, and are enabled; number_type,
+-- the type of token_id; passed_over, whether we ignore the table.
 --
 -- Any role that may create a table can give it our columns and our mark. So a name alone means, in this order:
--- 1. the migrated tables of that name, wherever they are, if a role that we trust owns them; or if they have one of our
---    triggers and their owner cannot have made it, for want of rights in schema reactor: a superuser migrated them;
+-- 1. the migrated tables of that name, in any schema, whose owner we trust; or which have one of our triggers, though
+--    their owner has no rights in schema reactor and cannot have made it: a superuser migrated them;
 -- 2. the first table of the search path that a role which we trust owns;
--- 3. the tables of the search path, of whatever role: a host's table, which we serve with rights on it.
--- Where there is none of these, 4 names the strangers' marked tables, which are passed over.
--- With a schema the name means that table, of whatever role.
+-- 3. the tables of the search path, of any role: a host's table, which we serve with rights on it.
+-- If there are none of these, 4 names the strangers' marked tables, which are passed over.
+-- A name with a schema means that table, of any role.
 -- A copy of the rows (CREATE TABLE AS) has our columns, but neither the migrations' mark nor a trigger.
 -- Leans on the catalogue's own indexes.
 WITH trusted AS MATERIALIZED ({trusted}),
@@ -75,7 +75,7 @@ meant AS (
   FROM ranked
   WHERE rank = best AND (rank <> 2 OR turn = 1)
   UNION ALL
-  -- Quoted, or PostgreSQL would fold "Tokens" to tokens.
+  -- Quoted, because PostgreSQL would fold "Tokens" to tokens.
   SELECT to_regclass(string_agg(quote_ident(part), '.' ORDER BY position)), false
   FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
   HAVING count(*) > 1

@@ -1,8 +1,8 @@
--- Tells how the gate stands.
--- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open, null: until somebody acts),
--- opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows for now),
--- check_in (seconds until the fleet checks a refused API token; null: the gate is closed for something else), and
--- refused_token (a mark of the API token that was refused last; null: it was accepted since).
+-- Reads the state of the gate.
+-- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open; null: until somebody
+-- acts), opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows
+-- for now), check_in (seconds until the fleet checks a refused API token; null: the gate is closed for another reason),
+-- and refused_token (a mark of the API token that was refused last; null: it was accepted since).
 SELECT
   paused,
   CASE WHEN paused THEN left(reason, 4000) END AS reason,

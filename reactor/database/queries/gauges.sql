@@ -1,14 +1,14 @@
--- ReadBudget what the gauges show, at a cost that does not grow with the table.
+-- Reads the values of the gauges, at a cost that does not grow with the table.
 -- $1 relation  text  the tokens table, quoted and with its schema
 -- Returns one row: queue_depth, oldest_seconds, uploading_oldest_seconds, notify_queue_usage (0 to 1), paused.
 -- Leans on the partial indexes of fresh tokens, retries and uploads, each read from its start.
 --
--- The depth is counted up to 10,000 of each kind; beyond that it is at least what was counted, and otherwise what the
--- last autovacuum of the index counted. A fresh token is as old as its mint, a retry as old as its due time. An upload
--- counts from the intent to buy its image, a little before there was one: it errs on the side of the earlier alarm.
--- Whoever inserts a row may write -infinity, which is no age, and which older servers cannot subtract.
--- The limit is one that the planner cannot see: statistics that know of no backlog (right after one came) would let it
--- read and sort all of it, as too few rows to fill the limit: 450 ms with 1,000,000, where it is 3 ms in index order.
+-- The depth is counted up to 10,000 of each kind. Beyond that it is what was counted, or what the last autovacuum of
+-- the indexes counted if that is more. A fresh token is as old as its mint, a retry as old as its due time. An upload
+-- is as old as the intent to buy its image, a little older than the image: the alarm comes early rather than late.
+-- A role that may insert rows can write -infinity, which is no age, and which older servers cannot subtract.
+-- The limit is a subquery, so that the planner cannot see it. If statistics are older than a backlog, the planner
+-- expects too few rows to fill a visible limit, and reads and sorts all: 450 ms with 1,000,000, 3 ms in index order.
 WITH fresh AS (
   SELECT {order} AS since
   FROM {table}

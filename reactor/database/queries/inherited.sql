@@ -1,5 +1,5 @@
--- Tells what a new connection inherited from role, database and server, and changes what startup parameters cannot.
--- $1 direct  boolean  whether the session is ours alone: only then something is changed, for as long as it lasts
+-- Reads what a new connection inherited from role, database and server, and overrides what startup parameters cannot.
+-- $1 direct  boolean  whether the session is ours alone: only then settings are overridden, until it ends
 -- Returns durable (whether a commit survives a crash of the server), read_committed, read_only.
 -- A stricter synchronous_commit (remote_apply) stays. Older servers have no transaction_timeout.
 SELECT

@@ -1,6 +1,6 @@
 -- Sets the fleet's rate to a lower limit of the account, for ten minutes from now.
 -- $1 interval  double precision  seconds between creates
--- Returns whether that is news: it was not limited so before.
+-- Returns news: whether this limit was not in force before.
 WITH before AS (
   SELECT limited_until > clock_timestamp() AND limit_interval = $1::double precision AS known
   FROM reactor.intake

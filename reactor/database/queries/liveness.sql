@@ -1,7 +1,7 @@
--- Takes the lock that says this worker lives, on the listener's connection; it is let go when that connection ends.
+-- Takes the lock that shows that this worker lives, on the listener's connection; it is released when that ends.
 -- $1 worker  bigint
 -- $2 tokens  text    the tokens table, quoted and with its schema: a worker's role is one that may write its epoch
--- Returns whether it was taken; if not, strangers names who holds it and is no worker: any role may take it.
+-- Returns taken; if not taken, strangers names the holders that are no workers, because any role may take the lock.
 WITH life AS MATERIALIZED (
   SELECT pg_try_advisory_lock($1::bigint) AS taken
 )

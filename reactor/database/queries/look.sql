@@ -1,7 +1,7 @@
--- Names the tokens that a claim would take, in its order; locks none, and passes none that is locked.
--- $1 tokens  integer  so many at most
--- One or two more are in the statements that go on: see TokensTable.query.
--- Returns id, token_id, and fresh: whether it is no retry.
+-- Names the tokens that a claim would take, in its order; it locks no row, and does not skip locked ones.
+-- $1 tokens  integer  the most tokens to name
+-- Statements that start behind a token have one or two more: see TokensTable.query.
+-- Returns id, token_id, and fresh: false for a retry.
 -- Leans on the two partial indexes WHERE status = 'detected', as claim.sql does.
 WITH retries AS (
   SELECT {key} AS id, {number} AS token_id

@@ -1,7 +1,7 @@
--- Tells which of our two tables the migrations made, and a downgrade drops.
+-- Finds which of our two tables the migrations made: a downgrade drops those.
 -- $1 schema  text  of both
 -- $2 tokens  text  the tokens table's name
--- Returns schema and name of each, the tokens first: they refer to the authors. A stranger's authors are not ours to drop.
+-- Returns schema and name of each, the tokens first, because they refer to the authors; but no stranger's authors.
 -- Leans on the catalogue's own indexes.
 WITH trusted AS MATERIALIZED ({trusted})
 SELECT namespace.nspname AS schema, class.relname AS name

@@ -1,6 +1,6 @@
 -- Finds the tokens tables that the migrations made or completed.
--- Returns schema and name of each. Any role can mark a table of its own: such a one counts only if we trust the role, or
--- if the table has one of our triggers that its owner cannot have made (see discover.sql).
+-- Returns schema and name of each. Any role can mark a table of its own. A marked table counts only if we trust its
+-- owner, or if it has one of our triggers that its owner cannot have made (see discover.sql).
 -- Leans on the catalogue's own indexes.
 WITH trusted AS MATERIALIZED ({trusted})
 SELECT namespace.nspname AS schema, class.relname AS name

@@ -1,6 +1,6 @@
--- Tells who holds the lock of migrations and may not migrate: any role may take it.
+-- Names the roles that hold the lock of migrations and may not migrate: any role may take it.
 -- $1 lock  bigint
--- Returns strangers: their names; null where there are none.
+-- Returns strangers: the roles and their processes; null if there are none.
 SELECT string_agg(format('%s (process %s)', usename, pid), ', ') AS strangers
 FROM pg_catalog.pg_locks
 JOIN pg_catalog.pg_stat_activity USING (pid)

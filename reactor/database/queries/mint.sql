@@ -1,4 +1,4 @@
--- Mints tokens, one author for each prompt: what a backend does, for demos and trials.
+-- Mints tokens, one author for each prompt, as a backend does; for demos and trials.
 -- $1 prompts  text[]
 -- Returns the token_ids, in the order of the prompts.
 -- Leans on no index.

@@ -1,8 +1,8 @@
--- Tells when a claim could find something next.
+-- Computes when a claim could next find something.
 -- $1 create_interval  double precision  seconds between creates that the rate limit allows; 0: no limit
--- Returns seconds from now, 0 where it could already; no row where nothing waits for a known time.
--- Leans on the two partial indexes WHERE status = 'detected', each in its order: EXISTS would read the table from its
--- start where statistics say that most rows match, and all of it where they are old.
+-- Returns seconds from now, 0 if a claim could already; no row if nothing waits for a known time.
+-- Leans on the two partial indexes WHERE status = 'detected', each in its order. EXISTS would read the table from its
+-- start if statistics say that most rows match, and all of it if they are out of date.
 WITH fresh AS (
   SELECT 0 AS seconds
   FROM {table}

@@ -1,8 +1,8 @@
--- Tells the search path that is safe for sessions in which the host's triggers run.
+-- Computes the search path that is safe for sessions in which the host's triggers run.
 -- $1 tokens  text  the tokens table, quoted and with its schema; null: there is none yet
--- Returns path: the schemas that the session inherited (see pin.sql), without one in which a role may create, or owns a
--- function, an operator, a relation or a type, that we do not trust. We trust the roles of trusted.sql and the owner of the
--- table. A trigger of the host's that inserts into `audit` must not find a stranger's, whose triggers would run as us.
+-- Returns path: the schemas that the session inherited (see pin.sql), except those in which a role that we do not trust
+-- may create, or owns a function, an operator, a relation or a type. We trust the roles of trusted.sql and the table's
+-- owner. A host's trigger that inserts into `audit` must not find a stranger's table: its triggers would run as us.
 -- Leans on nothing: it reads four catalogues once.
 WITH trusted AS MATERIALIZED (
   SELECT roles || ARRAY(SELECT relowner FROM pg_catalog.pg_class WHERE oid = to_regclass($1::text)) AS roles

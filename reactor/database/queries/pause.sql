@@ -1,9 +1,8 @@
--- Closes the gate on an operator's word, whatever it is closed for already.
+-- Closes the gate for an operator, even if it is closed already.
 -- $1 reason   text
 -- $2 seconds  double precision  from now; null: until `reactor resume`
--- Returns one row: the reason.
--- It opens on time alone. No automatic pause takes the place of this one while it lasts (pause_gate.sql), and what opens by
--- itself (open_gate.sql) leaves it alone.
+-- Returns one row: the reason. Only its time, or `reactor resume`, opens it. Until then no automatic pause replaces
+-- this one (pause_gate.sql), and no success ends it (open_gate.sql).
 UPDATE reactor.intake
 SET
   paused_until = coalesce(clock_timestamp() + make_interval(secs => $2::double precision), 'infinity'),

@@ -1,12 +1,12 @@
 -- Closes the gate for the whole fleet, never for less than it is already closed for.
 -- $1 seconds   double precision  from now; null: until somebody opens it
 -- $2 reason    text
--- $3 probed    boolean           by the token that the half-open gate let through: closed for twice as long as before
+-- $3 probed    boolean           whether the half-open gate's token failed: then it closes for twice as long as before
 -- $4 opens_on  text              create, image or check: what opens it again
--- Returns whether it was open before, and for how many seconds it is closed (null: without end); no row where it was
--- closed for longer, or by an operator.
--- The row is locked before it is read: of several that close it at once, one finds it open.
--- What an image has to open no create opens, though a refused create prolongs the pause.
+-- Returns was_open, and seconds: for how long it is closed (null: without end); no row if it was closed for longer, or
+-- by an operator.
+-- The row is locked before it is read, so of several workers that close the gate at once, one finds it open.
+-- A gate that waits for an image goes on waiting for one if a refused create prolongs the pause.
 WITH before AS (
   SELECT
     paused_until IS NULL OR (opens_on = 'time' AND paused_until <= clock_timestamp()) AS was_open,

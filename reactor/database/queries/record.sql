@@ -1,13 +1,13 @@
--- Writes down what was bought, before its result is there.
+-- Writes the prediction ids of purchases down, before their results are there.
 -- $1 ids             uuid[]
 -- $2 epochs          bigint[]  in the order of $1
 -- $3 keys            bigint[]  worker keys, in the order of $1
 -- $4 prediction_ids  text[]    in the order of $1
--- $5 seeds           integer[] that it was bought with, in the order of $1
--- Returns id and recorded; false: locked by somebody else for now. The others were lost, or have turned to the fallback
--- prompt. Run again it does the same.
--- Leans on the primary key. The holder is compared as an expression: by a status the planner expects next to no row,
--- and goes through all pairs.
+-- $5 seeds           integer[] that the predictions were bought with, in the order of $1
+-- Returns id and recorded; false: another transaction has the row locked for now. A token without a row was lost, or
+-- was switched to the fallback prompt. Run again, it does the same.
+-- Leans on the primary key. The holder is compared as an expression, because with a plain status comparison the planner
+-- estimates one row and picks a nested loop over all pairs.
 WITH bought AS (
   SELECT id, epoch, worker, prediction_id, seed
   FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[])

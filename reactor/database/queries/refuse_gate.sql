@@ -1,12 +1,11 @@
 -- Closes the gate for the whole fleet because a create was refused for its API token. A check that passes opens it.
 -- $1 token   text              a mark of that API token
 -- $2 reason  text
--- $3 wait    double precision  seconds until that check, where a check has passed and the next create was refused again;
+-- $3 wait    double precision  seconds until that check, if a check has passed and the next create was refused again;
 --                              twice as long each time, up to an hour
--- Returns whether it was open before, and the reason as it is kept; no row where it was closed for this already, or by an
--- operator.
--- No create was accepted since this token was refused if its mark is still there. Then the check alone proves nothing.
--- The row is locked before it is read: of several that close it at once, one finds it open.
+-- Returns was_open, and the reason as it is kept; no row if the gate was closed without end already, or by an operator.
+-- As long as a token's mark is kept, no create was accepted since its refusal: a check that passes proves nothing then.
+-- The row is locked before it is read, so of several workers that close the gate at once, one finds it open.
 WITH before AS (
   SELECT
     paused_until IS NULL OR (opens_on = 'time' AND paused_until <= clock_timestamp()) AS was_open,

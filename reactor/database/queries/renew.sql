@@ -1,9 +1,9 @@
--- Renews the leases of everything a worker holds, in one statement.
+-- Renews the leases of all tokens that a worker holds, in one statement.
 -- $1 ids     uuid[]
 -- $2 epochs  bigint[]          in the order of $1
 -- $3 keys    bigint[]          the worker keys they were claimed under, in the order of $1
 -- $4 lease   double precision  seconds from now
--- Returns id and renewed of what is still held; false: locked by somebody else for now. The others were lost.
+-- Returns id and renewed; false: another transaction has the row locked for now. A token without a row was lost.
 -- Leans on the primary key. No index mentions the lease: the update stays HOT. The holder is compared as an expression,
 -- as in record.sql.
 WITH claims AS (

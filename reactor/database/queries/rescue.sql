@@ -1,14 +1,14 @@
--- Takes tokens over, in place: generating stays, the epoch rises, the lease is ours.
+-- Takes abandoned tokens over: their status stays generating, the epoch rises, the lease is ours.
 -- $1 ids             uuid[]            from abandoned.sql
--- $2 epochs          bigint[]          in the order of $1, as are
+-- $2 epochs          bigint[]          in the order of $1, as the next two are
 -- $3 leases_end_at   double precision[] as they were seen: a holder that has renewed since is not dead
 -- $4 owners          text[]            own, foreign or dead
 -- $5 worker          bigint            the rescuer's key
 -- $6 lease           double precision  seconds
--- $7 most_rescues    integer           after so many the token fails: it may be what kills them
--- Returns one row per token taken, as claim.sql does, how often rescued, whether it failed, and whose it was.
--- Leans on the primary key. Odd values in our columns count as in claim.sql, but an
--- epoch at its end goes on from the beginning. The status is compared within an expression, as in record.sql.
+-- $7 most_rescues    integer           after so many the token fails, because it may be what kills its workers
+-- Returns for each token taken the columns of parts/held.sql, rescues, failed, error (null unless it failed) and owner.
+-- Leans on the primary key. Odd values in our columns count as in claim.sql, but an epoch at its end starts over from
+-- the smallest. The status is compared within an expression, as in record.sql.
 WITH seen AS (
   SELECT id, epoch, lease_ends_at, owner
   FROM unnest($1::uuid[], $2::bigint[], $3::double precision[], $4::text[]) AS given (id, epoch, lease_ends_at, owner)

@@ -1,5 +1,5 @@
--- Makes the gate's row anew, where somebody removed it: without it nobody claims.
--- Returns a row where it was made.
+-- Inserts the gate's row again if somebody deleted it, because without it no worker claims.
+-- Returns a row if it was missing.
 INSERT INTO reactor.intake DEFAULT VALUES
 ON CONFLICT DO NOTHING
 RETURNING id;

@@ -1,5 +1,5 @@
--- Sets the named tokens back to detected, if they failed: new, as far as the reactor is concerned.
--- $1 token_ids  text[]  read as the column's type, whatever it is
+-- Sets the named tokens back to detected, if they failed. Without a due time, the next claim takes them as fresh.
+-- $1 token_ids  text[]  cast to the column's type
 -- Returns those of $1 that were set back.
 -- Leans on the unique index of token_id.
 WITH given AS (

@@ -1,8 +1,8 @@
--- Sets failed tokens back to detected, of the next rows by key: a statement for each step, however large the table is.
+-- Sets failed tokens among the next rows by key back to detected. Each step is one statement, however large the table.
 -- $1 begin  uuid     the first key to look at; null: the smallest
 -- $2 rows   integer  to look at, failed or not
--- Returns one row: how many were set back, how many failed ones somebody else has locked, and next: the key to go on
--- with, null at the end.
+-- Returns one row: retried, how many were set back; locked, how many failed ones another transaction has locked; and
+-- next, the key to continue with, null at the end.
 -- Leans on the primary key.
 WITH rows AS (
   SELECT {key} AS key, status = {failed} AS failed, row_number() OVER (ORDER BY {key}) AS place

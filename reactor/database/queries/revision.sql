@@ -1,4 +1,4 @@
--- Tells which revision the database was migrated to.
+-- Reads the revision that the database was migrated to.
 -- Returns one row: revision; null while the first one has not been completed.
 -- Leans on nothing: the table has at most one row.
 SELECT max(version_num) AS revision

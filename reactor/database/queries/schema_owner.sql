@@ -1,5 +1,5 @@
--- Tells who owns schema reactor, where that is a role that we have no reason to trust.
--- Returns owner; no row where the schema is missing or its owner is trusted. Its owner may put code of theirs into it.
+-- Finds the owner of schema reactor, if we have no reason to trust that role.
+-- Returns owner; no row if the schema is missing or its owner is trusted. An owner can put code of its own into it.
 -- Leans on the catalogue's own indexes.
 SELECT pg_get_userbyid(nspowner)::text AS owner
 FROM ({trusted}) AS trusted

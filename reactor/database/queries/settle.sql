@@ -1,21 +1,22 @@
--- Lets tokens go, any number at once, each fenced by id, status, epoch and worker.
+-- Settles any number of tokens at once, each fenced by id, status, epoch and worker.
 -- $1 ids             uuid[]
--- $2 epochs          bigint[]            and all that follow: in the order of $1
+-- $2 epochs          bigint[]            this and all that follow are in the order of $1
 -- $3 keys            bigint[]            worker keys
 -- $4 statuses        text[]              uploading, failed or detected
--- $5 image_urls      text[]              where uploading
+-- $5 image_urls      text[]              if uploading
 -- $6 errors          text[]              null: keep the last one, except that success clears it
 -- $7 prediction_ids  text[]              null: keep the recorded one
 -- $8 attempts        integer[]           counted so far
--- $9 due_in          double precision[]  seconds; where detected
+-- $9 due_in          double precision[]  seconds; if detected
 -- $10 purchases_over boolean[]           forget seed and prediction id: the next attempt buys anew
--- $11 seeds          integer[]           that the outcome was reached with
--- Returns id, epoch and answer: won; already (a repeat, after an outcome that never reached us); lost; locked (by
--- somebody else, for now).
--- Leans on the primary key. The holder is compared as an expression: by a status the planner expects next to no row,
--- and goes through all pairs. A row that is locked holds up no other: it is passed over, and answered for by the snapshot.
--- Where the seed is another by now (a fallback prompt's, whose answer never reached us), attempts and purchase are that
--- intent's, and stay.
+-- $11 seeds          integer[]           that the outcomes were reached with
+-- Returns id, epoch and answer: won; already (it was written before, but the answer never reached us); lost; locked (by
+-- another transaction, for now).
+-- Leans on the primary key. The holder is compared as an expression, because with a plain status comparison the planner
+-- estimates one row and picks a nested loop over all pairs. A locked row delays no other: it is skipped, and its answer
+-- comes from the snapshot.
+-- If the row has another seed by now, the token was switched to the fallback prompt and the answer never reached us.
+-- Then attempts and purchase belong to the new intent, and stay.
 WITH outcomes AS (
   SELECT id, epoch, worker, status, image_url, error, prediction_id, attempts, due_in, purchase_over, seed
   FROM unnest(

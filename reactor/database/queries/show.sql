@@ -1,7 +1,7 @@
 -- Shows one token.
--- $1 token_id  text  read as the column's type, whatever it is
--- Returns one row; none where there is no such token. Texts are cut to what is shown, and times to what a client's dates
--- hold: -infinity or infinity beyond that.
+-- $1 token_id  text  cast to the column's type
+-- Returns one row; no row if there is no such token. Texts are cut to what is shown. Times that a client's dates cannot
+-- hold become -infinity or infinity.
 -- Leans on the unique index of token_id.
 SELECT
   left(token.token_id::text, 100) AS token_id,

@@ -1,8 +1,8 @@
--- Tells of the triggers on the tokens table that call our functions, whatever they are named.
+-- Lists the triggers on the tokens table that call our functions, under any name.
 -- $1 tokens    text  the table, quoted and with its schema
--- $2 channels  text  the channels it should ring, comma between them and at the end
+-- $2 channels  text  the channels they should ring, a comma after each
 -- Returns for each: name, function, enabled (O in ordinary sessions, A always, R in replicating ones only, D disabled),
--- and rings: whether its channels are those. They are not where the table was renamed.
+-- and rings: whether its channels are those of $2. After the table was renamed they are others.
 -- Leans on the catalogue's own indexes.
 SELECT
   tgname AS name,

@@ -1,10 +1,10 @@
--- Tells whom we trust: roles that can have their code run as us anyway, or that may act for us.
--- Returns roles, an array of oids: ourselves, superusers, the owners of the database and of schema reactor, and the roles
--- that we are a member of with their rights; and first_roles, the same without the owner of schema reactor, because
--- whoever may create schemas may have made that one before the migrations.
+-- Lists the roles that we trust: their code can run as us anyway, or they may act for us.
+-- Returns roles, an array of oids: ourselves, superusers, the owners of the database and of schema reactor, and the
+-- roles that we are a member of with their rights; and first_roles, the same without the owner of schema reactor,
+-- because a role that may create schemas may have made that one before the migrations.
 -- Other statements contain it, where they say "trusted" in braces.
 --
--- Only a superuser, the owner of the database or a role with CREATEROLE can make us a member of a role we trust: before
+-- A membership counts only if a superuser, the database's owner or a role with CREATEROLE granted it, because before
 -- PostgreSQL 15 any role may grant itself to us.
 WITH RECURSIVE us AS (
   SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user

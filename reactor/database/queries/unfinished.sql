@@ -1,7 +1,7 @@
--- Tells whether any token is still on its way.
+-- Tells whether any token is detected or generating.
 -- Returns one boolean.
--- Leans on the three partial indexes, each in its order: EXISTS would read the table from its start where statistics
--- say that most rows match, and all of it where they are old.
+-- Leans on the three partial indexes, each in its order. EXISTS would read the table from its start if statistics say
+-- that most rows match, and all of it if they are out of date.
 WITH fresh AS (
   SELECT {key} AS key
   FROM {table}

@@ -1,5 +1,5 @@
--- Lifts what a role or database may allow a session: a migration waits for others, and builds indexes.
--- $1 lock_timeout  text  the one limit that stays: while a lock is waited for, everybody else waits behind it
+-- Lifts the limits that role or database set for a session, because a migration waits for others and builds indexes.
+-- $1 lock_timeout  text  the one limit that stays: while we wait for a lock, all other sessions wait behind us
 -- Returns a row for each setting. Older servers have no transaction_timeout.
 SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN $1::text ELSE '0' END, false)
 FROM pg_catalog.pg_settings

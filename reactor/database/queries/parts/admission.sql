@@ -1,11 +1,12 @@
 -- Books the creates that the gate lets through, and names their tokens: `passed` is the beginning of `found`.
 --
--- The gate's row is locked only if tokens were found and there is something to book. `admitted` is computed from the locked
--- row, so that two workers that claim at once do not both spend what is left. `locked` must not join the pace, because
--- after a wait for the lock PostgreSQL reads the locked row again, but not the subqueries beside it.
+-- The gate's row is locked only if tokens were found and there is something to book. `admitted` is computed from the
+-- locked row, so that two workers that claim at once do not both spend what is left. `locked` must not join the pace,
+-- because after a wait for the lock PostgreSQL reads the locked row again, but not the subqueries beside it.
 --
--- A half-open gate moves on by pause_seconds, so the fleet gets one token in that time. A pause_seconds outside of 1 to 60,
--- NaN included, counts as the nearer of the two. A rate limit counts creates (GCRA, with a burst of ten seconds' worth).
+-- A claim through a half-open gate closes it for pause_seconds, so the fleet gets one token in that time. A
+-- pause_seconds outside of 1 to 60, NaN included, counts as the nearer of the two. A rate limit counts creates (GCRA,
+-- with a burst of ten seconds' worth).
 locked AS (
   SELECT paused_until, opens_on, arrival_at, limited_until, limit_interval
   FROM reactor.intake

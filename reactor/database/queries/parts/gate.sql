@@ -1,4 +1,4 @@
--- The gate as the snapshot shows it: how many tokens to look for; no row if it lets none through.
+-- The gate as the snapshot shows it: how many tokens to look for; no row if it lets no token through.
 -- It is read without a lock. How many tokens pass is computed under the lock: see admission.sql.
 -- guarded: something has to be booked, because the gate is half-open or there is a rate limit.
 gate AS (
