@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from reactor.tokens import PREDICTION_ID, Batch, Claim, Failed, Released, Retry, Succeeded, known_as
@@ -100,42 +101,27 @@ def outcome_columns(outcomes: Sequence[Outcome], redact: Redactor) -> tuple[list
 
 def outcome_row(outcome: Outcome, redact: Redactor) -> OutcomeRow:
     claim = outcome.claim
+    row = partial(OutcomeRow, prediction_id=outcome.prediction_id, seed=claim.seed)
     match outcome:
         case Succeeded():
-            return OutcomeRow(
-                status="uploading",
-                image_url=outcome.image_url,
-                prediction_id=outcome.prediction_id,
-                attempts=claim.attempts,
-                seed=claim.seed,
-            )
+            return row(status="uploading", image_url=outcome.image_url, attempts=claim.attempts)
         case Retry():
-            return OutcomeRow(
+            return row(
                 status="detected",
                 error=redact(outcome.error),
-                prediction_id=outcome.prediction_id,
                 attempts=outcome.attempts,
                 due_in=outcome.due_in,
                 purchase_over=outcome.purchase_over,
-                seed=claim.seed,
             )
         case Failed():
-            return OutcomeRow(
-                status="failed",
-                error=redact(outcome.error),
-                prediction_id=outcome.prediction_id,
-                attempts=outcome.attempts,
-                seed=claim.seed,
-            )
+            return row(status="failed", error=redact(outcome.error), attempts=outcome.attempts)
         case Released():
-            return OutcomeRow(
+            return row(
                 status="detected",
                 error=redact(outcome.reason) if outcome.reason is not None else None,
-                prediction_id=outcome.prediction_id,
                 attempts=claim.attempts,
                 due_in=outcome.due_in,
                 purchase_over=outcome.purchase_over,
-                seed=claim.seed,
             )
         case _:
             assert_never(outcome)
