@@ -5,7 +5,13 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
 from proxy import proxied
 
-from reactor.database.connections import LONGEST_SAID, ConnectionLostError, DatabaseError, RowRefusedError, told
+from reactor.database.connections import (
+    LONGEST_MESSAGE,
+    ConnectionLostError,
+    DatabaseError,
+    RowRefusedError,
+    kind_and_message,
+)
 from reactor.database.session import Session
 from reactor.engine.timings import TIMINGS
 from reactor.engine.wake.listener import Listener
@@ -166,6 +172,6 @@ async def test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told(
 
 async def test_a_secret_at_the_cut_of_an_error_is_not_told_by_half():
     secret = "s3cret-" * 30
-    said = told(asyncpg.RaiseError("x" * (LONGEST_SAID - 50) + secret))
+    said = kind_and_message(asyncpg.RaiseError("x" * (LONGEST_MESSAGE - 50) + secret))
 
     assert "s3cret" not in Redactor([secret])(said, longest=20_000)

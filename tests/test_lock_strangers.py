@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from reactor.database.strangers import APART, LOOKS, NAMED, SPELL, Strangers
+from reactor.database.strangers import LONGEST_GAP, LOOKS, MOST_NAMED, SHORTEST_GAP, Strangers
 
 TRY = 2.0  # seconds between two looks
 
@@ -45,11 +45,11 @@ def test_producers_that_hold_it_for_a_moment_are_no_news(looks):
 
 
 def test_looks_that_are_far_apart_do_not_add_up():
-    assert told([{"producer": 1}] * 3 * LOOKS, every=SPELL + 1) == []
+    assert told([{"producer": 1}] * 3 * LOOKS, every=LONGEST_GAP + 1) == []
 
 
 def test_looks_in_quick_succession_count_as_one():
-    assert told([{"producer": 1}] * LOOKS, every=APART / LOOKS) == []
+    assert told([{"producer": 1}] * LOOKS, every=SHORTEST_GAP / LOOKS) == []
 
 
 def test_a_stranger_that_comes_back_is_said_again():
@@ -61,4 +61,4 @@ def test_a_stranger_that_comes_back_is_said_again():
 def test_a_crowd_is_not_named_whole():
     ((_, said),) = told([{f"role{number}": number for number in range(100)}] * LOOKS)
 
-    assert said.count("process") == NAMED
+    assert said.count("process") == MOST_NAMED

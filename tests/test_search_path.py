@@ -347,4 +347,6 @@ async def test_a_hosts_trigger_that_names_no_schema_is_told_where_somebody_may_p
     assert error["error_message"].startswith(
         'UndefinedTableError: relation "audit" does not exist, in PL/pgSQL function'
     )
-    assert error["error_message"].endswith("our search path has no schema in which others may create, or have created")
+    assert error["error_message"].endswith(
+        "our search path leaves out schemas in which other roles may create, or have created"
+    )

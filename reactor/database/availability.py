@@ -1,8 +1,8 @@
-"""Whether the database can be reached, as far as one worker knows: what one of its connections finds out, all know.
+"""Whether the database can be reached, shared by the connections of one worker.
 
-Each role tries again on a backoff of its own, so that of several one soon finds the database back; the others then do
-not wait theirs out. Rung only by an answer after a loss, not by a connection: what accepts connections and serves no
-statement would be tried in a spin.
+Each connection retries on a backoff of its own, so one of them soon finds the database back. Then the others retry at
+once. Only an answered statement wakes them, not an opened connection, because a server that accepts connections and
+serves no statement would be retried in a spin.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anyio
 
 
 class Availability:
-    """What the connections of one worker tell each other."""
+    """The state that the connections of one worker share."""
 
     def __init__(self) -> None:
         self._back = anyio.Event()
@@ -21,7 +21,7 @@ class Availability:
 
     @property
     def steady_for(self) -> float:
-        """Seconds since a connection was last lost, or answered again after that; infinity where none ever was."""
+        """Seconds since a connection was last lost, or answered again after a loss; infinity if none was ever lost."""
         return time.monotonic() - self._unsteady_at
 
     def lost(self) -> None:
@@ -29,12 +29,12 @@ class Availability:
         self._unsteady_at = time.monotonic()
 
     def back(self) -> None:
-        """A statement was answered where the one before was not."""
+        """A statement was answered, after a connection was lost."""
         self._unsteady_at = time.monotonic()
         back, self._back = self._back, anyio.Event()
         back.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until the database is back."""
+        """Sleep for so long, or until the database is back."""
         with anyio.move_on_after(seconds):
             await self._back.wait()

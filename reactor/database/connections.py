@@ -1,9 +1,9 @@
-"""Opening connections to PostgreSQL, what is set on them at the start, and what can go wrong.
+"""Opens connections to PostgreSQL, with our settings, and defines the errors that their statements raise.
 
 A worker has a connection per role, not one pool: a claim must not queue behind a renewal. A statement whose
 connection broke or whose await was cancelled has an unknown outcome (45 % of cancelled autocommit UPDATEs had
-committed when we measured), so such a connection is terminated, never used again, and the caller is told which of
-the two happened: ConnectionLostError (unknown) or, certainly nothing, RolledBackError and RowRefusedError.
+committed when we measured), so such a connection is terminated, never used again. The error says what is known:
+after ConnectionLostError the statement may have committed; after RolledBackError or RowRefusedError it did not.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
     "client_connection_check_interval": "2s",
 }
-_REPEATS_AN_ARGUMENT = "invalid input for query argument"  # how asyncpg's DataError begins, a prompt's or a reason's
+_REPEATS_AN_ARGUMENT = "invalid input for query argument"  # an asyncpg DataError begins so; it may repeat a prompt
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
-# A host's trigger may repeat a row in what it raises, and hundreds of MB of it. What is kept is longer than what a
-# Redactor reads, so that it knows of the cut.
-LONGEST_SAID = 10_000  # characters
-_LONGEST_PLACE = 500  # characters
+# A host's trigger may raise a message that repeats a row, with hundreds of MB. We keep more than a Redactor reads, so
+# that the Redactor sees that the message was cut.
+LONGEST_MESSAGE = 10_000  # characters
+_LONGEST_CONTEXT = 500  # characters
 
 _UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
 
-# How asyncpg tells that a connection is of no use any more: of one that the server ends just as a statement begins, by
-# "cannot switch to state …", an InternalClientError.
+# What asyncpg raises for a connection that cannot be used any more. If the server ends it just as a statement begins,
+# that is "cannot switch to state …", an InternalClientError.
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -58,15 +58,15 @@ LOST = (
 
 
 class DatabaseError(Exception):
-    """The database could not serve a statement now; nobody's token is to blame. Retry."""
+    """The database did not serve a statement. Retry, unless a row is to blame: RowRefusedError."""
 
 
 class ConnectionLostError(DatabaseError):
-    """The connection was lost or never made: the statement may have committed or not."""
+    """The connection was lost or could not be made: the statement may have committed or not."""
 
 
 class ReadOnlyError(ConnectionLostError):
-    """The database takes no writes: an operator froze it, or it is a standby. Waited for, as one that is away."""
+    """The database takes no writes: an operator froze it, or it is a standby. We wait, as for one that is away."""
 
     def __init__(self) -> None:
         super().__init__("the database is read-only")
@@ -77,13 +77,13 @@ class TooManyConnectionsError(ConnectionLostError):
 
 
 class RolledBackError(DatabaseError):
-    """The server refused it or rolled it back: deadlock, timeout, disk full, a missing privilege."""
+    """The server refused the statement or rolled it back: deadlock, timeout, disk full, a missing privilege."""
 
 
 class HostRefusedError(RolledBackError):
-    """A function of the host's, called by a trigger, raised a code that is no row's, as `insufficient_privilege`.
+    """A host's trigger raised a code that is not about a row, as `insufficient_privilege`, or a policy refused the row.
 
-    It may mean this row, or whatever is written until somebody repairs it. `kind` is the name of the driver's error.
+    It may fail for this row only, or for all until somebody repairs it. `kind` is the name of the driver's error.
     """
 
     def __init__(self, message: str, *, kind: str) -> None:
@@ -92,7 +92,7 @@ class HostRefusedError(RolledBackError):
 
 
 class RowRefusedError(DatabaseError):
-    """A row's data, a constraint or a trigger of the host's is at fault: nothing was written, nor would be next time.
+    """A row's data, a constraint or a host's trigger is at fault: nothing was written, and a retry would fail too.
 
     `kind` is the name of the driver's error.
     """
@@ -102,7 +102,7 @@ class RowRefusedError(DatabaseError):
         self.kind = kind
 
 
-REFUSED = (RowRefusedError, HostRefusedError)  # a statement about several rows may succeed for the others
+REFUSED = (RowRefusedError, HostRefusedError)  # without the refused row, a statement about several may succeed
 
 
 def session_name(role: str) -> str:
@@ -113,17 +113,17 @@ def session_name(role: str) -> str:
 async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Connection[Any], bool]:
     """Open one connection; return it, and whether it is pooled.
 
-    A transaction pooler refuses startup parameters that it does not know, and prepared statements are not its
-    clients' own: it gets neither. Raises ConnectionLostError where no connection can be had.
+    A transaction pooler gets no startup parameters, because it refuses those that it does not know, and no prepared
+    statements, because its clients share them. Raises ConnectionLostError if no connection can be made.
     """
     try:
         connection, pooled = await _open(dsn, name, pooled=pooled)
     except asyncpg.TooManyConnectionsError as error:
-        raise TooManyConnectionsError(told(error)) from error
+        raise TooManyConnectionsError(kind_and_message(error)) from error
     except ValueError as error:
         raise ConnectionLostError(f"{type(error).__name__}: {of_connecting(error)}") from error
     except (*LOST, asyncpg.PostgresError) as error:
-        raise ConnectionLostError(told(error)) from error
+        raise ConnectionLostError(kind_and_message(error)) from error
     _keep_alive(connection)
     return connection, pooled
 
@@ -151,7 +151,7 @@ async def _open(dsn: str, name: str, *, pooled: bool) -> tuple[asyncpg.Connectio
 
 @contextmanager
 def ended_by_others(connection: asyncpg.Connection[Any]) -> Iterator[None]:
-    """Raise InterfaceError, which is in LOST, where another task terminated the connection between two of its steps.
+    """Raise InterfaceError, which is in LOST, if another task terminated the connection between two of its steps.
 
     asyncpg itself raises AttributeError then, because the connection has no protocol any more.
     """
@@ -176,13 +176,10 @@ def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-def told(error: Exception) -> str:
-    """The error's kind and message, cut.
-
-    Not its detail, which repeats the row, nor an argument that it cannot encode.
-    """
+def kind_and_message(error: Exception) -> str:
+    """The error's kind and message, cut; without its detail, which repeats the row, or an argument that it repeats."""
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
-    said = said[:LONGEST_SAID]
+    said = said[:LONGEST_MESSAGE]
     unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)
     if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):
         said = "a value that PostgreSQL cannot take"
@@ -190,8 +187,8 @@ def told(error: Exception) -> str:
 
 
 def _in_a_function(error: Exception) -> str:
-    """Where a host's function names something without its schema, and our search path does not have that."""
-    context = str(getattr(error, "context", None) or "")[:_LONGEST_PLACE].partition("\n")[0]
+    """A hint, if a host's function names something without its schema: our search path may lack that schema."""
+    context = str(getattr(error, "context", None) or "")[:_LONGEST_CONTEXT].partition("\n")[0]
     if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
         return ""
-    return f", in {context}: our search path has no schema in which others may create, or have created"
+    return f", in {context}: our search path leaves out schemas in which other roles may create, or have created"

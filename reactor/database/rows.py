@@ -1,4 +1,4 @@
-"""Tokens as rows: what the statements about them take and give."""
+"""Turns the rows of statements into claims, and outcomes into the parameters of statements."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("fresh",),
     ("retries",),
     ("fresh", "retries"),
-)  # of which a statement can go on behind a place
+)  # the kinds for which a statement can start behind a token
 
 
-def further(after: Place) -> tuple[tuple[str, ...], list[UUID]]:
-    """Of which kinds a statement goes on, and the tokens whose places it goes on behind."""
+def start_of(after: Place) -> tuple[tuple[str, ...], list[UUID]]:
+    """The kinds for which a statement starts behind a token, and the keys of these tokens."""
     given = {kind: key for kind, key in (("fresh", after.fresh), ("retries", after.retry)) if key is not None}
     return tuple(given), list(given.values())
 
 
 def batch_of(rows: Sequence[asyncpg.Record], worker: int, asked_at: float) -> Batch:
-    """What `claim.sql` returned. Each row repeats what is told of the statement."""
+    """The batch that `claim.sql` returned; each row repeats the facts about the statement."""
     if not rows:
         return Batch()
     return Batch(
@@ -46,7 +46,7 @@ def batch_of(rows: Sequence[asyncpg.Record], worker: int, asked_at: float) -> Ba
 def claim_of(
     row: asyncpg.Record, worker: int, asked_at: float, *, age: float | None = None, rescued: bool = False
 ) -> Claim:
-    """The token of a row with the columns of `parts/held.sql`."""
+    """The claim on the token of a row with the columns of `parts/held.sql`."""
     recorded = row["prediction_id"] or ""
     return Claim(
         id=row["id"],
@@ -60,7 +60,7 @@ def claim_of(
         seeded_at=row["seeded_at"],
         seed_was_set=row["seed_was_set"],
         rescued=rescued,
-        prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # set by hand, it may be anything
+        prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # somebody may have set it by hand
         age=age,
         asked_at=asked_at,
     )
@@ -72,7 +72,7 @@ def fences(claims: Sequence[Claim]) -> tuple[list[UUID], list[int], list[int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRow:
-    """An outcome as settle.sql takes it."""
+    """An outcome as parameters of settle.sql."""
 
     status: str
     image_url: str | None = None

@@ -1,16 +1,17 @@
 """Pins the search path of our sessions.
 
-PostgreSQL takes the function, or the operator, whose argument types match best, in whichever schema of the path it is.
-So a role that may create in one of them could have its own code run as the worker. A session of ours therefore begins
-with `pg_catalog, pg_temp`, and our statements name all other objects with their schemas.
+PostgreSQL takes the function, or the operator, whose argument types match best, from any schema of the path. So a role
+that may create in one of them could have its own code run as the worker. Our sessions therefore begin with
+`pg_catalog, pg_temp`, and our statements name all other objects with their schemas.
 
 Triggers of the host's run in our session, and many name their tables without a schema. So once the table is known, the
 schemas that the session inherited are added again, except those in which a role that we do not trust may create or has
 created: see path.sql.
 
-What is safe changes with every GRANT and CREATE. So a session that is used asks again after a while, for all of them.
+Which path is safe changes with every GRANT and CREATE. So a session that is in use asks again after SAFE_FOR, for all
+sessions of its worker.
 
-Through a pooler the session is not ours alone. There each statement runs in a transaction that says the path.
+Through a pooler we share the session with others. There each statement runs in a transaction that sets the path.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SAFE_FOR = 30.0  # seconds until we ask again which path is safe
 
 
 class SafePath:
-    """The search path of a worker's sessions, one for all of them: pinned until the table is known."""
+    """The search path that all sessions of a worker share: pinned until the table is known."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = PINNED
@@ -47,16 +48,16 @@ class SafePath:
         """Whether it is time to ask again, before the next statement."""
         return self._relation is not None and self._clock() >= self._good_until
 
-    def beside(self, relation: str) -> None:
-        """Triggers of this table run from now on: the next statement asks."""
+    def serve(self, relation: str) -> None:
+        """Triggers of this table run from now on, so the next statement asks which path is safe."""
         if relation != self._relation:
             self._relation = relation
             self._good_until = float("-inf")
 
     async def ask(self, connection: asyncpg.Connection[Any], inherited: Inherited | None = None) -> None:
-        """Ask which path is safe, if the table is known. The session is pinned, or a pooler's.
+        """Ask which path is safe, if the table is known. The session must be pinned, or a pooler's.
 
-        Statements of other sessions do not wait for the answer: they go on with the path as it was.
+        Statements of other sessions do not wait for the answer: they use the path as it was.
         """
         if self._relation is None:
             return
@@ -68,7 +69,7 @@ class SafePath:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """The search path of a session that is not ours alone."""
+    """The search path that a pooler's session had before us."""
 
     path: str  # the setting
     schemas: str  # those that it names and that exist, as an array's text
@@ -85,7 +86,7 @@ async def connect(dsn: str, *, name: str) -> tuple[asyncpg.Connection[Any], Inhe
 
 
 async def pin(connection: asyncpg.Connection[Any], *, pooled: bool) -> Inherited | None:
-    """Pin the session's search path; if it is a pooler's, return what it inherited, for `within`."""
+    """Pin the session's search path; if it is a pooler's, return the path that it inherited, for `within`."""
     (row,) = await connection.fetch(plain_query("pin"), pooled)
     return Inherited(row["inherited"], row["schemas"]) if pooled else None
 
@@ -99,8 +100,8 @@ async def within(
     besides: str = "",
     **isolation: Any,
 ) -> AsyncIterator[None]:
-    """A transaction with the search path, and with what is to be set besides."""
-    tag = f"$r{secrets.token_hex(8)}$"  # quotes of which no session decides how they are read
+    """A transaction with this search path, and with the settings that `besides` sets."""
+    tag = f"$r{secrets.token_hex(8)}$"  # no setting of a session changes how these quotes are read
     local = f"SET LOCAL search_path = {path}; SET LOCAL reactor.path = {tag}{inherited.schemas}{tag}; {besides}"
     async with connection.transaction(**isolation):
         await connection.execute(local)

@@ -1,17 +1,17 @@
-"""A connection that opens by itself: at first use, and anew after every loss. One statement at a time.
+"""A connection that opens by itself: at first use, and again after every loss. One statement at a time.
 
-What role, database and server say counts, unless startup parameters (database.py) say otherwise. Two inherited things
-are settled here, once a connection is open:
+The settings of role, database and server apply, unless our startup parameters (connections.py) override them. Two
+inherited settings are dealt with here, once a connection is open:
 
 - `synchronous_commit = off` would lose commits on which money depends: a claim writes its intent before anything is
   bought. It becomes `on`; stricter values stay.
-- A read-only database (frozen by an operator, or a standby) is waited for, as one that is away.
+- A read-only database (frozen by an operator, or a standby) is waited for, like one that is away.
 
-A connection is closed when it has rested, and the last connections of a server are left to others: a session that has
-another one to stand in for it opens none while few are left, and its statements go through the other.
+An idle connection is closed, and the last connections of a server are left to others: a session with a stand-in opens
+no connection while few are left, and sends its statements through the stand-in.
 
-Through a transaction pooler the session is not ours alone, so nothing is set on it. If something must be, each
-statement runs in a transaction that says it. The search path must be (see search_path.py), unless the role has it.
+Through a transaction pooler we share the session with others, so nothing is set on it. Each statement that needs a
+setting runs in a transaction that sets it. All need the search path (see search_path.py), unless the role has it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from reactor.database.connections import (
     TooManyConnectionsError,
     dial,
     ended_by_others,
-    told,
+    kind_and_message,
 )
 from reactor.database.search_path import Inherited, SafePath, pin, within
 from reactor.database.table import PINNED, plain_query
@@ -45,26 +45,26 @@ from reactor.database.table import PINNED, plain_query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Shutdown, starting up, full, timeouts.
+# The server shuts down, starts up or is full, or a time limit of the session is over.
 _LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}
-_READ_ONLY = "25006"  # what became a standby stays one: a new connection finds the primary, or the lifted freeze
-# Classes of errors that have nothing to do with a row: what is missing, denied, full, timed out, or broken. Everything
-# else (data, constraints, what a host's trigger raises under whatever code) is a row's fault, and would come again.
+_READ_ONLY = "25006"  # reconnect: to the primary, because a standby stays one, or after the freeze was lifted
+# Classes of errors that are not about a row: something is missing, denied, full, timed out, or broken. All others
+# (data, constraints, any code that a host's trigger raises) are the fault of a row, and would come again.
 _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
-# Of these, what a host's trigger may raise for a row: not supported, cardinality, privileges and names, prerequisites;
-# and its wait for a lock or its time limit, which may end within it.
+# Those of them that a host's trigger may raise because of a row: not supported, cardinality, privileges and names,
+# prerequisites; and the limits for a lock or a statement, which may end within the trigger.
 _RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
-_CHECKS_POLICIES = "ExecWithCheckOptions"  # the server's function, by which it names an error's source in any language
+_CHECKS_POLICIES = "ExecWithCheckOptions"  # the server function that an error names, in any language
 IDLE_AFTER = 60.0  # seconds without a statement
-PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost though nobody was told
+PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost without our knowledge
 CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
 
 class Session:
-    """One connection and what is known of it.
+    """One connection and its state.
 
     `writes`: a read-only database counts as away. `stand_in` serves while the server has few connections left.
-    `safe`: the search path of its statements, which sessions of a worker share.
+    `safe`: the search path of its statements, which the sessions of a worker share.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Session:
         self._writes = writes
         self._connection: asyncpg.Connection[Any] | None = None
         self._path = PINNED  # as it is set on the connection
-        self._inherited: Inherited | None = None  # where the connection is a pooler's
+        self._inherited: Inherited | None = None  # if the connection is a pooler's
         self._durable = self._read_committed = True
         self._crowded_until = 0.0  # monotonic seconds
         self._used_at = 0.0  # monotonic seconds
         self._lost = False
-        self._turn = asyncio.Lock()  # a quarter of what anyio's costs
+        self._turn = asyncio.Lock()  # it costs a quarter of anyio's
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.
@@ -114,7 +114,7 @@ class Session:
                 with ended_by_others(connection):
                     rows = await self._fetched(connection, query, arguments)
             except (*LOST, asyncpg.PostgresError) as error:
-                raise self._judged(error) from error
+                raise self._classified(error) from error
             except anyio.get_cancelled_exc_class():
                 self.drop()
                 raise
@@ -149,7 +149,7 @@ class Session:
             self._path = path
 
     async def _connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, opened where there is none. Raises DatabaseError."""
+        """Return the connection, opened if there is none. Raises DatabaseError."""
         if self._connection is not None and self._connection.is_closed():
             self._lose()
         if self._connection is None:
@@ -186,24 +186,24 @@ class Session:
             await connection.close(timeout=1.0)
             raise TooManyConnectionsError
 
-    def _judged(self, error: Exception) -> DatabaseError:
+    def _classified(self, error: Exception) -> DatabaseError:
         state = getattr(error, "sqlstate", None) or ""
-        # asyncpg reports an argument that it cannot encode as a connection's error too; it is a ValueError as well.
-        said = told(error)
+        said = kind_and_message(error)
         if state == _READ_ONLY:
             self._lose()
             return ReadOnlyError()
-        # What a statement raised, and did not end its session: a host's trigger may lose a connection of its own.
+        # An ERROR does not end the session: a host's trigger may have lost a connection of its own.
         of_a_statement = state.startswith("08") and getattr(error, "severity_en", None) == "ERROR"
         lost = not state or state in _LOST_STATES or state.startswith("08")
+        # An argument that asyncpg cannot encode raises an InterfaceError which is a ValueError too: nothing was lost.
         if lost and not of_a_statement and not isinstance(error, ValueError):
             self._lose()
             return ConnectionLostError(said)
         if state.startswith(_NOT_A_ROW):
-            # What the server itself refuses has no function of a procedural language around it; but a row may be
-            # refused by a policy of row-level security.
-            within = state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
-            if within or getattr(error, "server_source_function", None) == _CHECKS_POLICIES:
+            # The context of an error that a trigger raised names its language (PL/pgSQL). The server's own errors have
+            # no such context; one of them, from a policy of row-level security, may be about a row.
+            in_a_trigger = state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
+            if in_a_trigger or getattr(error, "server_source_function", None) == _CHECKS_POLICIES:
                 return HostRefusedError(said, kind=type(error).__name__)
             return RolledBackError(said)
         return RowRefusedError(said, kind=type(error).__name__)
@@ -214,15 +214,15 @@ class Session:
         self.availability.lost()
 
     def drop(self) -> None:
-        """Terminate the connection, without a word to the other side, which may not be there to hear it."""
+        """Terminate the connection without a goodbye, because the server may not be there to answer it."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
     async def prove(self) -> None:
-        """Find out whether the connection answers, if it has not been used for a while; if not, open another."""
+        """Check that the connection answers, if it has not been used for a while; one that does not is replaced."""
         if time.monotonic() - self._used_at >= PROVEN_FOR:
-            with suppress(DatabaseError):  # the next statement meets it
+            with suppress(DatabaseError):  # the next statement raises it again
                 await self.fetch(plain_query("answer"))
 
     async def close_if_idle(self) -> None:
@@ -232,7 +232,7 @@ class Session:
                 await self.aclose()
 
     async def aclose(self) -> None:
-        """Say goodbye, or drop it where that takes long."""
+        """Close the connection; terminate it if the server takes longer than a second."""
         if self._connection is not None:
             with suppress(*LOST, asyncpg.PostgresError):
                 await self._connection.close(timeout=1.0)

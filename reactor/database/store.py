@@ -1,4 +1,4 @@
-"""What the worker says to the database: one short method per query, and the only module that knows them."""
+"""The queries about tokens, one short method for each. No other module of a worker runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from reactor.database.rows import KINDS, batch_of, claim_of, fences, further, outcome_columns
+from reactor.database.rows import KINDS, batch_of, claim_of, fences, outcome_columns, start_of
 from reactor.database.table import (
     TokensTable,
     described,
@@ -14,7 +14,7 @@ from reactor.database.table import (
     plain_query,
     refuse_an_older,
     refuse_authors_of,
-    strangers,
+    words_for_strangers,
 )
 from reactor.failpoints import reached
 from reactor.tokens import FRONT, Waiting, known_as
@@ -35,7 +35,7 @@ Answer = Literal["won", "already", "lost", "locked"]
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """To buy with the fallback prompt."""
+    """The intent to buy with the fallback prompt."""
 
     seed: int
     seeded_at: datetime
@@ -43,39 +43,39 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """A token that its holder cannot finish, as it was seen."""
+    """A token that its holder cannot finish, as `abandoned.sql` saw it."""
 
     id: UUID
     epoch: int
-    lease_ends_at: float | None  # seconds since 1970; infinity, where somebody set it by hand
+    lease_ends_at: float | None  # seconds since 1970; infinity if somebody set it so by hand
     owner: Literal["own", "foreign", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A token that was taken over, and failed where it had died too often."""
+    """A token that was taken over, or failed because its workers had died too often."""
 
     claim: Claim
     owner: Literal["own", "foreign", "dead"]
-    failed: str | None  # the reason
+    failed: str | None  # the reason; None: taken over
 
 
 async def discover(session: Session, tokens_table: str) -> TokensTable:
-    """Look the tokens table up. Raises TableError, DatabaseError."""
+    """Find the tokens table. Raises TableError, DatabaseError."""
     rows = [dict(row) for row in await session.fetch(plain_query("discover"), tokens_table)]
     found = only(rows, tokens_table)
-    table = described(found, tokens_table, strangers(rows))
+    table = described(found, tokens_table, words_for_strangers(rows))
     if found and found["revision_readable"]:
         (state,) = await session.fetch(plain_query("revision"))
         refuse_an_older(state["revision"], tokens_table)
     for row in await session.fetch(plain_query("authors"), table.schema, table.name):
         refuse_authors_of(row["owner"], table.schema)
-    session.safe.beside(table.relation)
+    session.safe.serve(table.relation)
     return table
 
 
 async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
-    """What waits, how long, and how full the notification queue is: see the query. Raises DatabaseError."""
+    """How many tokens wait, how long, and how full the NOTIFY queue is: see the query. Raises DatabaseError."""
     return (await session.fetch(table.query("gauges"), table.relation))[0]
 
 
@@ -111,23 +111,23 @@ class Store:
         )
 
     async def claim(self, slots: int, worker: int, after: Place = FRONT) -> Batch:
-        """Claim up to `slots` tokens behind a place under the key `worker`, in mint order."""
-        kinds, keys = further(after)
+        """Claim up to `slots` tokens behind `after`, under the key `worker`, in mint order."""
+        kinds, keys = start_of(after)
         return await self._claimed(self._claim[kinds], slots, worker, keys)
 
     async def claim_among(self, tokens: Sequence[UUID], worker: int) -> Batch:
-        """Claim those of the tokens that can be claimed now, as `claim` does."""
+        """Claim those of `tokens` that can be claimed now, as `claim` does."""
         return await self._claimed(self._claim_among, len(tokens), worker, [tokens])
 
-    async def _claimed(self, query: str, slots: int, worker: int, further: Sequence[Any]) -> Batch:
+    async def _claimed(self, query: str, slots: int, worker: int, more: Sequence[Any]) -> Batch:
         asked_at = time.monotonic()
-        rows = await self._claims.fetch(query, self._create_interval, slots, worker, self._lease, *further)
+        rows = await self._claims.fetch(query, self._create_interval, slots, worker, self._lease, *more)
         await reached("claimed")
         return batch_of(rows, worker, asked_at)
 
     async def look(self, tokens: int, after: Place) -> list[Waiting]:
-        """Name up to `tokens` tokens behind a place that a claim would take, in its order."""
-        kinds, keys = further(after)
+        """Name up to `tokens` tokens behind `after` that a claim would take, in its order."""
+        kinds, keys = start_of(after)
         rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
         return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
 
@@ -142,9 +142,9 @@ class Store:
         after: UUID,
         held: int,
     ) -> tuple[list[Abandoned], UUID | None]:
-        """Find up to `tokens` tokens that nobody can finish, our own lost claims included.
+        """Find up to `tokens` tokens that their holders cannot finish, our own lost claims included.
 
-        They are among the `held` tokens behind a key; the last of those is returned too, None where there are no more.
+        It walks through `held` tokens behind the key `after`, and also returns the last key, None if it saw all tokens.
         """
         rows = await self.upkeep.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
@@ -157,7 +157,7 @@ class Store:
         return found, rows[0]["last"]
 
     async def rescue(self, abandoned: Sequence[Abandoned], worker: int, *, most_rescues: int) -> list[Rescued]:
-        """Take over what is still as it was seen."""
+        """Take over those of the tokens that nobody has changed since `abandoned` saw them."""
         asked_at = time.monotonic()
         await reached("before_rescue")
         rows = await self._claims.fetch(
@@ -173,7 +173,7 @@ class Store:
         await reached("rescued")
         return [
             Rescued(
-                # Our own may be a rescue whose answer was lost: then a dead worker's request may still be in flight.
+                # A claim of our own may be a rescue whose answer was lost: a dead worker's request may be in flight.
                 claim_of(row, worker, asked_at, rescued=row["owner"] != "own" or row["rescues"] > 0),
                 row["owner"],
                 row["error"] if row["failed"] else None,
@@ -182,19 +182,19 @@ class Store:
         ]
 
     async def next_due(self) -> float | None:
-        """Seconds until a claim could find something; None where nothing waits for a known time."""
+        """Seconds until a claim could find something; None if nothing waits for a known time."""
         rows = await self.upkeep.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
     async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
-        """Renew the leases; return which tokens are still held, and whether each was renewed or is locked for now."""
+        """Renew the leases; return for each token still held whether it was renewed; False: locked for now."""
         await reached("before_renew")
         rows = await self._renewals.fetch(self._renew, *fences(claims), self._lease)
         await reached("renewed")
         return {row["id"]: row["renewed"] for row in rows}
 
     async def record(self, bought: Sequence[Bought]) -> list[Answer]:
-        """Write prediction ids down; return the answers in their order."""
+        """Write prediction ids down; return the answers in the order of `bought`."""
         claims = [each.claim for each in bought]
         await reached("before_record")
         rows = await self._writes.fetch(
@@ -205,7 +205,7 @@ class Store:
         return [answers.get(claim.id, "lost") for claim in claims]
 
     async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
-        """Turn to the fallback prompt; return the new intent, None where the token was lost."""
+        """Switch to the fallback prompt; return the new intent, None if the token was lost."""
         await reached("before_censor")
         rows = await self._writes.fetch(self._censor, claim.id, claim.epoch, claim.worker, attempts, self.redact(error))
         await reached("censored")
@@ -214,7 +214,7 @@ class Store:
         return "locked" if rows[0]["seed"] is None else Intent(rows[0]["seed"], rows[0]["seeded_at"])
 
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
-        """Let tokens go, in one statement; return the answers in the order of the outcomes."""
+        """Settle tokens in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
         columns = outcome_columns(outcomes, self.redact)
         await reached("before_settle")
@@ -228,7 +228,7 @@ class Store:
         return bool((await self.upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
     async def close_idle(self) -> None:
-        """Close connections that are not needed at once; but keep the claims', because no mint may wait for it."""
+        """Close idle connections; but keep that of the claims working, because no mint may wait for it to open."""
         for session in (self._writes, self._renewals):
             await session.close_if_idle()
         await self._claims.prove()

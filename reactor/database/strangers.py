@@ -1,8 +1,8 @@
-"""Which roles hold one of our advisory locks although they are no workers, and when that is worth saying.
+"""Which roles hold one of our advisory locks although they are no workers, and when to log that.
 
-Any role that may connect can hold them. A producer does so for microseconds, in its trigger: a look that happens to
-find one is no news. So looks are counted in which nobody but strangers held the lock. They are counted by role, because
-several sessions of one role may take turns. A lock that stays theirs for LOOKS looks is said, once.
+Any role that may connect can hold them. A producer's trigger holds one for microseconds, so one look that finds such a
+holder means nothing. We count the looks in which only strangers held the lock. Holders are counted by role, because
+several sessions of one role may take turns. A lock that strangers hold in LOOKS looks is logged, once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from math import inf
 
 LOOKS = 5
-APART = 1.0  # seconds; two looks that are closer count as one
-SPELL = 10.0  # seconds without a look, after which the count begins anew
-NAMED = 5  # roles at most
+SHORTEST_GAP = 1.0  # seconds; two looks that are closer count as one
+LONGEST_GAP = 10.0  # seconds between two looks; after a longer one the count starts over
+MOST_NAMED = 5  # roles
 
 
 @dataclass(slots=True)
 class Strangers:
-    """What one worker knows of the strangers that hold one lock."""
+    """The strangers that one worker has seen hold one lock."""
 
     told: bool = False
     _looks: int = 0
@@ -28,18 +28,18 @@ class Strangers:
     _processes: dict[str, int] = field(default_factory=dict)
 
     def none(self) -> None:
-        """The lock is ours, or another worker's."""
+        """The lock is ours, or another worker's: start over."""
         self.told, self._looks, self._last = False, 0, -inf
         self._seen.clear()
 
     def found(self, holders: dict[str, int], now: float) -> str | None:
-        """Only these hold the lock: role → a process of it. Return whom to name, if that is news.
+        """Only strangers hold the lock: role → one of its processes. Return the words to log, if it is time to.
 
         `now`: seconds of any clock that never goes back.
         """
-        if now - self._last < APART:
+        if now - self._last < SHORTEST_GAP:
             return None
-        if now - self._last > SPELL:
+        if now - self._last > LONGEST_GAP:
             self._looks = 0
             self._seen.clear()
         self._last = now
@@ -49,5 +49,5 @@ class Strangers:
         if self.told or self._looks < LOOKS:
             return None
         self.told = True
-        named = self._seen.most_common(NAMED)
+        named = self._seen.most_common(MOST_NAMED)
         return ", ".join(f"{role} (process {self._processes[role]})" for role, _ in named)

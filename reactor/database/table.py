@@ -1,4 +1,4 @@
-"""The mapping to the tokens table as it is. All SQL gets its names and status labels from here, once, at load."""
+"""The tokens table as it is. All SQL gets its names and status labels from here, once, at load."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 STATUSES = ("detected", "generating", "uploading", "failed")
 PINNED = "pg_catalog, pg_temp"  # the search path of our sessions: see search_path.py
-HEAD = "0009"  # the newest revision in alembic/versions: our statements need what it makes
+HEAD = "0009"  # the newest revision in alembic/versions, which our statements need
 
-FURTHER = {"claim": 5, "look": 2}  # the number of the first parameter behind those of the header
-_PART = re.compile(r"\{(trusted|parts/\w+)\}")  # names a file in queries whose text statements contain
+_NEXT_PARAMETER = {"claim": 5, "look": 2}  # the number after the parameters of the header
+_PART = re.compile(r"\{(trusted|parts/\w+)\}")  # the text of another file in queries replaces it
 
 
 class TableError(Exception):
@@ -33,7 +33,7 @@ class TokensTable:
     schema: str
     name: str
     labels: Mapping[str, str]  # status → SQL literal, with the cast of its type
-    triggers: str  # enabled, disabled or missing: the wake triggers, both of them or at least one
+    triggers: str  # the wake triggers: enabled (both), missing (at least one), else disabled
     key: str = "id"
     order: str = "mint_timestamp"
     number_type: str = "bigint"
@@ -46,7 +46,7 @@ class TokensTable:
 
     @property
     def authors(self) -> str:
-        """The quoted authors table, beside the tokens."""
+        """The quoted authors table, in the schema of the tokens."""
         return quoted(self.schema, "authors")
 
     @property
@@ -66,15 +66,15 @@ class TokensTable:
 
     @property
     def status_channel(self) -> str:
-        """Tells the next stage what ended."""
+        """Tells the next stage which tokens have left `detected` and `generating`."""
         return channel(self.schema, self.name, "status")
 
     def query(self, name: str, *, after: Sequence[str] = (), among: bool = False) -> str:
         """The statement in `queries/<name>.sql`, with this table's names.
 
-        A claim or a look can be restricted by parameters behind the header's. `after` names "fresh", "retries" or both,
-        in this order: of these it takes only tokens behind the place of the one that a uuid names. `among`: it takes
-        only tokens of a uuid[].
+        A claim or a look can be restricted by parameters after the header's. `after` names "fresh", "retries" or both,
+        in this order: for each, a uuid names a token, and only tokens of that kind behind it are taken. `among`: only
+        tokens of a uuid[] are taken.
         """
         return _statement(name).format(
             table=self.relation,
@@ -86,26 +86,26 @@ class TokensTable:
             number=self._number,
             prompt=self._prompt(self._cut("author.prompt_text::text")),
             whole_prompt=self._prompt("author.prompt_text::text"),
-            **self._restrictions(FURTHER.get(name, 0), after, among=among),
+            **self._restrictions(_NEXT_PARAMETER.get(name, 0), after, among=among),
             **self.labels,
         )
 
     @property
     def _number(self) -> str:
-        """The number that people know a token by; of another type than an integer only where it is no absurd one."""
+        """The number that people know a token by. If it is no integer it may be absurdly long, and is null then."""
         if self.number_type in {"smallint", "integer", "bigint"}:
             return "token_id"
         return "CASE WHEN octet_length(token_id::text) <= 100 THEN token_id END"
 
-    def _prompt(self, what: str) -> str:
-        # A scalar subquery: a token without an author is claimed all the same, and fails with a reason.
-        return f"(SELECT {what} FROM {self.authors} AS author WHERE author.id = token.author_id)"  # noqa: S608  (quoted)
+    def _prompt(self, text: str) -> str:
+        # A scalar subquery, so that a token without an author is claimed too, and fails with a reason.
+        return f"(SELECT {text} FROM {self.authors} AS author WHERE author.id = token.author_id)"  # noqa: S608  (quoted)
 
     def _cut(self, prompt: str) -> str:
-        """A prompt, or as much of it as shows that it is too long; whoever may write one may write a gigabyte."""
+        """A prompt, or enough of it to show that it is too long: a role that may write one may write a gigabyte."""
         if self.encoding != "SQL_ASCII":
             return f"left({prompt}, {LONGEST_PROMPT + 1})"
-        # A cut by bytes could split a character, and the client would be sent what is no text.
+        # In SQL_ASCII, `left` counts bytes: it could split a character, and the client could not decode the rest.
         too_long = literal("?" * (LONGEST_PROMPT + 1))
         return f"CASE WHEN octet_length({prompt}) <= {4 * LONGEST_PROMPT} THEN {prompt} ELSE {too_long} END"
 
@@ -120,12 +120,12 @@ class TokensTable:
 
 
 def plain_query(name: str) -> str:
-    """A statement that names no table of ours."""
+    """A statement that needs no name of the tokens table."""
     return _statement(name)
 
 
 def only(found: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
-    """The one table that `queries/discover.sql` found, or None. Raises TableError where several can be meant."""
+    """The one table that `queries/discover.sql` found, or None. Raises TableError if it found several."""
     found = [row for row in found if not row["passed_over"]]
     if len(found) > 1:
         names = [f"{row['schema']}.{row['name']}" for row in found]
@@ -133,14 +133,14 @@ def only(found: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] |
     return found[0] if found else None
 
 
-def strangers(found: Sequence[Mapping[str, Any]]) -> str:
-    """Words for the tables of strangers that `queries/discover.sql` passed over; '' where there are none."""
+def words_for_strangers(found: Sequence[Mapping[str, Any]]) -> str:
+    """Words for the strangers' tables that `queries/discover.sql` passed over; '' if there are none."""
     names = [f"{row['schema']}.{row['name']} of role {row['owner']}" for row in found if row["passed_over"]]
     return f" (not counting {', '.join(names)}: name its schema in TOKENS_TABLE if you mean it)" if names else ""
 
 
 def refuse_authors_of(owner: str | None, schema: str) -> None:
-    """Raise TableError where `queries/authors.sql` names an owner."""
+    """Raise TableError if `queries/authors.sql` returned an owner."""
     if owner is not None:
         raise TableError(
             f"{schema}.authors belongs to {owner}, who owns neither the database nor the tokens, and whose code would"
@@ -164,14 +164,14 @@ def described(found: Mapping[str, Any] | None, wanted: str, passed_over: str = "
 
 
 def refuse_an_older(revision: str | None, wanted: str) -> None:
-    """Raise TableError where a migration was interrupted, or belongs to an older version of the reactor."""
+    """Raise TableError if a migration was interrupted, or an older version of the reactor migrated."""
     if revision is None or revision < HEAD:
         at = f"at {revision or 'the beginning'}, not at {HEAD}"
         raise TableError(f"the database is not completely migrated ({at}): {wanted}; run: reactor migrate")
 
 
 def labels(found: Mapping[str, Any]) -> dict[str, str]:
-    """Each status as an SQL literal: an enum's label is cast, whatever its case. Raises TableError where one lacks."""
+    """Each status as an SQL literal: an enum's label, of either case, is cast. Raises TableError if one is missing."""
     by_name = {label.lower(): label for label in found["labels"] or STATUSES}
     if missing := [status for status in STATUSES if status not in by_name]:
         raise TableError(f"{found['schema']}.{found['name']}.status has no label {', '.join(missing)}")
@@ -191,6 +191,6 @@ def literal(words: str) -> str:
 
 @cache
 def _statement(name: str) -> str:
-    """A statement as it is stored, each part that it names in braces in its place."""
+    """A statement as it is stored, with the texts of the parts that it names in braces."""
     text = files("reactor.database").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
     return _PART.sub(lambda named: _statement(named[1]), text)

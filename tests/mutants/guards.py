@@ -1105,7 +1105,7 @@ MUTANTS = (
     Mutant(
         "hosts' triggers run without their schemas on the path",
         "reactor/database/store.py",
-        "    session.safe.beside(table.relation)\n",
+        "    session.safe.serve(table.relation)\n",
         "",
         f"{SEARCH_PATH}::test_a_hosts_trigger_that_names_no_schema_works_where_nobody_plants",
     ),
@@ -1196,7 +1196,7 @@ MUTANTS = (
     Mutant(
         "an error as long as a host's trigger made it",
         "reactor/database/connections.py",
-        "    said = said[:LONGEST_SAID]\n",
+        "    said = said[:LONGEST_MESSAGE]\n",
         "",
         "tests/test_database.py::test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told",
     ),
@@ -1322,14 +1322,14 @@ MUTANTS = (
     Mutant(
         "a producer that is met twice an hour is reported as a stranger",
         "reactor/database/strangers.py",
-        "if now - self._last > SPELL:",
+        "if now - self._last > LONGEST_GAP:",
         "if False:",
         "tests/test_lock_strangers.py::test_looks_that_are_far_apart_do_not_add_up",
     ),
     Mutant(
         "a producer that is met in four quick looks is reported as a stranger",
         "reactor/database/strangers.py",
-        "if now - self._last < APART:",
+        "if now - self._last < SHORTEST_GAP:",
         "if False:",
         "tests/test_lock_strangers.py::test_looks_in_quick_succession_count_as_one",
     ),
