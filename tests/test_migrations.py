@@ -512,7 +512,7 @@ async def test_migrating_says_nothing_good_where_the_triggers_stay_as_they_are(d
     await fetch(database, DAMAGE["disabled"])
 
     with pytest.raises(
-        migration_lock.MigrationError, match=r"^tokens_s0: its triggers are not enabled, .* wake nobody$"
+        migration_lock.MigrationError, match=r"^tokens_s0: its triggers could not be enabled: .* wake no worker$"
     ):
         await revisions.upgrade(database)
 
@@ -572,7 +572,7 @@ def impatient(monkeypatch):
 
 async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database, connect_to, impatient, monkeypatch):
     await make_host(empty_database)
-    once, again, tried = migration_lock._alone, anyio.Event(), []
+    once, again, tried = migration_lock._run_once, anyio.Event(), []
 
     async def alone(dsn, work, **how):
         tried.append(dsn)
@@ -580,7 +580,7 @@ async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database
             again.set()
         await once(dsn, work, **how)
 
-    monkeypatch.setattr(migration_lock, "_alone", alone)
+    monkeypatch.setattr(migration_lock, "_run_once", alone)
     reader = await connect_to(empty_database)
     transaction = reader.transaction()
     await transaction.start()

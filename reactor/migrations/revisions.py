@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
-    """Create or complete the tables. Harmless again, and at once from several places. Raises MigrationError."""
+    """Create or complete the tables. May be run again, and in several places at once. Raises MigrationError."""
 
     def work(connection: Connection) -> None:
         there = found(connection, table)
         if not (there and there["migrated"]) and (_marked(connection) or _revision(connection)):
             raise MigrationError(_elsewhere(connection, table))
-        connection.commit()  # Alembic begins its own
+        connection.commit()  # Alembic begins its own transaction
         command.upgrade(_config(connection, table), "head")
         repair(connection, *place(connection, table))
         connection.execute(text("INSERT INTO reactor.intake DEFAULT VALUES ON CONFLICT DO NOTHING"))
         there = found(connection, table)
         if not (there and there["triggers_enabled"]):
-            raise MigrationError(f"{table}: its triggers are not enabled, and cannot be: mints would wake nobody")
+            raise MigrationError(f"{table}: its triggers could not be enabled: mints would wake no worker")
 
     await run_alone(dsn, work, direct=direct)
 
 
 async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False) -> None:
-    """Remove what the migrations added, and nothing else; a table that still has rows only `with_rows`.
+    """Remove what the migrations added, and nothing else. Raises MigrationError.
 
-    Raises MigrationError.
+    It refuses to drop a table that still has rows, unless `with_rows`.
     """
 
     def work(connection: Connection) -> None:
@@ -50,7 +50,7 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False,
         config = _config(connection, table)
         config.attributes["with_rows"] = with_rows
         refuse_to_lose_rows(connection, config)
-        connection.commit()  # Alembic begins its own
+        connection.commit()  # Alembic begins its own transaction
         command.downgrade(config, "base")
         connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
         connection.execute(text("DROP SCHEMA reactor"))
@@ -59,13 +59,13 @@ async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False,
 
 
 def found(connection: Connection, table: str) -> Mapping[str, Any] | None:
-    """What `queries/discover.sql` tells of the tokens table; None where there is none. Raises TableError."""
+    """The tokens table as `queries/discover.sql` describes it; None if there is none. Raises TableError."""
     rows = connection.exec_driver_sql(plain_query("discover"), (table,)).mappings().all()
     return only([dict(row) for row in rows], table)
 
 
 def place(connection: Connection, table: str) -> tuple[str, str]:
-    """Schema and name of the tokens table, or those that it gets. Raises MigrationError."""
+    """Schema and name of the tokens table, or those that it will get. Raises MigrationError."""
     if there := found(connection, table):
         return there["schema"], there["name"]
     schema, _, name = table.rpartition(".")
@@ -79,20 +79,20 @@ def place(connection: Connection, table: str) -> tuple[str, str]:
 
 
 def refuse_strange_authors(connection: Connection, schema: str, name: str) -> None:
-    """Raise TableError where the authors beside the tokens are a stranger's."""
+    """Raise TableError if the authors table beside the tokens belongs to a stranger."""
     owner = connection.exec_driver_sql(plain_query("authors"), (schema, name)).scalar()
     refuse_authors_of(owner, schema)
 
 
 def made(connection: Connection, table: str) -> list[tuple[str, str]]:
-    """Schema and name of the tables that the migrations made: of the tokens and the authors beside them."""
+    """Schema and name of each table that the migrations made: the tokens, or the authors beside them, or both."""
     schema, name = place(connection, table)
     rows = connection.exec_driver_sql(plain_query("made"), (schema, name)).mappings().all()
     return [(row["schema"], row["name"]) for row in rows]
 
 
 def refuse_to_lose_rows(connection: Connection, config: Config) -> None:
-    """Raise MigrationError where a downgrade would drop tables with rows, and was not told to."""
+    """Raise MigrationError if a downgrade would drop tables with rows, without `with_rows`."""
     if config.attributes.get("with_rows"):
         return
     counts = {names: connection.scalar(_count(names)) for names in made(connection, config.attributes["table"])}
@@ -116,7 +116,7 @@ def _marked(connection: Connection) -> list[tuple[str, str]]:
 
 
 def _elsewhere(connection: Connection, table: str) -> str:
-    """Why there is nothing of ours on the table, although all revisions were run."""
+    """Why the table has nothing of ours, although revisions were run."""
     others = [".".join(names) for names in _marked(connection)]
     if not others:
         return f"{table}: the migrations were run before it was made anew; run reactor migrate --down, then again"

@@ -1,6 +1,6 @@
-"""The tables as SQLAlchemy sees them, as they are once all revisions were run.
+"""The tables after all revisions, in SQLAlchemy's terms.
 
-Imported by Alembic, which compares, and by tests; the revisions state their own DDL, and the worker speaks SQL.
+Imported by Alembic, which compares, and by tests. The revisions have their own DDL, and the worker sends plain SQL.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from sqlalchemy import (
 
 
 def front(table: str) -> str:
-    """What the names of a table's indexes and constraints begin with: the table's, unless they would pass 63 bytes."""
+    """How the names of a table's indexes and constraints begin: with the table's, unless they would pass 63 bytes."""
     if len(table.encode()) <= LONGEST_FRONT:
         return table
     return f"reactor_{hashlib.md5(table.encode(), usedforsecurity=False).hexdigest()[:12]}"
 
 
-LONGEST_FRONT = 36  # bytes; the longest that is put behind it has 27
+LONGEST_FRONT = 36  # bytes; the longest end of a name has 27
 NAMES: dict[str, Any] = {
     "front": lambda _constraint, table: front(table.name),
     "pk": "%(front)s_pkey",
@@ -54,7 +54,7 @@ STORAGE = {
 
 
 def authors(metadata: MetaData, schema: str | None = None) -> Table:
-    """Whoever mints, and the prompt for the images."""
+    """The minters, each with the prompt for its images."""
     return Table(
         "authors",
         metadata,
@@ -68,7 +68,7 @@ def authors(metadata: MetaData, schema: str | None = None) -> Table:
 
 
 def generation_columns() -> list[Column[object]]:
-    """Our columns, which a table that is there already gets too."""
+    """Our columns, which are added to an existing table too."""
     return [
         Column("image_url", Text),
         Column("generation_attempts", Integer, nullable=False, server_default=text("0")),
@@ -86,7 +86,7 @@ def generation_columns() -> list[Column[object]]:
 
 
 def claim_indexes(table: str) -> list[Index]:
-    """What claims and rescues lean on. No index and no predicate mentions the lease: renewals stay HOT."""
+    """The indexes of claims and rescues. No index and no predicate mentions the lease, so that renewals stay HOT."""
     indexes = {
         "fresh": (["mint_timestamp", "id"], f"status = 'detected' AND generation_due_at IS NULL AND {RAISABLE}"),
         "retries": (
@@ -102,7 +102,7 @@ def claim_indexes(table: str) -> list[Index]:
 
 
 def uploads_index(table: str) -> Index:
-    """What tells how long an image waits for the next stage; it holds nothing but the tokens that do wait."""
+    """The index that shows how long an image waits for the next stage. It holds only the tokens that wait."""
     return Index(
         f"{front(table)}_generation_uploads",
         "generation_seeded_at",

@@ -1,4 +1,4 @@
-"""The wake triggers, put right where somebody dropped or disabled them, or renamed the table since."""
+"""Repairs the wake triggers after somebody dropped or disabled them, or renamed the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIGGERS = {
     "notify_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
     "notify_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
 }
-# ALWAYS is left alone. REPLICA rings in replicating sessions only: ALWAYS adds the mints and takes nothing away.
+# ALWAYS stays. REPLICA rings in replicating sessions only; ALWAYS rings in these and in all others.
 _ENABLE = {"D": "ENABLE TRIGGER", "R": "ENABLE ALWAYS TRIGGER"}
 
 
@@ -30,13 +30,13 @@ def home(folder: str) -> Path:
 
 
 def repair(connection: Connection, schema: str, name: str) -> None:
-    """Make what is missing and enable what is disabled. Where nothing is, nothing is locked or written."""
+    """Make triggers that are missing, enable those that are disabled. If all is well, nothing is locked or written."""
     table = quoted(schema, name)
     channels = [channel(schema, name, what) for what in ("wake", "status")]
-    told = "".join(f"{each}," for each in channels)
+    rung = "".join(f"{each}," for each in channels)
     there: dict[str, RowMapping] = {
         row["function"]: row
-        for row in connection.exec_driver_sql(plain_query("triggers"), (table, told)).mappings().all()
+        for row in connection.exec_driver_sql(plain_query("triggers"), (table, rung)).mappings().all()
     }
     for function, when in _TRIGGERS.items():
         trigger = there.get(function)
