@@ -680,7 +680,6 @@ async def test_another_workers_quiet_lock_is_no_strangers(bell, connection):
 
 @pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
 async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange, monkeypatch):
-    monkeypatch.setattr("reactor.engine.wake.bell.TRY_EVERY", 0.001)
     monkeypatch.setattr("reactor.database.strangers.SHORTEST_GAP", 0.0)
     monkeypatch.setattr("reactor.database.strangers.LOOKS", 5)
     bell, _, looks = bell
