@@ -279,8 +279,8 @@ async def test_a_bad_listing_is_looked_at_again_before_anything_is_bought(
 TIMEOUTS = {
     "stuck": "still starting",
     "run=60": "still processing",
-    "run=60; 503 on=get": "the last look at it failed: Replicate answered 503 Service Unavailable",
-    "run=60; html on=get": "the last look at it failed: Replicate gave no usable answer: no JSON object (HTTP 200)",
+    "run=60; 503 on=get": "the last poll failed: Replicate answered 503 Service Unavailable",
+    "run=60; html on=get": "the last poll failed: Replicate gave no usable answer: no JSON object (HTTP 200)",
     "run=60; 500 on=cancel": "still processing",
     "run=60; html on=cancel": "still processing",
     "run=60; 404 on=cancel": "still processing",

@@ -1,4 +1,4 @@
-"""How far back a purchase is looked for, and how fast."""
+"""How far back and how fast the listing is searched for a purchase."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ async def test_pages_are_read_no_faster_than_reads_are_to_spare(monkeypatch):
 async def test_attempts_share_the_reads_to_spare(monkeypatch):
     async def two(provider):
         await provider.hiding("one").find(7, AGES_AGO)
-        return provider.hiding("another")._looks.reads._booked_until - time.monotonic()
+        return provider.hiding("another")._history.reads._booked_until - time.monotonic()
 
     wire = Wire(*(page(number, timedelta(0)) for number in range(10)))
 
@@ -73,7 +73,7 @@ async def test_attempts_share_the_reads_to_spare(monkeypatch):
 async def test_a_page_that_is_refused_for_its_rate_stops_all_reads_for_a_while():
     async def refused(provider):
         error = await failing(provider.find(1, AGES_AGO))
-        return error, provider._looks.reads.shut_until - time.monotonic()
+        return error, provider._history.reads.paused_until - time.monotonic()
 
     error, shut = await asked(Wire(http({"detail": "resets in ~3s"}, 429)), refused)
 
@@ -85,7 +85,7 @@ def test_a_read_that_can_wait_comes_after_a_refusal_and_in_turn():
     spare = read_budget.ReadBudget()
     spare.refused(100.0, 3.0)
 
-    moments = [spare.moment(101.0) for _ in range(3)]
+    moments = [spare.book_next(101.0) for _ in range(3)]
 
     assert moments == sorted(moments)
     assert all(moment > 103.0 for moment in moments)

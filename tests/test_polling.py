@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from watched import RUNNING, Sleep, Workers, ages, promised, taught, times
 
 from reactor.providers import Prediction, polling
-from reactor.providers.polling import REMEMBERED, Looks, Watch
+from reactor.providers.polling import REMEMBERED, PollHistory, PollSchedule
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_the_bound_holds_for_ten_slots_whatever_the_times_are_and_whether_they_a
 
     seen = Workers(times(*((1, time) for time in drawn)), slots=slots, tells=tells).run()
 
-    assert all(told.late <= promised(told.took) for told in seen)
+    assert all(each.late <= promised(each.took) for each in seen)
 
 
 def evenly():
@@ -57,28 +57,28 @@ def upto(count, take):
 
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("time", [0.1, 0.3, 0.5, 1.0, 1.25, 2.0, 8.0, 30.0, 300.0])
-def test_a_model_that_always_takes_as_long_costs_one_look_more_than_the_bound_does(time, tells):
+def test_a_model_that_always_takes_as_long_costs_one_poll_more_than_the_bound_does(time, tells):
     bound = statistics.mean(sum(age < time for age in ages(taught(1e6), time)) for _ in range(20))
 
     seen = Workers(times((100, time)), tells=tells).run()[50:]
 
-    assert statistics.mean(told.looks for told in seen) <= bound + (1.2 if tells else 2.2)
-    assert statistics.median(told.late for told in seen) <= max(0.1, time / 100)
+    assert statistics.mean(each.polls for each in seen) <= bound + (1.2 if tells else 2.2)
+    assert statistics.median(each.late for each in seen) <= max(0.1, time / 100)
 
 
 @pytest.mark.parametrize("time", [0.05, 0.5, 0.8, 1.0, 1.25])
-def test_a_model_that_always_takes_a_second_or_so_costs_three_looks(time):
+def test_a_model_that_always_takes_a_second_or_so_costs_three_polls(time):
     seen = Workers(times((100, time))).run()[50:]
 
-    assert max(told.looks for told in seen) <= 3
+    assert max(each.polls for each in seen) <= 3
 
 
 def test_pictures_after_a_cold_start_are_settled_as_quickly_as_without():
     seen = Workers(upto(40, lambda now: 20.0 if now < 1 else 0.5)).run()
 
-    assert max(told.at for told in seen) < 20 + 4
-    assert all(told.late <= promised(told.took) for told in seen)
-    assert statistics.median(told.late for told in seen[20:]) <= 0.1
+    assert max(each.at for each in seen) < 20 + 4
+    assert all(each.late <= promised(each.took) for each in seen)
+    assert statistics.median(each.late for each in seen[20:]) <= 0.1
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -86,9 +86,9 @@ def test_pictures_after_a_cold_start_are_settled_as_quickly_as_without():
 def test_a_slow_spell_is_not_felt_by_the_first_picture_after_it(slow, tells):
     seen = Workers(times((40, slow), (100, 2.0)), tells=tells).run()
 
-    quick = [told for told in seen if told.took == 2.0]
-    assert max(told.late for told in quick) <= promised(2.0)
-    assert statistics.median(told.late for told in quick[2 * REMEMBERED :]) <= 0.1
+    quick = [each for each in seen if each.took == 2.0]
+    assert max(each.late for each in quick) <= promised(2.0)
+    assert statistics.median(each.late for each in quick[2 * REMEMBERED :]) <= 0.1
 
 
 @pytest.mark.parametrize(("quick", "slow"), [(0.5, 8.0), (1.0, 30.0), (2.0, 120.0)])
@@ -97,9 +97,9 @@ def test_of_two_speeds_the_usual_ones_are_noticed_at_once_and_all_within_the_bou
     one = evenly()
     seen = Workers(times((300, lambda: quick if next(one) < share else slow))).run()[100:]
 
-    usual = [told.late for told in seen if told.took == (slow if share < 0.5 else quick)]
+    usual = [each.late for each in seen if each.took == (slow if share < 0.5 else quick)]
     assert statistics.median(usual) <= 0.1
-    assert all(told.late <= promised(told.took) for told in seen)
+    assert all(each.late <= promised(each.took) for each in seen)
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(1.0, 0.2), (2.0, 0.5), (8.0, 0.3), (30.0, 0.05)])
@@ -107,14 +107,14 @@ def test_times_that_vary_are_noticed_within_half_the_bound_at_the_median(median,
     one, spread = evenly(), statistics.NormalDist(math.log(median), sigma)
     seen = Workers(times((300, lambda: math.exp(spread.inv_cdf(next(one)))))).run()[100:]
 
-    assert all(told.late <= promised(told.took) for told in seen)
-    assert statistics.median(told.late / promised(told.took) for told in seen) <= 0.5
+    assert all(each.late <= promised(each.took) for each in seen)
+    assert statistics.median(each.late / promised(each.took) for each in seen) <= 0.5
 
 
 def test_what_is_learnt_takes_no_more_room_than_the_last_predictions():
-    learning = taught(*range(1000))
+    history = taught(*range(1000))
 
-    assert list(learning._ends) == list(range(1000 - REMEMBERED, 1000))
+    assert list(history._ends) == list(range(1000 - REMEMBERED, 1000))
 
 
 # Clocks
@@ -125,17 +125,17 @@ def test_a_host_that_slept_has_learnt_nothing_from_it(clock_goes_on):
     workers = Workers(times((40, 2.0)), sleep=Sleep(5.0, 3600.0, clock_goes_on))
     seen = workers.run()
 
-    assert sum(told.late > 3000 for told in seen) == workers.slots  # the host did sleep
-    assert list(workers.looks[0]._ends) == pytest.approx([2.0] * REMEMBERED, abs=0.1)
-    assert all(told.late <= promised(2.0) for told in seen[-10:])
+    assert sum(each.late > 3000 for each in seen) == workers.slots  # it did sleep
+    assert list(workers.histories[0]._ends) == pytest.approx([2.0] * REMEMBERED, abs=0.1)
+    assert all(each.late <= promised(2.0) for each in seen[-10:])
 
 
 def learnt(took, *, running_at=0.0, seen_at, bought_in=0.1):
-    learning = Looks()
-    watch = Watch(learning, 0.0, bought_in=bought_in)
-    watch.looked(running_at, running_at, RUNNING)
-    watch.looked(seen_at, seen_at, Prediction("p1", "https://x/1.webp", took=took))
-    return list(learning._ends)
+    history = PollHistory()
+    schedule = PollSchedule(history, 0.0, bought_in=bought_in)
+    schedule.answered(running_at, running_at, RUNNING)
+    schedule.answered(seen_at, seen_at, Prediction("p1", "https://x/1.webp", took=took))
+    return list(history._ends)
 
 
 @pytest.mark.parametrize(
@@ -152,23 +152,23 @@ def learnt(took, *, running_at=0.0, seen_at, bought_in=0.1):
         (None, 1.0, 3601.0, []),
     ],
 )
-def test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree(took, running_at, seen_at, ends):
+def test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_polls_agree(took, running_at, seen_at, ends):
     assert learnt(took, running_at=running_at, seen_at=seen_at) == pytest.approx(ends)
 
 
 @pytest.mark.parametrize("found", [Prediction("p1", error=ValueError()), RUNNING])
 def test_what_ended_without_an_image_teaches_nothing(found):
-    learning = Looks()
-    Watch(learning, 0.0, bought_in=0.1).looked(1.0, 1.0, found)
+    history = PollHistory()
+    PollSchedule(history, 0.0, bought_in=0.1).answered(1.0, 1.0, found)
 
-    assert not learning.taught
+    assert history.is_empty
 
 
-def test_what_somebody_else_bought_is_looked_at_soon_and_teaches_nothing():
-    learning = taught(0.3)
-    watch = Watch(learning, 0.0, bought_in=None)
-    pause = watch.pause(0.0)
-    watch.looked(0.2, 0.2, Prediction("p1", "https://x/1.webp", took=5.0))
+def test_what_somebody_else_bought_is_polled_soon_and_teaches_nothing():
+    history = taught(0.3)
+    schedule = PollSchedule(history, 0.0, bought_in=None)
+    pause = schedule.pause(0.0)
+    schedule.answered(0.2, 0.2, Prediction("p1", "https://x/1.webp", took=5.0))
 
     assert pause == polling.FIRST
-    assert list(learning._ends) == [0.3]
+    assert list(history._ends) == [0.3]

@@ -331,7 +331,7 @@ async def test_a_failure_that_repeats_the_prompt_is_kept_without_it(sandbox, pro
 
 
 async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_takes(sandbox, provider):
-    provider._looks.learn(3600.0)
+    provider._history.learn(3600.0)
     bought = await provider.create("a lighthouse", 1)
 
     with anyio.fail_after(5):

@@ -3,9 +3,9 @@ import random
 import statistics
 
 import pytest
-from watched import RUNNING, Limit, Workers, ages, next_look, promised, taught, times
+from watched import RUNNING, Limit, Workers, ages, next_poll, promised, taught, times
 
-from reactor.providers.polling import REMEMBERED, Watch
+from reactor.providers.polling import REMEMBERED, PollSchedule
 from reactor.providers.read_budget import PER_SECOND, ReadBudget
 
 
@@ -17,9 +17,9 @@ def seeded():
 def test_a_hundred_predictions_share_the_reads_to_spare():
     seen = Workers(times((1000, 20.0)), slots=100).run()
 
-    minutes = max(told.at for told in seen) / 60
-    assert sum(told.looks for told in seen) / minutes <= 60 * PER_SECOND + 3 * len(seen) / minutes
-    assert all(told.late <= promised(told.took) + 100 / PER_SECOND for told in seen)
+    minutes = max(each.at for each in seen) / 60
+    assert sum(each.polls for each in seen) / minutes <= 60 * PER_SECOND + 3 * len(seen) / minutes
+    assert all(each.late <= promised(each.took) + 100 / PER_SECOND for each in seen)
 
 
 @pytest.mark.parametrize(("workers", "slots", "time"), [(6, 10, 6.0), (3, 50, 16.0), (1, 1000, 100.0)])
@@ -27,55 +27,55 @@ def test_a_fleet_keeps_within_the_accounts_reads_and_notices_most_ends_at_once(w
     limit = Limit()
     seen = Workers(times((2000, time)), slots=slots, workers=workers, limit=limit, creates=10.0).run()
 
-    assert limit.refused <= 0.02 * sum(told.looks for told in seen)
-    assert statistics.median(told.late for told in seen) <= 0.1
+    assert limit.refused <= 0.02 * sum(each.polls for each in seen)
+    assert statistics.median(each.late for each in seen) <= 0.1
 
 
 @pytest.mark.parametrize(("named", "shut"), [(3.0, 3.0), (30.0, 5.0)])
 def test_nobody_reads_while_a_429_asks_to_wait(named, shut):
-    learning = taught(*[1.0] * REMEMBERED)
-    refused, other = (Watch(learning, 0.0, bought_in=0.1) for _ in range(2))
+    history = taught(*[1.0] * REMEMBERED)
+    refused, other = (PollSchedule(history, 0.0, bought_in=0.1) for _ in range(2))
     refused.failed(0.9, 0.95, wait=named, throttled=True)
 
-    assert next_look(refused, 0.95) >= 0.95 + named
-    assert next_look(other, 0.95) == pytest.approx(0.95 + shut, abs=0.1)
+    assert next_poll(refused, 0.95) >= 0.95 + named
+    assert next_poll(other, 0.95) == pytest.approx(0.95 + shut, abs=0.1)
 
 
 def test_only_the_one_that_is_asked_to_waits_where_the_account_is_not_throttled():
-    learning = taught(*[1.0] * REMEMBERED)
-    refused, other = (Watch(learning, 0.0, bought_in=0.1) for _ in range(2))
+    history = taught(*[1.0] * REMEMBERED)
+    refused, other = (PollSchedule(history, 0.0, bought_in=0.1) for _ in range(2))
     refused.failed(0.9, 0.95, wait=7.0, throttled=False)
 
-    assert next_look(refused, 0.95) >= 7.95
-    assert next_look(other, 0.95) == 0.95
+    assert next_poll(refused, 0.95) >= 7.95
+    assert next_poll(other, 0.95) == 0.95
 
 
 def used_up():
-    """Looks that have learnt nothing, with no read to spare for an hour."""
-    learning = taught()
+    """A history that is empty, and a read budget that is used up for an hour."""
+    history = taught()
     for _ in range(100_000):
-        learning.reads.book(0.0, 0.0)
-    return learning
+        history.reads.book(0.0, 0.0)
+    return history
 
 
-def test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most():
-    looked = ages(used_up(), 1000.0)
+def test_a_shortage_of_reads_delays_a_poll_by_ten_seconds_and_the_age_at_most():
+    polled = ages(used_up(), 1000.0)
 
-    gaps = [later - age - max(0.5, age / 7) <= 10.0 + age for age, later in itertools.pairwise(looked)]
+    gaps = [later - age - max(0.5, age / 7) <= 10.0 + age for age, later in itertools.pairwise(polled)]
     assert all(gaps)
-    assert len(looked) < 15
+    assert len(polled) < 15
 
 
-def test_what_is_learnt_while_a_look_waits_for_a_read_brings_it_forward():
-    learning = used_up()
-    watch = Watch(learning, 0.0, bought_in=0.1)
-    watch.looked(1.0, 1.0, RUNNING)
-    watch.looked(2.0, 2.0, RUNNING)
+def test_what_is_learnt_while_a_poll_waits_for_the_budget_brings_it_forward():
+    history = used_up()
+    schedule = PollSchedule(history, 0.0, bought_in=0.1)
+    schedule.answered(1.0, 1.0, RUNNING)
+    schedule.answered(2.0, 2.0, RUNNING)
 
-    pause = watch.pause(2.0)
-    learning.learn(9.0)
+    pause = schedule.pause(2.0)
+    history.learn(9.0)
 
-    assert next_look(watch, 2.0 + pause) == pytest.approx(9.0, abs=0.1)
+    assert next_poll(schedule, 2.0 + pause) == pytest.approx(9.0, abs=0.1)
 
 
 def rate(reads, now):

@@ -1,6 +1,6 @@
-"""Workers in virtual time: their slots are full of predictions, and `Watch` decides when to look at them.
+"""Workers in virtual time: slots full of predictions, polled when `PollSchedule` says so. No clock, loop or socket.
 
-There is no clock, no loop and no socket. Worker and provider have different clocks, so the provider tells durations.
+The worker's clock is not the provider's, so the provider tells durations only.
 """
 
 import heapq
@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass, field
 
 from reactor.providers import Prediction
-from reactor.providers.polling import Looks, Watch
+from reactor.providers.polling import PollHistory, PollSchedule
 
-CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create; from its start to the prediction; a look
-INSTANT = 1e-9  # seconds: the rounding error of floats
+CREATE, MADE, ROUND_TRIP = 0.1, 0.04, 0.02  # seconds: a create; from its start to the prediction; a poll
+INSTANT = 1e-9  # seconds: what floats lose
 RUNNING = Prediction("p1", doing="processing")
-ENOUGH = 20_000  # looks at one prediction: a schedule with more is broken
+MOST_POLLS = 20_000  # a schedule that wants more is broken
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Seen:
 
     took: float
     late: float = 0.0
-    looks: int = 0
+    polls: int = 0
     at: float = 0.0
 
 
@@ -75,53 +75,53 @@ class Workers:
     limit: Limit | None = None
     creates: float = math.inf  # creates per second for the account
     sleep: Sleep | None = None
-    looks: list = field(default_factory=list)
+    histories: list = field(default_factory=list)
     seen: list = field(default_factory=list)
 
     def run(self):
-        self.looks = self.looks or [Looks() for _ in range(self.workers)]
+        self.histories = self.histories or [PollHistory() for _ in range(self.workers)]
         order, due, next_create = itertools.count(), [], 0.0
-        free = [(0.0, looks) for looks in self.looks for _ in range(self.slots)]
+        free = [(0.0, history) for history in self.histories for _ in range(self.slots)]
         while due or free:
-            for now, looks in free:
+            for now, history in free:
                 took = self.take(now)
                 if took is not None:
                     next_create = max(next_create + 1.0 / self.creates, now)
                     answered = next_create + CREATE
-                    watch = Watch(looks, answered, bought_in=CREATE)
-                    told = Seen(took, at=max(self._outside(next_create + MADE) + took, self._outside(answered)))
-                    heapq.heappush(due, (answered + watch.pause(answered), next(order), watch, told, looks))
+                    schedule = PollSchedule(history, answered, bought_in=CREATE)
+                    seen = Seen(took, at=max(self._outside(next_create + MADE) + took, self._outside(answered)))
+                    heapq.heappush(due, (answered + schedule.pause(answered), next(order), schedule, seen, history))
             free = []
             if due:
-                at, number, watch, told, looks = heapq.heappop(due)
+                at, number, schedule, seen, history = heapq.heappop(due)
                 at = self.sleep.woken(at) if self.sleep else at
-                if (pause := watch.pause(at)) > INSTANT:
-                    heapq.heappush(due, (at + pause, number, watch, told, looks))
+                if (pause := schedule.pause(at)) > INSTANT:
+                    heapq.heappush(due, (at + pause, number, schedule, seen, history))
                     continue
-                again = self._look(at, watch, told)
+                again = self._poll(at, schedule, seen)
                 if again is None:
-                    free.append((at + ROUND_TRIP, looks))
+                    free.append((at + ROUND_TRIP, history))
                 else:
-                    heapq.heappush(due, (again, number, watch, told, looks))
+                    heapq.heappush(due, (again, number, schedule, seen, history))
         return self.seen
 
     def _outside(self, at):
         return self.sleep.outside(at) if self.sleep else at
 
-    def _look(self, at, watch, told):
-        """When to look again; None if the prediction has ended."""
-        told.looks += 1
-        assert told.looks < ENOUGH
+    def _poll(self, at, schedule, seen):
+        """When to poll again; None if it has ended."""
+        seen.polls += 1
+        assert seen.polls < MOST_POLLS
         answered = at + ROUND_TRIP
         if self.limit and (wait := self.limit.wait(at)):
-            watch.failed(at, answered, wait=wait, throttled=True)
-            return answered + watch.pause(answered)
-        if self._outside(at + ROUND_TRIP / 2) < told.at:
-            watch.looked(at, answered, RUNNING)
-            return answered + watch.pause(answered)
-        watch.looked(at, answered, Prediction("p1", "https://x/1.webp", took=told.took if self.tells else None))
-        told.late, told.at = self._outside(answered) - told.at, answered
-        self.seen.append(told)
+            schedule.failed(at, answered, wait=wait, throttled=True)
+            return answered + schedule.pause(answered)
+        if self._outside(at + ROUND_TRIP / 2) < seen.at:
+            schedule.answered(at, answered, RUNNING)
+            return answered + schedule.pause(answered)
+        schedule.answered(at, answered, Prediction("p1", "https://x/1.webp", took=seen.took if self.tells else None))
+        seen.late, seen.at = self._outside(answered) - seen.at, answered
+        self.seen.append(seen)
         return None
 
 
@@ -137,24 +137,24 @@ def promised(took):
 
 
 def taught(*ends):
-    learning = Looks()
+    history = PollHistory()
     for end in ends:
-        learning.learn(end)
-    return learning
+        history.learn(end)
+    return history
 
 
-def next_look(watch, now):
-    """The moment of the next look, if nothing else is learnt before."""
-    while (pause := watch.pause(now)) > INSTANT:
+def next_poll(schedule, now):
+    """The time of the next poll, if nothing more is learnt until then."""
+    while (pause := schedule.pause(now)) > INSTANT:
         now += pause
     return now
 
 
-def ages(learning, until, *, bought_in=0.1):
-    """The ages of the looks at one prediction that never ends."""
-    watch, age, looked = Watch(learning, 0.0, bought_in=bought_in), 0.0, []
+def ages(history, until, *, bought_in=0.1):
+    """The ages of the polls of one prediction that never ends."""
+    schedule, age, polled = PollSchedule(history, 0.0, bought_in=bought_in), 0.0, []
     while age < until:
-        age = next_look(watch, age)
-        looked.append(age)
-        watch.looked(age, age, RUNNING)
-    return looked
+        age = next_poll(schedule, age)
+        polled.append(age)
+        schedule.answered(age, age, RUNNING)
+    return polled

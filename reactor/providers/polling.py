@@ -1,19 +1,20 @@
-"""When to look whether a prediction has ended.
+"""When to poll a prediction.
 
-The next look is the earlier one of these two:
+The next poll is made at the earlier of two times:
 
-1. The bound. From one look to the next at most half a second passes, or a seventh of the prediction's age if that is
-   more. So an end is noticed within half a second or a seventh of the generation's own time, whatever was learnt.
-2. The aim. A look is aimed just behind a learnt end, at the place that saves the most waiting, if it saves enough.
-   When it comes too early, others follow it soon, each after twice the time of the one before.
+1. The bound. Two polls are at most half a second apart, or a seventh of the prediction's age if that is more. So its
+   end is noticed within half a second or a seventh of its own duration, even if everything we learnt is wrong.
+2. The aim. A poll is aimed just behind the age at which earlier predictions ended. Of these ages, the one that saves
+   the most waiting is taken, if it saves enough. If the aimed poll comes too early, others follow it soon, and the gap
+   doubles each time.
 
-What is learnt is when the last predictions ended, not when somebody looked: the provider tells how long each took.
+We learn when predictions ended, not when we noticed it, because the provider tells how long each one took.
 
-A model that always takes as long costs one look more than the bound alone needs: three for a generation of a second,
-five for two seconds, fifteen for eight. Fewer cannot keep the bound, because an end may come at any time. The looks of
-the bound are the reads to spare (`reads.py`); 10 predictions in flight always have enough of them. Where there are too
-few, a look of the bound waits for one, up to ten seconds and the age, and the aimed looks go on: about three a
-prediction.
+For a model with a constant duration the aim costs one poll more than the bound alone: three polls for a generation of
+a second, five for two seconds, fifteen for eight. Fewer polls cannot keep the bound, because an end may come at any
+time. The polls of the bound are paid from the read budget (`read_budget.py`), which is always enough for 10 predictions
+in flight. If it is not enough, a poll of the bound waits up to ten seconds plus the prediction's age. The aimed polls,
+about three per prediction, do not wait.
 """
 
 from __future__ import annotations
@@ -29,114 +30,118 @@ from reactor.providers.read_budget import ReadBudget
 if TYPE_CHECKING:
     from reactor.providers import Prediction
 
-GAP, GROWTH = 0.45, 0.125  # seconds, and of the age: less than promised, because jitter and the answer take their share
+# Seconds, and a share of the age. Less than the bound promises, because jitter and the answer's time are added to it.
+GAP, GROWTH = 0.45, 0.125
 JITTER = 0.05  # of a gap
-FIRST = 0.15  # seconds to the first look where nothing is known of the model or of the prediction's age
-SOON, SOON_GROWTH = 0.05, 0.02  # seconds, and of the age: from an aimed look that came too early to the next
+FIRST = 0.15  # seconds to the first poll if nothing was learnt yet, or the prediction's age is unknown
+FOLLOW_UP, FOLLOW_UP_GROWTH = 0.05, 0.02  # seconds, and a share of the age: between an early aimed poll and the next
 MARGIN = 0.01  # seconds after a learnt end
-ASK_AGAIN = 5.0  # seconds: more may have been learnt by then
-LONGEST_WAIT = 10.0  # seconds, and the age: for a read to spare
-WORTH = 0.05  # of the time to the next look of the bound: what an aimed look must save on average
-NARROW = 2.0  # gaps: how much time may lie between two looks to tell, without the provider's times, when it ended
+LONGEST_PAUSE = 5.0  # seconds until the pause is computed again, because more may have been learnt by then
+LONGEST_WAIT = 10.0  # seconds, plus the age: how long a poll of the bound waits for the read budget
+LEAST_SAVING = 0.05  # what an aimed poll must save on average, as a share of the time to the next poll of the bound
+NARROW = 2.0  # gaps: two polls closer than this tell when a prediction ended, if the provider gives no times
 REMEMBERED = 20  # predictions
 
 
-class Looks:
-    """Learns how long a model takes. Ages are seconds since the create was answered."""
+class PollHistory:
+    """The ages at which the model's last predictions ended. An age is in seconds since the create was answered."""
 
     def __init__(self) -> None:
         self.reads = ReadBudget()
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
     @property
-    def taught(self) -> bool:
-        """Whether anything is known of the model."""
-        return bool(self._ends)
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt about the model."""
+        return not self._ends
 
     def learn(self, age: float) -> None:
-        """A prediction ended at this age."""
+        """Remember that a prediction ended at this age."""
         self._ends.append(age)
 
-    def aim(self, age: float, latest: float) -> float | None:
-        """The age, between `age` and `latest`, at which a look saves the most; None where it saves too little.
+    def best_age(self, age: float, latest: float) -> float | None:
+        """The age, between `age` and `latest`, at which a poll saves the most; None if it saves too little.
 
-        A look at a learnt end saves all predictions that end by then the wait until `latest`.
+        A poll just behind a learnt end spares every prediction that has ended by then the wait until `latest`.
         """
         ahead = sorted(end for end in self._ends if end > age)
-        places = (max(end + MARGIN, age + SOON) for end in ahead)
+        places = (max(end + MARGIN, age + FOLLOW_UP) for end in ahead)
         saved, place = max(
             ((ended * (latest - place), place) for ended, place in zip(count(1), places, strict=False)),
             default=(0.0, 0.0),
         )
-        return place if saved > WORTH * (latest - age) * len(ahead) else None
+        return place if saved > LEAST_SAVING * (latest - age) * len(ahead) else None
 
 
-class Watch:
-    """The looks at one prediction. Moments are seconds of the caller's monotonic clock; a watch begins at `now`.
+class PollSchedule:
+    """When to poll one prediction. Times are seconds of the caller's monotonic clock; the schedule begins at `now`.
 
-    `bought_in` is how long its create took. It is None where somebody else bought it: then its age is unknown.
+    `bought_in` is how many seconds the create took; None if somebody else bought the prediction, so its age is unknown.
     """
 
-    def __init__(self, looks: Looks, now: float, *, bought_in: float | None) -> None:
-        self._looks = looks
-        self._since = self._looked_at = self._running_at = now
+    def __init__(self, history: PollHistory, now: float, *, bought_in: float | None) -> None:
+        self._history = history
+        self._since = self._polled_at = self._running_at = now
         self._bought_in = bought_in
-        self._soon = inf if looks.taught and bought_in is not None else FIRST  # seconds from the last look to the next
-        self._aimed = False  # the next look
-        self._bound: float | None = None  # moment of the look that the bound asks for, if no other comes before it
-        self._wait_until = self._turn = -inf
+        # Seconds from the last poll to a follow-up; inf if none is wanted.
+        self._follow_up = FIRST if history.is_empty or bought_in is None else inf
+        self._aimed = False  # whether the next poll is an aimed one
+        self._bound_at: float | None = None  # when the bound asks for a poll, if no other comes first
+        self._wait_until = self._resumes_at = -inf
 
     def pause(self, now: float) -> float:
-        """Seconds until to ask again; 0: look now."""
-        reads, age = self._looks.reads, self._looked_at - self._since
-        if self._bound is None:
-            due = self._looked_at + jittered(max(GAP, GROWTH * age), JITTER)
-            self._bound = min(reads.book(now, due), due + LONGEST_WAIT + age)
-        aim = None if self._bought_in is None else self._looks.aim(age, self._bound - self._since)
+        """Seconds until to ask this again; 0 means poll now."""
+        reads, age = self._history.reads, self._polled_at - self._since
+        if self._bound_at is None:
+            due = self._polled_at + jittered(max(GAP, GROWTH * age), JITTER)
+            self._bound_at = min(reads.book(now, due), due + LONGEST_WAIT + age)
+        aim = None if self._bought_in is None else self._history.best_age(age, self._bound_at - self._since)
         self._aimed = aim is not None
-        at = self._looked_at + self._soon if aim is None else self._since + aim
-        at = max(min(at, self._bound), self._wait_until)
-        if at <= reads.shut_until:
-            self._turn = at = self._turn if self._turn > reads.shut_until else reads.turn()
-        return min(max(at - now, 0.0), ASK_AGAIN)
+        at = self._polled_at + self._follow_up if aim is None else self._since + aim
+        at = max(min(at, self._bound_at), self._wait_until)
+        if at <= reads.paused_until:
+            if self._resumes_at <= reads.paused_until:
+                self._resumes_at = reads.time_after_pause()
+            at = self._resumes_at
+        return min(max(at - now, 0.0), LONGEST_PAUSE)
 
-    def looked(self, looked_at: float, now: float, prediction: Prediction) -> None:
-        """A look that was sent at `looked_at` and answered now found this."""
-        self._done(looked_at)
+    def answered(self, polled_at: float, now: float, prediction: Prediction) -> None:
+        """Note the answer, received `now`, to a poll that was sent at `polled_at`."""
+        self._polled(polled_at)
         if not prediction.ended:
-            self._running_at = looked_at
+            self._running_at = polled_at
         elif prediction.image_url is not None:
             self._learn(now - self._since, prediction.took)
 
-    def failed(self, looked_at: float, now: float, *, wait: float, throttled: bool) -> None:
-        """A look got no answer, or one that asks to `wait`; `throttled`: as all who read."""
-        self._done(looked_at)
+    def failed(self, polled_at: float, now: float, *, wait: float, throttled: bool) -> None:
+        """Note a poll without a usable answer. `wait`: seconds that it asks for; `throttled`: of all reads (a 429)."""
+        self._polled(polled_at)
         self._wait_until = now + wait
         if throttled:
-            self._looks.reads.refused(now, wait)
+            self._history.reads.refused(now, wait)
 
-    def _done(self, looked_at: float) -> None:
-        """A look was made. One that was aimed, and came too early, is soon followed by others."""
-        age = looked_at - self._since
-        self._soon = max(SOON, SOON_GROWTH * age) if self._aimed else 2.0 * self._soon
-        if self._soon >= max(GAP, GROWTH * age):
-            self._soon = inf
-        if self._bound is not None and looked_at < self._bound:
-            self._looks.reads.give_back()
-        self._looked_at, self._bound = looked_at, None
+    def _polled(self, polled_at: float) -> None:
+        """Note that a poll was made. If it was aimed and came too early, follow-ups come soon."""
+        age = polled_at - self._since
+        self._follow_up = max(FOLLOW_UP, FOLLOW_UP_GROWTH * age) if self._aimed else 2.0 * self._follow_up
+        if self._follow_up >= max(GAP, GROWTH * age):
+            self._follow_up = inf
+        if self._bound_at is not None and polled_at < self._bound_at:
+            self._history.reads.give_back()
+        self._polled_at, self._bound_at = polled_at, None
 
     def _learn(self, seen: float, took: float | None) -> None:
-        """Learn the age at which it ended: after the last look that found it running, and before it was `seen`.
+        """Learn the age at which the prediction ended. It lies between the last poll that found it running and `seen`.
 
-        It ended `took` seconds after the provider created it, which was while the create was under way. Where that is
-        later than the end was seen, one of the clocks stood still or was set, and nothing is learnt. A prediction that
-        the provider still showed as running after its end counts as ended once it was shown.
+        It ended `took` seconds after its creation, and the creation was at some time during the create. If that is
+        later than `seen`, one of the clocks stood still or was set, and nothing is learnt. If the provider still showed
+        it as running after its end, it counts as ended when its end was first shown.
         """
         running = self._running_at - self._since
         if self._bought_in is None:
             return
         if took is None or took < running:
             if seen - running <= NARROW * max(GAP, GROWTH * running):
-                self._looks.learn((running + seen) / 2.0)
-        elif took - self._bought_in <= seen + SOON:
-            self._looks.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)
+                self._history.learn((running + seen) / 2.0)
+        elif took - self._bought_in <= seen + FOLLOW_UP:
+            self._history.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)

@@ -1,12 +1,12 @@
-"""How many reads a worker has to spare.
+"""How many reads (GET requests) a worker may make.
 
-Replicate answers 3,000 reads a minute for an account. It allows 600 creates a minute, which need up to two aimed looks
-each (`looks.py`): 1,200. PER_SECOND leaves room for them, and is what the looks of 10 predictions in flight need to
-keep their bound. More than 10 share the reads, first come, first served. So do the pages of the listing.
+Replicate allows an account 3,000 reads a minute. It also allows 600 creates a minute, which need up to two aimed polls
+each (`polling.py`), 1,200 in all. PER_SECOND leaves room for these, and is enough for 10 predictions in flight to keep
+their bound. More than 10 share the reads, first come, first served. The pages of the listing share them too.
 
-A 429 says that others read too: other workers, or the rest of the account. Then no look of this worker is made for as
-long as the 429 names, but for LONGEST_SHUT at most: a single answer should not stop the worker for minutes, and if it
-was right, the next look gets another one. The rate is halved, and recovers within two minutes.
+A 429 means that others read as well: other workers, or the rest of the account. This worker then stops all its reads
+for as long as the 429 asks, but for LONGEST_PAUSE at most. A single answer should not stop the worker for minutes, and
+if the answer was right, the next read gets another 429. The rate is halved, and recovers within two minutes.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ from __future__ import annotations
 PER_SECOND = 24.0
 LEAST_PER_SECOND = 1.0
 RECOVERY = 0.2  # reads a second, each second
-LONGEST_SHUT = 5.0  # seconds
-BURST = 10.0  # seconds' worth that may be read at once
+LONGEST_PAUSE = 5.0  # seconds
+BURST = 10.0  # seconds' worth of reads that may be made at once
 
 
 class ReadBudget:
-    """Paces the reads to spare. Moments are seconds of the caller's monotonic clock."""
+    """Spreads reads over time. Times are seconds of the caller's monotonic clock."""
 
     def __init__(self) -> None:
         self._rate = PER_SECOND
-        self._changed_at = float("inf")  # the rate
+        self._changed_at = float("inf")  # when the rate last changed
         self._booked_until = float("-inf")
-        self._counted_until = float("-inf")  # a refusal before is one of those that were counted
-        self._resumed_until = float("-inf")
-        self.shut_until = float("-inf")  # for any read
+        self._counted_until = float("-inf")  # a refusal before this time belongs to one that already halved the rate
+        self._resumed_until = float("-inf")  # the last time that was given out for after the pause
+        self.paused_until = float("-inf")  # no read is made before this time
 
     def book(self, now: float, due: float) -> float:
-        """Book a read; the moment, `due` or later, from which it is to spare."""
+        """Book a read; return the time, `due` or later, from which it may be made."""
         self._recover(now)
         at = max(due, self._booked_until - BURST)
         self._booked_until = max(self._booked_until, now) + 1.0 / self._rate
         return at
 
     def give_back(self) -> None:
-        """A read that was booked is not needed."""
+        """Cancel the booking of a read that is not needed."""
         self._booked_until -= 1.0 / self._rate
 
-    def turn(self) -> float:
-        """A moment for a look that has to wait for `shut_until`: one after the other."""
-        self._resumed_until = max(self._resumed_until, self.shut_until) + 1.0 / PER_SECOND
+    def time_after_pause(self) -> float:
+        """A time after `paused_until`, a different one for each call, so that the waiting reads come one by one."""
+        self._resumed_until = max(self._resumed_until, self.paused_until) + 1.0 / PER_SECOND
         return self._resumed_until
 
-    def moment(self, now: float) -> float:
-        """Book a read that can wait; the moment to make it."""
+    def book_next(self, now: float) -> float:
+        """Book a read that is due now but can wait; return the time to make it."""
         at = self.book(now, now)
-        return at if at > self.shut_until else self.turn()
+        return at if at > self.paused_until else self.time_after_pause()
 
     def refused(self, now: float, wait: float) -> None:
-        """A read was answered 429. Several that were under way at once count as one."""
+        """Note that a read was answered 429. Several that were under way at the same time count as one."""
         if now >= self._counted_until:
             self._recover(now)
             self._rate = max(self._rate / 2.0, LEAST_PER_SECOND)
             self._counted_until = now + wait
-        self.shut_until = max(self.shut_until, now + min(wait, LONGEST_SHUT))
-        self._booked_until = max(self._booked_until, self.shut_until + BURST)
+        self.paused_until = max(self.paused_until, now + min(wait, LONGEST_PAUSE))
+        self._booked_until = max(self._booked_until, self.paused_until + BURST)
 
     def _recover(self, now: float) -> None:
         self._rate = min(self._rate + RECOVERY * max(0.0, now - self._changed_at), PER_SECOND)

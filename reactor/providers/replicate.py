@@ -21,7 +21,7 @@ from reactor.providers.classification import refusal
 from reactor.providers.keep_warm import keep_warm
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.outputs import prediction
-from reactor.providers.polling import Looks
+from reactor.providers.polling import PollHistory
 from reactor.providers.seeds import advice, missing, refused
 from reactor.providers.times import took
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
@@ -75,7 +75,7 @@ class ReplicateProvider:
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._describing = describing(self._client, model)
         self._plain_http = is_loopback(self._base_url)
-        self._looks = Looks()
+        self._history = PollHistory()
 
     @property
     def finds_since(self) -> datetime:
@@ -107,7 +107,7 @@ class ReplicateProvider:
     async def wait(self, bought: Prediction, seen: Callable[[str], None]) -> str:
         """See Provider."""
         since = time.monotonic()
-        ended = await until_ended(bought, lambda: self._look(bought.id, since), self._looks, seen)
+        ended = await until_ended(bought, lambda: self._look(bought.id, since), self._history, seen)
         if ended.error is not None:
             raise ended.error
         return str(ended.image_url)
@@ -191,8 +191,8 @@ class ReplicateProvider:
 
     async def _page(self, page: str) -> dict[str, Any]:
         """One page of the listing, once a read is to spare: a look back may take hundreds of them."""
-        reads = self._looks.reads
-        await anyio.sleep(reads.moment(now := time.monotonic()) - now)
+        reads = self._history.reads
+        await anyio.sleep(reads.book_next(now := time.monotonic()) - now)
         try:
             with self._asking():
                 return await self._body(lambda: self._client.predictions.async_list(page))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor.errors import RateLimitedError, TransientError
-from reactor.providers.polling import Looks, Watch
+from reactor.providers.polling import PollHistory, PollSchedule
 from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 async def until_ended(
-    bought: Prediction, look: Callable[[], Awaitable[Prediction]], looks: Looks, seen: Callable[[str], None]
+    bought: Prediction, poll: Callable[[], Awaitable[Prediction]], history: PollHistory, seen: Callable[[str], None]
 ) -> Prediction:
-    """Look until it has ended. A look that fails says nothing about the prediction; `seen` is told of each."""
-    now, watch = bought, Watch(looks, time.monotonic(), bought_in=bought.bought_in)
+    """Poll until the prediction has ended. A failed poll says nothing about it. `seen` is called after each poll."""
+    now, schedule = bought, PollSchedule(history, time.monotonic(), bought_in=bought.bought_in)
     while not now.ended:
-        if pause := watch.pause(time.monotonic()):
+        if pause := schedule.pause(time.monotonic()):
             await anyio.sleep(pause)
             continue
-        looked_at = time.monotonic()
+        polled_at = time.monotonic()
         try:
-            now = await look()
+            now = await poll()
         except TransientError as error:
-            seen(f"the last look at it failed: {message_of(error)}")
+            seen(f"the last poll failed: {message_of(error)}")
             wait, throttled = error.retry_after or 0.0, isinstance(error, RateLimitedError)
-            watch.failed(looked_at, time.monotonic(), wait=wait, throttled=throttled)
+            schedule.failed(polled_at, time.monotonic(), wait=wait, throttled=throttled)
         else:
             seen(f"still {now.doing or 'not ended'}")
-            watch.looked(looked_at, time.monotonic(), now)
+            schedule.answered(polled_at, time.monotonic(), now)
     return now

@@ -23,7 +23,7 @@ BAD = "tests/test_bad_input.py"
 ODD_ROWS = f"{BAD}::test_no_odd_row_ends_the_worker_or_holds_up_others"
 ODD_BYTES = f"{BAD}::test_bytes_that_no_provider_should_send_end_as_the_table_says"
 WIRE = "tests/test_http_client.py"
-LOOKS, READS = "tests/test_polling.py", "tests/test_reads.py"
+POLLING, READS = "tests/test_polling.py", "tests/test_reads.py"
 BELL = "tests/test_bell.py"
 CONNECTIONS = "tests/test_connections.py"
 SEARCH_PATH = "tests/test_search_path.py"
@@ -1828,22 +1828,22 @@ MUTANTS = (
         "looks have no bound beside the times that were learnt",
         "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
-        "self._looked_at + 1000.0",
-        f"{LOOKS}::test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_was_learnt",
+        "self._polled_at + 1000.0",
+        f"{POLLING}::test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_was_learnt",
     ),
     Mutant(
         "ends are learnt from our looks alone",
         "reactor/providers/polling.py",
-        "self._looks.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)",
-        "self._looks.learn(seen)",
-        f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
+        "self._history.learn((max(running, took - self._bought_in) + min(seen, took)) / 2.0)",
+        "self._history.learn(seen)",
+        f"{POLLING}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_polls_agree",
     ),
     Mutant(
         "ends are learnt by a clock that stood still",
         "reactor/providers/polling.py",
-        "elif took - self._bought_in <= seen + SOON:",
+        "elif took - self._bought_in <= seen + FOLLOW_UP:",
         "else:",
-        f"{LOOKS}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_looks_agree",
+        f"{POLLING}::test_an_end_is_learnt_from_what_the_provider_tells_as_far_as_our_polls_agree",
     ),
     Mutant(
         "looks exceed the reads to spare",
@@ -1857,12 +1857,12 @@ MUTANTS = (
         "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
         "reads.book(now, due)",
-        f"{READS}::test_a_shortage_of_reads_delays_a_look_by_ten_seconds_and_the_age_at_most",
+        f"{READS}::test_a_shortage_of_reads_delays_a_poll_by_ten_seconds_and_the_age_at_most",
     ),
     Mutant(
         "a 429 holds up only the look that it answers",
         "reactor/providers/polling.py",
-        "if at <= reads.shut_until:",
+        "if at <= reads.paused_until:",
         "if False:",
         f"{READS}::test_nobody_reads_while_a_429_asks_to_wait",
     ),
@@ -1870,7 +1870,7 @@ MUTANTS = (
         "quick pictures are noticed as late as slow ones",
         "reactor/providers/polling.py",
         "min(reads.book(now, due), due + LONGEST_WAIT + age)",
-        "self._looked_at + 1000.0",
+        "self._polled_at + 1000.0",
         "tests/test_waiting.py::test_quick_pictures_after_a_slow_spell_are_noticed_quickly",
     ),
     Mutant(
@@ -2193,7 +2193,7 @@ MUTANTS = (
     Mutant(
         "pages of the listing are read without pauses",
         "reactor/providers/replicate.py",
-        "await anyio.sleep(reads.moment(now := time.monotonic()) - now)",
+        "await anyio.sleep(reads.book_next(now := time.monotonic()) - now)",
         "await anyio.sleep(0)",
         f"{LOOK_BACK}::test_pages_are_read_no_faster_than_reads_are_to_spare",
     ),
