@@ -1,23 +1,23 @@
 """What can go wrong with a generation. The class says what happens to the token next.
 
 GenerationError
-├── TransientError          backs off, one attempt counted
-│   ├── RateLimitedError    waits as long as the provider says, nothing counted
-│   └── RepeatedPromptError backs off, and does not count against the provider
+├── TransientError          backs off; one attempt is counted
+│   ├── RateLimitedError    waits as long as the provider says; no attempt is counted
+│   └── RepeatedPromptError backs off like its parent; says nothing about the provider
 ├── ContentPolicyError      falls back to the censored prompt
 ├── PermanentError          fails at once
 │   └── UnauthorizedError   fails at once and closes the gate
 ├── AccountError            is released and closes the gate
-└── AmbiguousCreateError    is looked for before anything else is bought
+└── AmbiguousCreateError    the listing is searched before anything else is bought
 """
 
 
 class GenerationError(Exception):
-    """A generation that brought no image. The message may be stored on the token once it is redacted.
+    """A generation without an image. The message may be stored on the token once it is redacted.
 
-    `purchase_over` is True if the prediction ended without an image, or nothing was bought. If it is False, the token
-    keeps its seed and prediction id, so that the next attempt resumes the prediction, or looks for it first. `answered`
-    is True if the provider itself answered, which proves that this worker reaches it.
+    `purchase_over` is True if nothing bought is left: the prediction ended without an image, or none was bought. False
+    keeps seed and prediction id on the token, so that the next attempt first resumes the prediction or searches for it.
+    `answered` is True if the provider itself answered: then this worker can reach it.
     """
 
     answered = False
@@ -35,11 +35,11 @@ class GenerationError(Exception):
 
 
 class TransientError(GenerationError):
-    """May pass by itself: timeouts, connections, 5xx, canceled, aborted, empty output.
+    """A fault that may pass by itself: timeout, connection, 5xx, canceled, aborted, empty output.
 
-    `answered` is False if no HTTP answer came (DNS, connect, TLS): the fault may lie with this worker alone.
-    `retry_after` is the seconds until the next try makes sense; None leaves that to the backoff. `unexplained` is True
-    if a prediction failed with a text that we do not know: the prompt may be the reason.
+    If `answered` is False, no HTTP answer came (DNS, connect, TLS), and the fault may be this worker's alone.
+    `retry_after` is seconds until the next try makes sense; None leaves it to the backoff. `unexplained` is True if no
+    known text says why the prediction failed: then its prompt may be the reason.
     """
 
     answered = True
@@ -59,9 +59,9 @@ class TransientError(GenerationError):
 
 
 class RateLimitedError(TransientError):
-    """429: the account is limited, the token is not at fault. `retry_after` comes from the provider, capped at 300.
+    """A 429, which is about the account and not the token. `retry_after` is the provider's, at most 300 seconds.
 
-    `limit_per_minute` is the account's lower limit of creates, if the answer names one.
+    `limit_per_minute`: creates a minute, if the account has a lower limit for now; else None.
     """
 
     def __init__(

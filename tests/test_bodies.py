@@ -23,7 +23,7 @@ from reactor.providers.bodies import (
     json_object,
     weight,
 )
-from reactor.providers.outputs import prediction
+from reactor.providers.outputs import read_prediction
 from reactor.providers.transport import LARGE
 
 pytestmark = pytest.mark.anyio
@@ -161,11 +161,11 @@ async def test_after_a_large_answer_was_read_others_have_a_turn(monkeypatch, siz
 
     def made(*given, **settings):
         found.append(len(told))
-        return prediction(*given, **settings)
+        return read_prediction(*given, **settings)
 
     found = []
     monkeypatch.setattr(pages, "json_object", read)
-    monkeypatch.setattr(replicate, "prediction", made)
+    monkeypatch.setattr(replicate, "read_prediction", made)
     await asked(Wire(http(BODY + b" " * (size - len(BODY)), 201)), CALLS["create"])
 
     assert found == [turns]

@@ -17,8 +17,8 @@ from reactor.errors import (
     UnauthorizedError,
 )
 from reactor.providers import rate_limits
-from reactor.providers.classification import failure, refusal
-from reactor.providers.failure_texts import known
+from reactor.providers.classification import classify_failure, classify_refusal
+from reactor.providers.failure_texts import classify_text
 from reactor.providers.rate_limits import retry_after
 from reactor.providers.transport import Answer
 from reactor.text.echoes import Echoes
@@ -82,7 +82,7 @@ WRAPPINGS = [
 
 
 def classified(text, prompt=None):
-    return failure(text, Echoes(prompt), redact=REDACT)
+    return classify_failure(text, Echoes(prompt), redact=REDACT)
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
@@ -90,7 +90,7 @@ def classified(text, prompt=None):
 def test_a_known_text_means_the_same_in_any_wrapping(text, kind, wrapping):
     error = classified(wrapping.format(text))
 
-    assert type(error) is kind is known(wrapping.format(text))
+    assert type(error) is kind is classify_text(wrapping.format(text))
     assert error.purchase_over
 
 
@@ -259,7 +259,7 @@ REFUSALS = [
 
 def refused(status, body, *, creating=True, headers=None, prompt=None):
     answer = Answer(status, httpx.Headers(headers), body)
-    return refusal(answer, Echoes(prompt), creating=creating, redact=REDACT)
+    return classify_refusal(answer, Echoes(prompt), creating=creating, redact=REDACT)
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "over", "otherwise"), REFUSALS)
@@ -469,6 +469,6 @@ RESETS = "Your rate limit resets in ~5s."
 def test_a_429_names_the_lower_limit_of_creates(detail, limit, creating):
     body = {"detail": detail, "status": 429}
 
-    error = refusal(Answer(429, httpx.Headers(), body), Echoes(), creating=creating, redact=REDACT)
+    error = classify_refusal(Answer(429, httpx.Headers(), body), Echoes(), creating=creating, redact=REDACT)
 
     assert error.limit_per_minute == (limit if creating else None)

@@ -18,7 +18,7 @@ PROMPT, FALLBACK, DEFAULT = "a red fox in the first snow", "a calm sea at dawn, 
 FORMS = [str, str.upper, json.dumps, ascii, html.escape, quote, lambda text: text[4:-4]]
 CALLS = {
     "create": lambda provider: provider.create(PROMPT, 1),
-    "look": lambda provider: provider._look("p1", 0.0),
+    "look": lambda provider: provider._poll("p1", 0.0),
     "find": lambda provider: provider.find(1, EPOCH),
     "cancel": lambda provider: provider.cancel(Prediction("p1")),
 }

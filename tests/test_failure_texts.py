@@ -7,7 +7,7 @@ from test_classification import TEXTS, WRAPPINGS
 
 from reactor.errors import ContentPolicyError
 from reactor.providers import failure_texts
-from reactor.providers.failure_texts import MOST_READ, known
+from reactor.providers.failure_texts import MOST_READ, classify_text
 
 REFUSALS = {
     "OpenAI: gpt-image, Sora": [
@@ -236,16 +236,16 @@ FAULTS = [
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_refusal_for_content_is_known_whatever_the_model_calls_it(text):
-    assert {known(wrapping.format(text)) for wrapping in WRAPPINGS} == {ContentPolicyError}
+    assert {classify_text(wrapping.format(text)) for wrapping in WRAPPINGS} == {ContentPolicyError}
 
 
 @pytest.mark.parametrize("text", FAULTS)
 def test_a_fault_that_only_sounds_like_moderation_is_no_refusal(text):
-    assert ContentPolicyError not in {known(wrapping.format(text)) for wrapping in WRAPPINGS}
+    assert ContentPolicyError not in {classify_text(wrapping.format(text)) for wrapping in WRAPPINGS}
 
 
 def test_a_fault_beside_a_refusal_does_not_hide_it():
-    assert known("Content was flagged by the safety system. The log is not available.") is ContentPolicyError
+    assert classify_text("Content was flagged by the safety system. The log is not available.") is ContentPolicyError
 
 
 def test_every_row_of_the_table_is_needed(monkeypatch):
@@ -254,13 +254,13 @@ def test_every_row_of_the_table_is_needed(monkeypatch):
 
     for place, (patterns, *_) in enumerate(rows):
         monkeypatch.setattr(failure_texts, "_KNOWN", rows[:place] + rows[place + 1 :])
-        assert any(known(text) is not kind for text, kind in wanted), patterns
+        assert any(classify_text(text) is not kind for text, kind in wanted), patterns
 
 
 def test_a_text_is_read_up_to_a_length_and_a_number_of_sentences():
-    assert known("a" * (MOST_READ - 5) + " NSFW") is ContentPolicyError
-    assert known("a" * MOST_READ + " NSFW") is None
-    assert known("a. " * 1000 + "NSFW") is ContentPolicyError
+    assert classify_text("a" * (MOST_READ - 5) + " NSFW") is ContentPolicyError
+    assert classify_text("a" * MOST_READ + " NSFW") is None
+    assert classify_text("a. " * 1000 + "NSFW") is ContentPolicyError
 
 
 def test_nothing_in_a_pattern_is_repeated_without_a_bound():

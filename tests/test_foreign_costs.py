@@ -13,7 +13,7 @@ from reactor.errors import GenerationError
 from reactor.logs import HostLog
 from reactor.providers import listing, outputs, rate_limits, seeds, times
 from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object, weight
-from reactor.providers.classification import failure, refusal
+from reactor.providers.classification import classify_failure, classify_refusal
 from reactor.providers.http_client import LARGEST_HEADER
 from reactor.providers.transport import Answer
 from reactor.text.echoes import Echoes
@@ -45,8 +45,8 @@ def body(**given):
 
 def refused(given):
     answer = Answer(422, httpx.Headers({"retry-after": "1"}), body(**given))
-    refusal(answer, ECHOES, creating=True, redact=REDACT)
-    seeds.refused(answer, "seed", ECHOES)
+    classify_refusal(answer, ECHOES, creating=True, redact=REDACT)
+    seeds.is_seed_refusal(answer, "seed", ECHOES)
 
 
 def throttled(text):
@@ -59,13 +59,13 @@ def throttled(text):
 def shown(text):
     seen = body(status="succeeded", output=[text, {"url": text}], created_at=text, completed_at=text, deadline=text)
     for status in ("succeeded", "canceled", text):
-        outputs.prediction(seen | {"status": status}, ECHOES, plain_http=False, redact=REDACT)
-    times.took(seen)
+        outputs.read_prediction(seen | {"status": status}, ECHOES, plain_http=False, redact=REDACT)
+    times.duration_of(seen)
 
 
 def repeating(text):
     failed = body(error=text, input={"prompt": text})
-    outputs.prediction(failed, ECHOES.also(text[:1000]), plain_http=False, redact=REDACT)
+    outputs.read_prediction(failed, ECHOES.also(text[:1000]), plain_http=False, redact=REDACT)
 
 
 def page(entries, following):
@@ -82,7 +82,7 @@ def minted(text):
 
 
 READERS = {
-    "a reason": lambda text: failure(text, ECHOES.also(text[:1000]), redact=REDACT),
+    "a reason": lambda text: classify_failure(text, ECHOES.also(text[:1000]), redact=REDACT),
     "a title and a detail": lambda text: refused({"title": text, "detail": text}),
     "invalid fields": lambda text: refused(
         {"invalid_fields": [{"field": part, "description": part} for part in parts(text)]}
@@ -136,7 +136,7 @@ VALUES = {
 
 # All functions that read a part of an answer. One part is read by only one of them.
 ANSWERED = {
-    "an error": lambda given: failure(given, ECHOES, redact=REDACT),
+    "an error": lambda given: classify_failure(given, ECHOES, redact=REDACT),
     "a refusal's detail": lambda given: refused({"detail": given}),
     "a refusal's title": lambda given: refused({"title": given}),
     "a refusal's fields": lambda given: refused({"invalid_fields": given}),

@@ -135,7 +135,7 @@ async def test_a_look_over_a_connection_that_ends_is_repeated_once():
     async with wire.serve() as url:
         provider = provided(url)
         await buy(provider)
-        error = await failing(provider._look("p1", 0.0))
+        error = await failing(provider._poll("p1", 0.0))
         await provider.aclose()
 
     assert (type(error), error.purchase_over) == (TransientError, False)

@@ -12,7 +12,7 @@ from wire import Wire, http
 from reactor.errors import TransientError
 from reactor.providers import Prediction
 from reactor.providers.bodies import LARGEST, MOST_VALUES, TooManyError, UnreadableError, json_object, weight
-from reactor.providers.pages import MOST_OUTPUTS, read
+from reactor.providers.pages import MOST_OUTPUTS, read_object
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +82,7 @@ async def test_a_page_that_is_read_one_by_one_is_the_same_but_for_what_nobody_re
     for mark in (b"}, {", b": [", b"}]"):
         content = content.replace(mark, gap.join(mark[place : place + 1] for place in range(len(mark))) + gap)
 
-    one_by_one, at_once = await read(content), json_object(content, 0)
+    one_by_one, at_once = await read_object(content), json_object(content, 0)
     for told in at_once["results"]:
         told.pop("logs", None)
         told["output"] = told["output"][:MOST_OUTPUTS]
@@ -103,13 +103,13 @@ async def test_a_page_of_many_values_that_is_no_json_proves_nothing(number):
     whole = page(*(entry(number, output=words(6000)) for number in range(99))).encode()
 
     with pytest.raises(UnreadableError):
-        await read(list(broken(whole))[number])
+        await read_object(list(broken(whole))[number])
 
 
 async def test_a_large_answer_that_is_no_page_is_not_read_one_by_one():
     content = json.dumps(entry(1, output=words(MOST_VALUES))).encode()
 
-    error = await asked(Wire(http(content)), lambda provider: provider._look("p1", 0.0))
+    error = await asked(Wire(http(content)), lambda provider: provider._poll("p1", 0.0))
 
     assert (type(error), str(error)) == (TransientError, "Replicate gave no usable answer: too many values")
 
@@ -117,7 +117,7 @@ async def test_a_large_answer_that_is_no_page_is_not_read_one_by_one():
 async def test_marks_inside_texts_are_no_values():
     content = json.dumps({**OURS, "logs": "{[,:" * MOST_VALUES}).encode()
 
-    assert await asked(Wire(http(content)), lambda provider: provider._look("ours", 0.0)) == Prediction(
+    assert await asked(Wire(http(content)), lambda provider: provider._poll("ours", 0.0)) == Prediction(
         "ours", image_url=URL
     )
 
@@ -125,7 +125,7 @@ async def test_marks_inside_texts_are_no_values():
 async def test_a_long_prompt_of_others_is_no_reason_to_refuse_a_page():
     others = (entry(number, input={"prompt": "one, two: " * 2000}, output=words(2000)) for number in range(99))
 
-    assert len((await read(page(*others).encode()))["results"]) == 100
+    assert len((await read_object(page(*others).encode()))["results"]) == 100
 
 
 def filled(start, unit, end):
@@ -152,8 +152,8 @@ WORST = {
 
 
 def steps(content):
-    """The processor time of each step of reading a page; between steps other tasks run."""
-    reading = read(content)
+    """What each step of the reading costs, until others have a turn."""
+    reading = read_object(content)
     while True:
         began = time.thread_time()
         try:
@@ -181,4 +181,4 @@ async def test_no_step_of_reading_a_page_holds_the_loop(content):
 @pytest.mark.parametrize("worst", ["numbers", "names", "predictions", "lists in pieces", "inputs", "gaps"])
 async def test_a_page_of_which_too_much_would_be_kept_is_refused(worst):
     with pytest.raises(TooManyError, match="too many values"):
-        await read(WORST[worst])
+        await read_object(WORST[worst])

@@ -342,7 +342,7 @@ async def test_a_recorded_prediction_is_looked_at_soon_however_long_its_model_ta
 
 
 def succeeded(output, **given):
-    return outputs.prediction({"id": "p1", "status": "succeeded", "output": output}, Echoes(), **given)
+    return outputs.read_prediction({"id": "p1", "status": "succeeded", "output": output}, Echoes(), **given)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,9 @@ def test_an_output_that_is_no_safe_url_is_malformed(output):
 def test_the_first_usable_url_of_an_output_is_the_image(output, plain_http, shape):
     body = {"id": "p1", "status": "succeeded", "output": shape(output)}
 
-    assert outputs.prediction(body, Echoes(), plain_http=plain_http, redact=str) == Prediction("p1", image_url=output)
+    assert outputs.read_prediction(body, Echoes(), plain_http=plain_http, redact=str) == Prediction(
+        "p1", image_url=output
+    )
 
 
 @pytest.mark.parametrize("output", [None, "", " \n", [], {}, [None], [[], [""]], {"url": None, "images": []}])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 EXAMPLES = 50 * int(os.environ.get("REACTOR_FUZZ", "1"))
 CALLS = {
     "create": lambda provider, prompt: provider.create(prompt, 1),
-    "look": lambda provider, _: provider._look("p1", 0.0),
+    "look": lambda provider, _: provider._poll("p1", 0.0),
     "find": lambda provider, _: provider.find(1, datetime(2000, 1, 1, tzinfo=UTC)),
     "cancel": lambda provider, _: provider.cancel(Prediction("p1")),
     "check": lambda provider, _: provider.check(),

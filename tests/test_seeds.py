@@ -7,7 +7,7 @@ from wire import Wire, http
 
 from reactor.errors import AccountError, PermanentError
 from reactor.providers.replicate import ReplicateProvider
-from reactor.providers.seeds import advice, missing, refused
+from reactor.providers.seeds import is_seed_refusal, lacks_input, seed_advice
 from reactor.providers.transport import Answer
 from reactor.sandbox import Sandbox, Timing
 from reactor.text.echoes import Echoes
@@ -36,7 +36,7 @@ def schema(*names):
     ],
 )
 def test_a_schema_lacks_the_seed_only_if_it_can_be_read(described, lacks):
-    assert missing(described, "seed") is lacks
+    assert lacks_input(described, "seed") is lacks
 
 
 def unfit(*fields, detail=None, status=422):
@@ -65,8 +65,8 @@ EXTRA, WIDTH = "additional_property_not_allowed", ("number_lte", "input.width", 
     ],
 )
 def test_a_422_is_about_the_seed_only_if_it_says_so(answer, about_it):
-    assert refused(answer, "seed", Echoes("a calm sea at dawn")) is about_it
-    assert refused(answer, "", Echoes()) is False
+    assert is_seed_refusal(answer, "seed", Echoes("a calm sea at dawn")) is about_it
+    assert is_seed_refusal(answer, "", Echoes()) is False
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_422_is_about_the_seed_only_if_it_says_so(answer, about_it):
     ],
 )
 def test_a_prompt_that_looks_like_a_refused_seed_refuses_none(prompt, answer):
-    assert refused(answer, "seed", Echoes("another"))
-    assert not refused(answer, "seed", Echoes(prompt))
+    assert is_seed_refusal(answer, "seed", Echoes("another"))
+    assert not is_seed_refusal(answer, "seed", Echoes(prompt))
 
 
 @pytest.fixture
@@ -146,5 +146,5 @@ async def test_the_queue_waits_and_the_log_and_the_gate_say_why(database, provid
 
     statuses = await connection.fetch("SELECT status, generation_attempts FROM tokens_s0")
     assert {tuple(row) for row in statuses} == {("detected", 0)}
-    assert (told["error_type"], told["error_message"]) == ("AccountError", advice("seed"))
-    assert (paused, reason) == (True, advice("seed"))
+    assert (told["error_type"], told["error_message"]) == ("AccountError", seed_advice("seed"))
+    assert (paused, reason) == (True, seed_advice("seed"))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reactor.providers.times import took
+from reactor.providers.times import duration_of
 
 START = "2026-11-28T12:00:00.250Z"
 
@@ -26,4 +26,4 @@ START = "2026-11-28T12:00:00.250Z"
     ],
 )
 def test_times_that_are_missing_or_absurd_are_ignored(told, seconds):
-    assert took(told) == pytest.approx(seconds)
+    assert duration_of(told) == pytest.approx(seconds)

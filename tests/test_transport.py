@@ -27,7 +27,7 @@ FOUND = {"input": {"seed": 1}}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 CALLS = {
     "create": lambda provider: provider.create("a fox", 1),
-    "get": lambda provider: provider._look("p1", 0.0),
+    "get": lambda provider: provider._poll("p1", 0.0),
     "cancel": lambda provider: provider.cancel(Prediction("p1")),
     "list": lambda provider: provider.find(1, EPOCH),
     "account": lambda provider: provider._account(),

@@ -1,4 +1,24 @@
-"""What the engine asks of whoever makes the images."""
+"""The provider makes the images. `Provider` is the protocol that the engine calls; `replicate.py` implements it.
+
+replicate.py       the adapter: every call of `Provider`, through Replicate's official SDK
+transport.py       the transport beneath the SDK: our timeouts, no hidden retries, the whole answer kept
+http_client.py     sends a request with aiohttp, and says of a failed one whether it may have arrived
+proxies.py         the proxy that the environment names
+keep_warm.py       keeps a connection open while no requests are made
+arguments.py       turns settings and a prompt into the SDK's arguments
+bodies.py          decompresses and parses an answer's body, within bounds
+pages.py           parses a page of the listing that is too large for that
+listing.py         reads the list of the account's predictions, page by page
+outputs.py         turns a prediction's JSON into a `Prediction`
+times.py           a prediction's timestamps and its duration
+seeds.py           whether the model accepts a seed
+classification.py  turns a refused request or a failed prediction into one of our errors
+failure_texts.py   the known texts of failed predictions and what they mean
+rate_limits.py     what a 429 asks for: a wait, or fewer creates
+unanswered.py      which failed requests were never sent, and how the others failed
+waiting.py         polls a prediction until it ends; polling.py says when
+read_budget.py     how many reads a worker may make
+"""
 
 from __future__ import annotations
 
@@ -14,17 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A bought generation, as it was last seen.
-
-    It has ended once one of `image_url` and `error` is set; never are both.
-    """
+    """A bought generation, as the provider last showed it. It has ended if `image_url` or `error` is set."""
 
     id: str
-    image_url: str | None = None  # checked: fit to be stored
+    image_url: str | None = None  # checked: may be stored
     error: GenerationError | None = None  # why it ended without an image
-    doing: str = field(default="", compare=False)  # the provider's word for its status, where that is one word
-    bought_in: float | None = field(default=None, compare=False)  # seconds that `create` took; else None
-    took: float | None = field(default=None, compare=False)  # seconds by the provider's clock, once it has ended
+    doing: str = field(default="", compare=False)  # the provider's name for its status, if that is a single word
+    bought_in: float | None = field(default=None, compare=False)  # seconds that `create` took; None from other calls
+    took: float | None = field(default=None, compare=False)  # its duration by the provider's clock, once it has ended
 
     @property
     def ended(self) -> bool:
@@ -33,52 +50,50 @@ class Prediction:
 
 
 class Provider(Protocol):
-    """Buys predictions. Every call has its own deadline and raises only `reactor.errors`."""
+    """Buys predictions. Each call has its own deadline and raises only `reactor.errors`."""
 
     @property
     def seedable(self) -> bool:
-        """Whether the seed is sent with a create, so that `find` can tell our prediction from others."""
+        """Whether a create sends the seed, so that `find` can tell our prediction from others."""
 
     @property
     def finds_since(self) -> datetime:
-        """What was created before this is not found by `find`: the provider does not keep it."""
+        """`find` finds no prediction created before this, because the provider does not keep it."""
 
     def hiding(self, *prompts: str | None) -> Self:
         """The same provider, whose errors repeat none of these prompts."""
 
     async def create(self, prompt: str, seed: int) -> Prediction:
-        """Buy one prediction, never twice.
+        """Buy one prediction, never two.
 
-        Raises AmbiguousCreateError where it may have been bought all the same; any other error says that it was not,
-        or (`purchase_over=False`) that one look at the listing should precede the next create.
+        Raises AmbiguousCreateError if a prediction may have been bought. Any other error means that none was, or
+        (`purchase_over=False`) that the listing should be searched once before the next create.
         """
 
-    async def wait(self, prediction: Prediction, seen: Callable[[str], None]) -> str:
-        """Return the image's URL once the prediction ends; raise its error where it ends without.
+    async def wait(self, prediction: Prediction, report: Callable[[str], None]) -> str:
+        """Return the image's URL once the prediction ends; raise its error if it ends without an image.
 
-        Faults while asking (429, 5xx, network) are absorbed: the caller's deadline bounds the wait. `seen` is told
-        after each look, in a few words, what the prediction does or why that is unknown.
+        A poll that fails (429, 5xx, network) does not end the wait, because the caller's deadline bounds it. `report`
+        is called after each poll with a few words: the prediction's status, or why it is unknown.
         """
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
-        """Return our prediction with this seed created at `since` or later; None where a complete listing lacks it.
+        """Return our prediction with this seed created at `since` or later; None if the whole listing lacks it.
 
-        Looks no further back than `finds_since`.
-
-        Raises TransientError where the listing could not be read to its end.
+        Searches no further back than `finds_since`. Raises TransientError if the listing cannot be read to its end.
         """
 
     async def cancel(self, prediction: Prediction) -> Prediction:
-        """Ask the provider to stop it, and return what it then is: a success that came first is still a success."""
+        """Ask the provider to stop it, and return it as it is then. If it succeeded before, it stays a success."""
 
     async def check(self) -> None:
-        """Return where account and model may be used; raise UnauthorizedError or another GenerationError where not.
+        """Return if the account and the model may be used; raise UnauthorizedError or another GenerationError if not.
 
-        AccountError: the model certainly has no input for the seed.
+        AccountError is also raised if the model certainly has no input for the seed.
         """
 
     async def keep_warm(self) -> None:
-        """Keep what a create would have to wait for (a TLS handshake) done, until cancelled."""
+        """Keep a connection open until cancelled, so that no create has to wait for a TLS handshake."""
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w.-]+))?|(?P<id>[\w-]+))")
 
 
-def fit_for_header(api_token: str) -> str:
+def clean_token(api_token: str) -> str:
     """The token without what a file or a variable put around it. Raises ValueError.
 
     In place of an empty one the SDK would take whatever the environment has.
@@ -41,7 +41,7 @@ def sdk_target(model: str) -> dict[str, str]:
     return {"version": version} if version else {"model": f"{named['owner']}/{named['name']}"}
 
 
-def describing(client: Client, model: str) -> Callable[[], Awaitable[object]] | None:
+def describe_call(client: Client, model: str) -> Callable[[], Awaitable[object]] | None:
     """The SDK's call that describes the model; None for a version id alone, which does not say whose it is."""
     named = _MODEL.fullmatch(model)
     if named is None or not named["owner"]:

@@ -19,7 +19,7 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers.failure_texts import MOST_READ, known, refuses
+from reactor.providers.failure_texts import MOST_READ, classify_text, refuses_content
 from reactor.providers.rate_limits import lower_limit, retry_after
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _UNSURE = 256  # characters before the place where a text was cut: half a secret
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-def failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
+def classify_failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
     """Classify a failed prediction by its reason, a text or what some models give instead, without its prompt.
 
     One that nobody has seen is retried, since retries are bounded.
@@ -57,7 +57,7 @@ def failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
     return TransientError(told, unexplained=True) if meaning.kind is None else meaning.kind(told)
 
 
-def refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
+def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
     """Classify an answer that is no success, by its status.
 
     Of a create it tells the provider's words and whether something may have been bought. Of any other call nothing is
@@ -113,8 +113,8 @@ def _meaning(said: str, echoes: Echoes) -> _Meaning:
     refusal concerns no other author.
     """
     left = echoes.without(said)
-    kind, kind_left = known(said), known(left)
-    repeats_a_refusal = refuses(said) and not refuses(left)
+    kind, kind_left = classify_text(said), classify_text(left)
+    repeats_a_refusal = refuses_content(said) and not refuses_content(left)
     by_prompt = kind is not kind_left or (kind is None and repeats_a_refusal)
     if kind_left is None and kind is ContentPolicyError and repeats_a_refusal:
         kind_left = kind

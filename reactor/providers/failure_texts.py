@@ -126,7 +126,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def known(said: str) -> type[GenerationError] | None:
+def classify_text(said: str) -> type[GenerationError] | None:
     """What a text means by the table; None where it is not in it."""
     sentences = _sentences(said)
     sound = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
@@ -137,7 +137,7 @@ def known(said: str) -> type[GenerationError] | None:
     return None
 
 
-def refuses(said: str) -> bool:
+def refuses_content(said: str) -> bool:
     """Whether a refusal for content stands in a text, whatever faults or codes stand beside it."""
     return any(
         all(pattern.search(sentence) for pattern in patterns)

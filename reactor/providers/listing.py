@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from reactor.providers.bodies import UnreadableError
-from reactor.providers.times import moment
+from reactor.providers.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,4 +47,4 @@ def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
 
 def created_at(entry: dict[str, Any]) -> datetime:
     """When a listed prediction was made; one that does not say is taken for new."""
-    return moment(entry.get("created_at")) or _NEW
+    return parse_time(entry.get("created_at")) or _NEW

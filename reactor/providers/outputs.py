@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.bodies import UnreadableError
-from reactor.providers.classification import failure
-from reactor.providers.times import moment
+from reactor.providers.classification import classify_failure
+from reactor.providers.times import parse_time
 from reactor.tokens import PREDICTION_ID
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _USUAL = ("starting", "processing")  # statuses, told whatever the prompt is
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
-def prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
+def read_prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
     """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
     prediction_id, status = body.get("id"), body.get("status")
     if not (isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id)):
@@ -43,21 +43,21 @@ def prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact
                 return Prediction(prediction_id, error=error)
         case "failed":
             return Prediction(
-                prediction_id, error=failure(body.get("error"), echoes.also(_prompt(body)), redact=redact)
+                prediction_id, error=classify_failure(body.get("error"), echoes.also(_prompt(body)), redact=redact)
             )
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}{_by_deadline(body)}"))
         case _:  # starting, processing, and whatever the API comes up with next
-            return Prediction(prediction_id, doing=_word(status, echoes))
+            return Prediction(prediction_id, doing=_status_word(status, echoes))
 
 
 def _by_deadline(body: dict[str, Any]) -> str:
     """Say so if the Cancel-After of its create ended it: then it took too long, and nobody canceled it."""
-    deadline, ended = moment(body.get("deadline")), moment(body.get("completed_at"))
+    deadline, ended = parse_time(body.get("deadline")), parse_time(body.get("completed_at"))
     return " at its deadline" if deadline and ended and ended >= deadline - ROUNDED else ""
 
 
-def _word(status: Any, echoes: Echoes) -> str:
+def _status_word(status: Any, echoes: Echoes) -> str:
     if status in _USUAL:
         return str(status)
     is_word = isinstance(status, str) and _WORD.fullmatch(status) and not echoes.in_word(status)

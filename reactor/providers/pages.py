@@ -26,7 +26,7 @@ _RUN = re.compile(rb'(?:[^"{}\[\]]++|"[^"]*+"){0,1000}+')  # up to the next list
 _TEXT = re.compile(rb'"[^"]*+"')
 
 
-async def read(content: bytes) -> dict[str, Any] | None:
+async def read_object(content: bytes) -> dict[str, Any] | None:
     """The JSON object in a body; None if there is none. Raises UnreadableError."""
     try:
         return json_object(content)

@@ -15,17 +15,17 @@ from replicate.client import Client
 
 from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
 from reactor.providers import Prediction
-from reactor.providers.arguments import check_sendable, describing, fit_for_header, is_loopback, sdk_target
+from reactor.providers.arguments import check_sendable, clean_token, describe_call, is_loopback, sdk_target
 from reactor.providers.bodies import UnreadableError
-from reactor.providers.classification import refusal
+from reactor.providers.classification import classify_refusal
 from reactor.providers.keep_warm import keep_warm
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
-from reactor.providers.outputs import prediction
+from reactor.providers.outputs import read_prediction
 from reactor.providers.polling import PollHistory
-from reactor.providers.seeds import advice, missing, refused
-from reactor.providers.times import took
+from reactor.providers.seeds import is_seed_refusal, lacks_input, seed_advice
+from reactor.providers.times import duration_of
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
-from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, said
+from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, describe
 from reactor.providers.waiting import until_ended
 from reactor.text.echoes import Echoes
 from reactor.text.redaction import Redactor
@@ -61,7 +61,7 @@ class ReplicateProvider:
         seed_input: str = "seed",
         cancel_after: float | None = None,
     ) -> None:
-        token = fit_for_header(api_token)
+        token = clean_token(api_token)
         self._target: dict[str, Any] = sdk_target(model)
         self._input = dict(model_input or {})
         self._seed_input = seed_input
@@ -71,9 +71,9 @@ class ReplicateProvider:
         self._transport = Transport(self._base_url, api_prefix)
         self._cancel_after = cancel_after
         # Without a base URL the SDK would ask the environment for one. A header can only be added by a hook.
-        hooks = {"request": [self._limit_life]}
+        hooks = {"request": [self._add_deadline]}
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
-        self._describing = describing(self._client, model)
+        self._describe_call = describe_call(self._client, model)
         self._plain_http = is_loopback(self._base_url)
         self._history = PollHistory()
 
@@ -100,14 +100,14 @@ class ReplicateProvider:
             given[self._seed_input] = seed
         check_sendable(given)
         asked_at = time.monotonic()
-        with self._asking(buying=prompt):
+        with self._translated_errors(buying=prompt):
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
             return replace(self._read(body), bought_in=time.monotonic() - asked_at)
 
-    async def wait(self, bought: Prediction, seen: Callable[[str], None]) -> str:
+    async def wait(self, bought: Prediction, report: Callable[[str], None]) -> str:
         """See Provider."""
         since = time.monotonic()
-        ended = await until_ended(bought, lambda: self._look(bought.id, since), self._history, seen)
+        ended = await until_ended(bought, lambda: self._poll(bought.id, since), self._history, report)
         if ended.error is not None:
             raise ended.error
         return str(ended.image_url)
@@ -122,7 +122,7 @@ class ReplicateProvider:
         since, read = max(since, self.finds_since), [FIRST_PAGE]
         while len(read) <= MOST_PAGES:
             page = await self._page(read[-1])
-            with self._asking():
+            with self._translated_errors():
                 entries = listed(page)
                 match = next((entry for entry in entries if self._is_ours(entry, seed)), None)
                 if match is not None:
@@ -137,17 +137,17 @@ class ReplicateProvider:
 
     async def cancel(self, bought: Prediction) -> Prediction:
         """See Provider. What is not there may not be there yet: the next look tells."""
-        with self._asking():
+        with self._translated_errors():
             return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)), of=bought.id)
 
     async def check(self) -> None:
         """See Provider."""
         await self._account()
-        if self._seed_input and missing(await self._described(), self._seed_input):
-            raise AccountError(advice(self._seed_input))
+        if self._seed_input and lacks_input(await self._described(), self._seed_input):
+            raise AccountError(seed_advice(self._seed_input))
 
     async def _account(self) -> None:
-        with self._asking():
+        with self._translated_errors():
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
@@ -156,9 +156,9 @@ class ReplicateProvider:
 
     async def _described(self) -> dict[str, Any]:
         """The model as the API describes it; empty where it does not, as for a version id alone."""
-        if self._describing is not None:
+        if self._describe_call is not None:
             with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # creates will tell
-                return await self._body(self._describing)
+                return await self._body(self._describe_call)
         return {}
 
     async def keep_warm(self) -> None:
@@ -169,17 +169,17 @@ class ReplicateProvider:
         """Close the connections; the SDK has no way to."""
         await self._transport.aclose()
 
-    async def _limit_life(self, request: httpx.Request) -> None:
+    async def _add_deadline(self, request: httpx.Request) -> None:
         """Add the deadline to a create: the provider counts it from the creation, whoever resumes the prediction."""
         if self._cancel_after is not None and request.method == "POST" and request.url.path.endswith("/predictions"):
             request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
 
-    async def _look(self, prediction_id: str, since: float) -> Prediction:
+    async def _poll(self, prediction_id: str, since: float) -> Prediction:
         """What a prediction is now. One that is not there has ended, GONE_AFTER the monotonic time `since`.
 
         An answer of 404 that is no JSON object is the edge's, which knows nothing of predictions.
         """
-        with self._asking():
+        with self._translated_errors():
             try:
                 body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
                 return self._read(body, of=prediction_id)
@@ -194,7 +194,7 @@ class ReplicateProvider:
         reads = self._history.reads
         await anyio.sleep(reads.book_next(now := time.monotonic()) - now)
         try:
-            with self._asking():
+            with self._translated_errors():
                 return await self._body(lambda: self._client.predictions.async_list(page))
         except RateLimitedError as error:
             reads.refused(time.monotonic(), error.retry_after or 0.0)
@@ -209,8 +209,8 @@ class ReplicateProvider:
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
         """The prediction that an answer tells of, the one asked for. Raises UnreadableError."""
-        read = prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
-        told = replace(read, took=took(body))
+        read = read_prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
+        told = replace(read, took=duration_of(body))
         if of not in {None, told.id}:
             raise UnreadableError("an answer about another prediction")
         if of is None and self._echoes.in_word(told.id):  # it would be stored, and stand in the log
@@ -218,7 +218,7 @@ class ReplicateProvider:
         return told
 
     @contextmanager
-    def _asking(self, *, buying: str | None = None) -> Iterator[None]:
+    def _translated_errors(self, *, buying: str | None = None) -> Iterator[None]:
         """Turn whatever a request can end in into our errors. `buying` is a create's prompt.
 
         Of a create, only what was never sent is certain; any other call says nothing about what was bought.
@@ -228,14 +228,14 @@ class ReplicateProvider:
             yield
         except AnsweredError as error:
             hidden = self._echoes.also(buying)
-            if creating and refused(error.answer, self._seed_input, hidden):
-                raise AccountError(advice(self._seed_input)) from error
-            raise refusal(error.answer, hidden, creating=creating, redact=self._redact) from error
+            if creating and is_seed_refusal(error.answer, self._seed_input, hidden):
+                raise AccountError(seed_advice(self._seed_input)) from error
+            raise classify_refusal(error.answer, hidden, creating=creating, redact=self._redact) from error
         except NEVER_SENT as error:
-            told = self._redact(f"Cannot reach Replicate: {said(error)}")
+            told = self._redact(f"Cannot reach Replicate: {describe(error)}")
             raise TransientError(told, purchase_over=creating, answered=False) from error
         except (UnreadableError, *UNANSWERED) as error:
-            why, answered = self._redact(said(error)), isinstance(error, UnreadableError)
+            why, answered = self._redact(describe(error)), isinstance(error, UnreadableError)
             if creating:
                 told = f"Replicate gave no usable answer to the create: {why}"
                 raise AmbiguousCreateError(told, answered=answered) from error

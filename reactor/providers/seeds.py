@@ -14,7 +14,7 @@ _LONGEST_FAULT = 100  # characters that tell whether a description is about the 
 _MOST_FIELDS = 100
 
 
-def advice(name: str) -> str:
+def seed_advice(name: str) -> str:
     """What to do about a model that has no such input."""
     return (
         f"The model has no input {name!r}, by which a purchase is found again: give the name of its seed by "
@@ -22,7 +22,7 @@ def advice(name: str) -> str:
     )
 
 
-def missing(described: dict[str, Any], name: str) -> bool:
+def lacks_input(described: dict[str, Any], name: str) -> bool:
     """Whether a model's or a version's description certainly lacks the input."""
     inputs: Any = described.get("latest_version", described)
     for step in ("openapi_schema", "components", "schemas", "Input", "properties"):
@@ -30,7 +30,7 @@ def missing(described: dict[str, Any], name: str) -> bool:
     return isinstance(inputs, dict) and bool(inputs) and name not in inputs
 
 
-def refused(answer: Answer, name: str, echoes: Echoes) -> bool:
+def is_seed_refusal(answer: Answer, name: str, echoes: Echoes) -> bool:
     """Whether a create was refused for its seed: the queue would fail for it, token by token.
 
     What the answer repeats of the prompt has no say, because that may look like such a refusal.

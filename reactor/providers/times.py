@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-ABSURD = 86400.0  # seconds: the provider ends a prediction long before
-_LONGEST = 64  # characters
+LONGEST_DURATION = 86400.0  # seconds: the provider ends a prediction long before
+_LONGEST_TEXT = 64  # characters
 
 
-def moment(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """A moment as the API writes it; one without a zone is UTC. None: it is none."""
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         return None  # not even as a text: a list may be nested deeper than Python can write it
     try:
         read = datetime.fromisoformat(value)
@@ -20,12 +20,12 @@ def moment(value: object) -> datetime | None:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-def took(body: dict[str, Any]) -> float | None:
+def duration_of(body: dict[str, Any]) -> float | None:
     """Seconds from a prediction's creation to its end; at least those it ran, where no more is told.
 
     None where nothing usable is told.
     """
-    created, completed = moment(body.get("created_at")), moment(body.get("completed_at"))
+    created, completed = parse_time(body.get("created_at")), parse_time(body.get("completed_at"))
     between = (completed - created).total_seconds() if created and completed else None
     metrics = body.get("metrics")
     told = metrics if isinstance(metrics, dict) else {}
@@ -35,4 +35,4 @@ def took(body: dict[str, Any]) -> float | None:
 def _usable(seconds: object) -> bool:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False
-    return 0.0 <= seconds < ABSURD  # a NaN is not
+    return 0.0 <= seconds < LONGEST_DURATION  # a NaN is not

@@ -24,7 +24,7 @@ from reactor.failpoints import reached
 from reactor.providers import bodies
 from reactor.providers.bodies import UnreadableError, decoded
 from reactor.providers.http_client import HttpClient
-from reactor.providers.pages import read
+from reactor.providers.pages import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from reactor.providers.http_client import Reply
 
 LARGE = 100_000  # bytes of a body after which other tasks have a turn, before anything more is made of it
-_OURS = {"accept-encoding", "connection", "content-length", "host"}  # headers that are made anew
+_REPLACED = {"accept-encoding", "connection", "content-length", "host"}  # headers that are made anew
 _UNCOMPRESSED = ("Accept-Encoding", "identity")  # answers are small, and what is compressed can be a bomb
 _BREAKS = re.compile(r"[\r\n\0]")
 # What the SDK's models of a prediction, a page and an account ask for at least.
-_ENOUGH = orjson.dumps(
+_MINIMAL_BODY = orjson.dumps(
     {
         **dict.fromkeys(("id", "model", "version", "username", "name"), "-"),
         "status": "starting",
@@ -110,7 +110,7 @@ class Transport(httpx.AsyncBaseTransport):
         if body is None:
             raise UnreadableError(f"no JSON object (HTTP {reply.status})")
         _answer.set(body)
-        return httpx.Response(reply.status, content=_ENOUGH, request=request)
+        return httpx.Response(reply.status, content=_MINIMAL_BODY, request=request)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -125,7 +125,7 @@ class Transport(httpx.AsyncBaseTransport):
         """The headers as they are sent. Raises UnsupportedProtocol, LocalProtocolError: the request must not be."""
         if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
-        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _OURS]
+        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REPLACED]
         if any(_BREAKS.search(part) for part in (*sum(headers, ()), request.url.raw_path.decode())):
             raise httpx.LocalProtocolError("a line break in a header")
         return [*headers, _UNCOMPRESSED]
@@ -135,7 +135,7 @@ async def _body_of(reply: Reply) -> dict[str, Any] | None:
     """The JSON object in an answer. Raises UnreadableError only for a success: another status says enough by itself."""
     try:
         content = decoded(reply.headers, reply.body)
-        body = await read(content)
+        body = await read_object(content)
     except UnreadableError:
         if reply.status < 300:
             raise

@@ -21,7 +21,7 @@ UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an an
 _CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # as the system and OpenSSL put around their words
 
 
-def said(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """What a failed request came to, in words: the exceptions have names, and often no message."""
     match error:
         case httpx.ConnectTimeout():

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 async def until_ended(
-    bought: Prediction, poll: Callable[[], Awaitable[Prediction]], history: PollHistory, seen: Callable[[str], None]
+    bought: Prediction, poll: Callable[[], Awaitable[Prediction]], history: PollHistory, report: Callable[[str], None]
 ) -> Prediction:
-    """Poll until the prediction has ended. A failed poll says nothing about it. `seen` is called after each poll."""
+    """Poll until the prediction has ended. A failed poll says nothing about it. `report` is called after each poll."""
     now, schedule = bought, PollSchedule(history, time.monotonic(), bought_in=bought.bought_in)
     while not now.ended:
         if pause := schedule.pause(time.monotonic()):
@@ -30,10 +30,10 @@ async def until_ended(
         try:
             now = await poll()
         except TransientError as error:
-            seen(f"the last poll failed: {message_of(error)}")
+            report(f"the last poll failed: {message_of(error)}")
             wait, throttled = error.retry_after or 0.0, isinstance(error, RateLimitedError)
             schedule.failed(polled_at, time.monotonic(), wait=wait, throttled=throttled)
         else:
-            seen(f"still {now.doing or 'not ended'}")
+            report(f"still {now.doing or 'not ended'}")
             schedule.answered(polled_at, time.monotonic(), now)
     return now

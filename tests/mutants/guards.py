@@ -1961,7 +1961,7 @@ MUTANTS = (
     Mutant(
         "refused seeds fail the whole queue",
         "reactor/providers/replicate.py",
-        "if creating and refused(error.answer, self._seed_input, hidden):",
+        "if creating and is_seed_refusal(error.answer, self._seed_input, hidden):",
         "if False:",
         "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
     ),
