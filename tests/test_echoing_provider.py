@@ -72,7 +72,7 @@ async def test_of_an_answer_about_the_account_only_its_status_is_told(call, stat
 async def test_a_prompt_that_changed_since_its_purchase_is_known_by_the_answers_input():
     failed = {"id": "p1", "status": "failed", "error": f"no: {PROMPT}", "input": {"prompt": PROMPT}}
 
-    seen = await asked(Wire(http(failed)), lambda provider: provider.hiding("another")._look("p1", 0.0))
+    seen = await asked(Wire(http(failed)), lambda provider: provider.hiding("another")._poll("p1", 0.0))
 
     assert str(seen.error) == "Prediction failed: no: [prompt]"
 

@@ -86,7 +86,7 @@ async def test_a_silent_server_is_given_up(monkeypatch, call):
     assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
     assert not error.purchase_over
     assert getattr(error, "answered", False) is False
-    assert str(error).endswith(": nothing complete within 0.1 s")
+    assert str(error).endswith(": no complete answer within 0.1 s")
 
 
 @every_call
@@ -355,7 +355,7 @@ async def test_a_listing_that_goes_round_in_circles_is_no_proof(told):
     assert (type(error), error.purchase_over, str(error)) == (
         TransientError,
         False,
-        "Replicate gave no usable answer: a listing that goes round in circles",
+        "Replicate gave no usable answer: a listing that repeats a page",
     )
     assert len(wire.requests) == len(told)
 

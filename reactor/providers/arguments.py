@@ -1,4 +1,4 @@
-"""From our settings and a prompt to what the SDK takes."""
+"""Turns our settings and a prompt into the SDK's arguments."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w
 
 
 def clean_token(api_token: str) -> str:
-    """The token without what a file or a variable put around it. Raises ValueError.
+    """The token without surrounding white space. Raises ValueError if it is empty or no header can carry it.
 
-    In place of an empty one the SDK would take whatever the environment has.
+    The SDK would replace an empty token by the environment's.
     """
     token = api_token.strip()
     if not token or not token.isascii() or not token.isprintable():
@@ -42,7 +42,7 @@ def sdk_target(model: str) -> dict[str, str]:
 
 
 def describe_call(client: Client, model: str) -> Callable[[], Awaitable[object]] | None:
-    """The SDK's call that describes the model; None for a version id alone, which does not say whose it is."""
+    """The SDK's call that describes the model; None for a version id alone, because it does not name the model."""
     named = _MODEL.fullmatch(model)
     if named is None or not named["owner"]:
         return None
@@ -52,7 +52,7 @@ def describe_call(client: Client, model: str) -> Callable[[], Awaitable[object]]
 
 
 def is_loopback(base_url: str) -> bool:
-    """Whether a server runs on this machine: there, plain http harms nobody."""
+    """Whether the server runs on this machine, so that plain http is safe."""
     host = urlsplit(base_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -61,7 +61,7 @@ def is_loopback(base_url: str) -> bool:
 
 
 def check_sendable(given: dict[str, Any]) -> None:
-    """Raise PermanentError for input that would fail on its way out."""
+    """Raise PermanentError for input that cannot be sent as JSON."""
     try:
         json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:

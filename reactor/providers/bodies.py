@@ -1,8 +1,8 @@
-"""From the bytes of an answer to the JSON object in it, however the bytes were made.
+"""From the bytes of an answer to the JSON object in it, whatever the bytes are.
 
-One answer must not stop the worker. So there are bounds. Within them an answer takes less than 50 ms and less than
-64 MB. Beyond them it is no answer, which for a create means that something may have been bought. Only a page of the
-listing may have more values, because it shows whatever else the account buys: see `pages.py`.
+An answer must not stop the worker, so its size is bounded. Within the bounds it takes less than 50 ms and less than
+64 MB. Beyond them it is unreadable, which for a create means that something may have been bought. Only a page of the
+listing may have more values, because it also shows what else the account buys: see `pages.py`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LARGEST = 8 * 1024 * 1024  # bytes of a body, as it comes and once it is decompressed; a data URI may be an image's size
-LARGEST_SLOWLY = 2 * 1024 * 1024  # where the standard library has to read it
+LARGEST = 8 * 1024 * 1024  # bytes of a body, also after decompression; a data URI may have an image's size
+LARGEST_SLOWLY = 2 * 1024 * 1024  # bytes, if the standard library has to parse it
 MOST_VALUES = 150_000  # as `weight` counts them: each costs up to 100 ns and 100 bytes
-MOST_VALUES_SLOWLY = 50_000  # where the standard library has to read it
-_LONGEST_INTEGER = 1000  # digits; Python refuses 4,300 and more
-_WITH_HEADER, _WITHOUT = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS  # as zlib wants to be told
+MOST_VALUES_SLOWLY = 50_000  # if the standard library has to parse it
+_LONGEST_INTEGER = 1000  # digits; Python refuses to convert 4,300 and more
+_WITH_HEADER, _WITHOUT = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS  # zlib's `wbits`: detect the header; raw deflate
 _CODINGS = {b"gzip": [_WITH_HEADER], b"x-gzip": [_WITH_HEADER], b"deflate": [_WITH_HEADER, _WITHOUT]}
 
 
 class UnreadableError(Exception):
-    """A success whose body is no JSON object, or too large."""
+    """A success whose body cannot be used: no JSON object, too large, or not about what was asked."""
 
 
 class TooManyError(UnreadableError):
-    """A body with more values, or more that is no strict JSON, than can be read at once."""
+    """A body with too many values, or too much that is not strict JSON, to be parsed at once."""
 
 
 def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
     """The body, decompressed. Raises UnreadableError.
 
-    We ask for no compression, but a server may compress all the same. More than one coding has no use, except that
-    270 bytes can become gigabytes.
+    We ask for no compression, but a server may compress anyway. More than one coding is refused, because it has no use
+    and can turn 270 bytes into gigabytes.
     """
     named = b",".join(value for name, value in headers if name.lower() == b"content-encoding").lower().split(b",")
     codings = [coding for coding in map(bytes.strip, named) if coding not in {b"", b"identity"}]
@@ -53,7 +53,7 @@ def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
 
 
 def _decompressed(body: bytes, bits: int) -> bytes:
-    """Raises UnreadableError, and zlib.error where the body is no such stream."""
+    """Raises UnreadableError, and zlib.error if the body is not such a stream."""
     stream = zlib.decompressobj(bits)
     content = stream.decompress(body, LARGEST + 1)
     if len(content) > LARGEST:
@@ -64,9 +64,9 @@ def _decompressed(body: bytes, bits: int) -> bytes:
 
 
 def weight(content: bytes) -> int:
-    """What the values in it cost to read, in units of a list's number or text. Marks inside texts are counted too.
+    """What it costs to parse the values, in units of a number or text in a list. Marks inside texts are counted too.
 
-    A list or an object costs three times as much, and so does a name. Its mark is a colon.
+    A list, an object and a name cost three each. A name is counted by its colon.
     """
     return content.count(b",") + 3 * (content.count(b"[") + content.count(b"{") + content.count(b":"))
 
@@ -74,15 +74,15 @@ def weight(content: bytes) -> int:
 def json_object(content: bytes, values: int | None = None) -> dict[str, Any] | None:
     """The JSON object in a body; None if there is none. Raises TooManyError. `values` is its weight, if it is known.
 
-    Whatever the standard library can read is read: lone surrogates, NaN, control characters, bytes that are no UTF-8.
-    An answer that is refused for its form may be the only one that names what was bought. The texts in it are made fit
-    where they are kept: see `redaction.py`.
+    All that the standard library parses is accepted: lone surrogates, NaN, control characters, bytes that are not
+    UTF-8. An answer refused for its form could be the only one that names the purchase. Its texts are made fit for
+    storage where they are kept: see `redaction.py`.
     """
     values = weight(content) if values is None else values
     if values > MOST_VALUES:
         raise TooManyError("too many values")
     try:
-        parsed = orjson.loads(content)  # five times as quick
+        parsed = orjson.loads(content)  # five times as fast as the standard library
     except orjson.JSONDecodeError:
         if values > MOST_VALUES_SLOWLY or len(content) > LARGEST_SLOWLY:
             raise TooManyError("too large, and no strict JSON") from None

@@ -1,4 +1,7 @@
-"""What an answer means: by its status, or by its text if a prediction failed, because then it carries nothing else."""
+"""Turns a refused request or a failed prediction into one of our errors.
+
+A refused request is classified by its status; a failed prediction by its text, because it carries nothing else.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +30,24 @@ if TYPE_CHECKING:
     from reactor.text.echoes import Echoes
     from reactor.text.redaction import Redactor
 
-LONGEST_TEXT = 500  # characters of the provider's own words that are kept
+LONGEST_TEXT = 500  # characters that are kept of the provider's words
 _WRAPPING = re.compile(
     r"^(?:(?:(?:async )?prediction failed|\w*(?:Model|ModelRateLimit|ContentModeration|Value)Error|Exception):\s*)+",
     re.IGNORECASE,
 )
 _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
 _TAG = re.compile(r"<(script|style)\b.{0,2000}?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
-_SPEAKING = {"message", "detail", "error", "msg"}  # keys that say nothing beside their value
-_REASONS = ("detail", "error", "errors", "message")  # the API's key, then those of gateways
+_SPEAKING = {"message", "detail", "error", "msg"}  # keys that are left out, because their value says it all
+_REASONS = ("detail", "error", "errors", "message")  # the API's key, then the keys of gateways
 _MOST_PARTS = 20  # of a list or dict
-_UNSURE = 256  # characters before the place where a text was cut: half a secret is not known as one
+_UNSURE = 256  # characters dropped where a text was cut, because half a secret is not recognised as one
 _TRACEBACK = "Traceback (most recent call last)"
 
 
 def classify_failure(given: Any, echoes: Echoes, *, redact: Redactor) -> GenerationError:
-    """Classify a failed prediction by its reason, a text or what some models give instead, without its prompt.
+    """Classify a failed prediction by its reason, usually a text. The error's message leaves out the prompt.
 
-    One that nobody has seen is retried, since retries are bounded.
+    An unknown reason is retried, because retries are bounded.
     """
     said = _one_line(given)
     if not said:
@@ -58,14 +61,14 @@ def classify_failure(given: Any, echoes: Echoes, *, redact: Redactor) -> Generat
 
 
 def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
-    """Classify an answer that is no success, by its status.
+    """Classify an answer that is not a success, by its status.
 
-    Of a create it tells the provider's words and whether something may have been bought. Of any other call nothing is
-    known about that, and only what concerns the account is more than a reason to ask again. Such an answer's words are
-    not told, because they may repeat a prompt that is not known here.
+    For a create, the error contains the provider's words and says whether something may have been bought. Any other
+    call leaves that open, and unless it is about the account, its failure is only a reason to ask again. The words of
+    its answer are left out, because they may repeat a prompt that is not known here.
     """
-    words = _words(answer) if creating else ""
-    told = echoes.hide(words) if words else _phrase(answer)
+    words = _provider_words(answer) if creating else ""
+    told = echoes.hide(words) if words else _status_phrase(answer)
     said = redact(f"Replicate answered {answer.status}{told}", longest=LONGEST_TEXT)
     if creating and (moderation := _moderation(answer, _meaning(words, echoes), said)):
         return moderation
@@ -75,7 +78,7 @@ def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: 
         case 402:
             return AccountError(said, purchase_over=creating)
         case 429:
-            own = _own(answer, echoes)
+            own = _without_prompt(answer, echoes)
             limit = lower_limit(own) if creating else None
             return RateLimitedError(said, retry_after=retry_after(own), purchase_over=creating, limit_per_minute=limit)
         case _ if not creating:
@@ -85,10 +88,11 @@ def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: 
 
 
 def _moderation(answer: Answer, meaning: _Meaning, said: str) -> GenerationError | None:
-    """What a create that was refused for its prompt comes to; None if it was refused for something else.
+    """The error for a create that was refused for its prompt; None if it was refused for another reason.
 
-    Invalid fields are settings, a safety filter's among them. A 403 may also mean the account. If only the prompt's
-    words say which, the token is tried again: it is neither censored for the account, nor is the gate closed for it.
+    `invalid_fields` are about settings, for example a safety filter's. A 403 may also be about the account. If only
+    the prompt's words make it a refusal of content, the token is retried: a fault of the account must not censor the
+    prompt, and a prompt must not close the gate.
     """
     if answer.status not in {400, 403, 422, 451} or (answer.body or {}).get("invalid_fields"):
         return None
@@ -99,18 +103,18 @@ def _moderation(answer: Answer, meaning: _Meaning, said: str) -> GenerationError
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What a text means, and what of that it may have from the prompt."""
+    """What a text means, and whether the words of the prompt in it make it so."""
 
     kind: type[GenerationError] | None
-    by_prompt: bool  # it means something else without what it repeats
-    repeats_a_refusal: bool  # no refusal for content is left without what it repeats
+    by_prompt: bool  # without the words of the prompt it means something else
+    repeats_a_refusal: bool  # without the words of the prompt it is no refusal of content
 
 
 def _meaning(said: str, echoes: Echoes) -> _Meaning:
-    """The meaning of the provider's own words, where any is left.
+    """The meaning of the provider's own words, which are those that do not repeat the prompt.
 
-    Else a refusal for content is believed: the author may have copied the provider's phrase into the prompt, and a
-    refusal concerns no other author.
+    If they have no known meaning, but the whole text refuses the content, the refusal is believed: the author may have
+    copied the provider's phrase into the prompt, and a refusal affects no other author's token.
     """
     left = echoes.without(said)
     kind, kind_left = classify_text(said), classify_text(left)
@@ -121,8 +125,8 @@ def _meaning(said: str, echoes: Echoes) -> _Meaning:
     return _Meaning(kind_left, by_prompt, repeats_a_refusal)
 
 
-def _own(answer: Answer, echoes: Echoes) -> Answer:
-    """The answer with a detail in the provider's own words: only those may name a wait, which concerns every token."""
+def _without_prompt(answer: Answer, echoes: Echoes) -> Answer:
+    """The answer, whose detail is without the prompt's words: they must not name a wait, which affects every token."""
     detail = (answer.body or {}).get("detail")
     own = {"detail": echoes.without(detail)} if isinstance(detail, str) else {}
     return replace(answer, body={**(answer.body or {}), **own}) if own else answer
@@ -134,17 +138,18 @@ def _refused_create(answer: Answer, said: str, echoes: Echoes) -> GenerationErro
         case 404:
             return AccountError(said)
         case 422 if title.lower().startswith("invalid version"):
-            return AccountError(said)  # the model is not there, said in the version's way
+            return AccountError(said)  # the model's version does not exist
         case 500 | 503:
-            return TransientError(said, purchase_over=False)  # seen to carry no prediction; one look to be sure
+            # No such answer was ever seen to come with a purchase. One search of the listing makes sure.
+            return TransientError(said, purchase_over=False)
         case status if 400 <= status < 500 and status != 408:
             return PermanentError(said, answered=True)
-        case _:  # redirects and the edge's own 5xx: whoever answered, we do not know what the API did
+        case _:  # redirects and 5xx of a server in front of the API: we do not know what the API did
             return AmbiguousCreateError(said)
 
 
-def _words(answer: Answer) -> str:
-    """`: title: detail`, on one line; '' if there are none. Invalid fields are named: a detail may repeat the input."""
+def _provider_words(answer: Answer) -> str:
+    """`: title: detail` on one line, or ''. Invalid fields replace the detail, because that may repeat the input."""
     body = answer.body or {}
     fields = body.get("invalid_fields")
     named = [field for field in fields[:_MOST_PARTS] if isinstance(field, dict)] if isinstance(fields, list) else []
@@ -155,7 +160,7 @@ def _words(answer: Answer) -> str:
     return "".join(f": {part}" for part in (_one_line(body.get("title")), told) if part)
 
 
-def _phrase(answer: Answer) -> str:
+def _status_phrase(answer: Answer) -> str:
     try:
         return f" {HTTPStatus(answer.status).phrase}"
     except ValueError:
@@ -167,7 +172,7 @@ def _joined(*parts: Any) -> str:
 
 
 def _one_line(given: Any) -> str:
-    """What people can read of it: of a traceback the last line, no tags, and of a JSON value its words."""
+    """The readable part on one line: the last line of a traceback, no tags, the words of a JSON value."""
     text = given if isinstance(given, str) else _words_of(given)
     if _TRACEBACK in text:
         text = text.rstrip().rpartition("\n")[2]
@@ -176,7 +181,7 @@ def _one_line(given: Any) -> str:
 
 
 def _words_of(given: Any, *, deeper: int = 3) -> str:
-    """`code: 7; message: no`; what is nested deeper than anybody would read is left out."""
+    """The words of a JSON value, as in `code: 7; no`. Values below the third level are left out."""
     match given:
         case None | bool():
             return ""

@@ -1,11 +1,11 @@
-"""What the texts of failed predictions mean. The known ones stand here, with where they were seen, and nowhere else.
+"""The known texts of failed predictions, what they mean, and where they were seen. All of them stand in this table.
 
-A text is read sentence by sentence, in lower case and with `camelCase` as `camel_case`. The first row that fits any
-sentence decides. Codes come first, because a code says more than the words around it. Refusals for content come before
-what merely fails, because they too say "please try again".
+A text is read sentence by sentence, in lower case and with `camelCase` as `camel_case`. The first row that matches any
+sentence decides. Codes come first, because a code says more than the words around it. Refusals of content come before
+other failures, because they too say "please try again".
 
-Some rows go by the kind of word instead of one model's phrase, because every model words its refusals anew. They skip a
-sentence that speaks of a fault: a moderation service can be away, and a checker fail to load, like anything else.
+Some rows match a kind of word instead of one model's phrase, because every model words its refusals differently. They
+skip a sentence that speaks of a fault: a moderation service can be down, and a checker can fail to load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reactor.errors import ContentPolicyError, GenerationError, PermanentError, 
 
 MOST_READ = 4000  # characters of a text
 
-# The texts are foreign: in no pattern here may anything be repeated without a bound, or a text could stall the worker.
+# The texts are not ours, so no pattern repeats anything without a bound: a text could stall the worker.
 _FAULT = (
     r"(?:not|n't|unable to|fail(?:s|ed|ure|ing)? to) (?:be )?"
     r"(?:load|download|reach|connect|import|initiali|start|open|find|fetch)"
@@ -57,8 +57,8 @@ _DOING = r"(?:create|generate|make|produce|draw|help|assist|fulfil)"
 
 POLICY, TRANSIENT, PERMANENT = ContentPolicyError, TransientError, PermanentError
 _TEXTS: tuple[tuple[str | tuple[str, ...], type[GenerationError], str], ...] = (
-    # one pattern that says enough, or all that must be in a sentence that speaks of no fault; class; where it was seen
-    (r"\(e005\)", POLICY, "flux-2, seedream, seedance: moderation, told by the wrapper that proxied models share"),
+    # a pattern that decides alone, or several that must all match a sentence without a fault; class; where it was seen
+    (r"\(e005\)", POLICY, "flux-2, seedream, seedance: moderation, from the wrapper that proxied models share"),
     (r"\(e00[1-4]\)", TRANSIENT, "the same wrapper: Replicate's credit, key or rate limit there, or an outage"),
     (r"\(e1001\)", PERMANENT, "Director, documented: the model ran out of memory on this input"),
     (r"\(e4875\)", PERMANENT, "Director, documented: internal webhook URL empty"),
@@ -121,24 +121,24 @@ _KNOWN = tuple(
     for given, kind, _ in _TEXTS
 )
 _SPEAKS_OF_A_FAULT = re.compile(_FAULT)
-_MOST_SENTENCES = 100  # the rest is taken for one
+_MOST_SENTENCES = 100  # the rest counts as one
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def classify_text(said: str) -> type[GenerationError] | None:
-    """What a text means by the table; None where it is not in it."""
+    """The class that the table gives to a text; None if no row matches."""
     sentences = _sentences(said)
-    sound = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
-    for patterns, says_enough, kind in _KNOWN:
-        for sentence in sentences if says_enough else sound:
+    faultless = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
+    for patterns, decides_alone, kind in _KNOWN:
+        for sentence in sentences if decides_alone else faultless:
             if all(pattern.search(sentence) for pattern in patterns):
                 return kind
     return None
 
 
 def refuses_content(said: str) -> bool:
-    """Whether a refusal for content stands in a text, whatever faults or codes stand beside it."""
+    """Whether a text contains a refusal of content, whatever faults or codes it contains besides."""
     return any(
         all(pattern.search(sentence) for pattern in patterns)
         for patterns, _, kind in _KNOWN

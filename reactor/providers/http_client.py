@@ -1,8 +1,8 @@
-"""One origin's HTTP client, which aiohttp frames, pools, times out and sends through a proxy.
+"""One origin's HTTP client. aiohttp does the framing, pooling, timeouts and proxying.
 
-What matters is whether a request may have reached the provider. Before it was written nothing was bought, for certain:
-`httpx.ConnectError`, `httpx.ConnectTimeout`. After that anything may have been, whatever went wrong: every other
-`httpx.TransportError`. A create (POST) is never repeated here. aiohttp repeats a GET once, where its connection broke.
+What matters is whether a request may have reached the provider. `httpx.ConnectError` and `httpx.ConnectTimeout` are
+raised before the request was written, so nothing was bought. After any other `httpx.TransportError` something may have
+been bought. A create (POST) is never repeated here. aiohttp repeats a GET once if its connection broke.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 TIMEOUTS = {"connect": 5.0, "answer": 30.0}  # seconds; each from the beginning of the request
-_KEPT = 3600.0  # seconds; a server closes an idle connection sooner, and is heard
-LARGEST_HEADER = 8 * 1024  # bytes of one
-LARGEST_HEAD = 64 * 1024  # bytes of all, those of answers before the answer (1xx) included; the API's are about 1,000
-_LARGEST_READ = 256 * 1024  # bytes that the loop reads at once; a body may begin in them
-MOST_READ = 32 * 1024 * 1024  # bytes of all the answers that are being read; none of these is large:
+_KEEP_IDLE = 3600.0  # seconds; a server closes an idle connection sooner, and we notice
+LARGEST_HEADER = 8 * 1024  # bytes of one header
+LARGEST_HEAD = 64 * 1024  # bytes of all headers, including those of 1xx answers before; the API's are about 1,000
+_LARGEST_READ = 256 * 1024  # bytes that the loop reads at once; they may include the start of the body
+MOST_READ = 32 * 1024 * 1024  # bytes of all unfinished answers; beyond it, only answers up to SMALL are read on
 SMALL = 100_000  # bytes
-_LARGEST_CHUNK = 64 * 1024  # bytes; twice as many wait to be read at most, each perhaps a chunk of its own
-# A peer that is gone without a word is noticed within 35 s, by TCP and not by a create that then hangs; the probes also
-# keep the path open through NAT.
+_LARGEST_CHUNK = 64 * 1024  # bytes; at most twice as many wait to be read, and each byte may be a chunk of its own
+# TCP notices within 35 s that a peer has vanished; otherwise a create would hang on it. The probes also keep the path
+# through NAT open.
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 20,
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 3,
-}  # seconds, seconds, probes; where the OS has them
+}  # seconds, seconds, probes; set if the OS has them
 SOCKET_OPTIONS = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -56,7 +56,7 @@ _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came; `body` is not decoded."""
+    """An answer as it came; `body` is not decompressed yet."""
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
@@ -64,18 +64,18 @@ class Reply:
 
 
 class _Protocol(ResponseHandler):
-    """Ends an answer whose head does not end. Of each byte of a head Python makes 25, and aiohttp keeps all of it."""
+    """Aborts an answer whose headers never end. aiohttp would keep them all, at 25 bytes of memory for each byte."""
 
-    _head = 0  # bytes that came before the body
+    _head = 0  # bytes received before the body
 
     def set_response_params(self, **given: Any) -> None:
-        """See ResponseHandler: a request begins."""
+        """A request begins: see ResponseHandler."""
         self._head = 0
         super().set_response_params(**given)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._payload is None or self._payload is EMPTY_PAYLOAD:  # the latter after an answer before the answer
+        if self._payload is None or self._payload is EMPTY_PAYLOAD:  # the latter after a 1xx answer
             self._head += len(data)
             if self._head > LARGEST_HEAD + _LARGEST_READ:
                 self.set_exception(aiohttp.ClientPayloadError(f"more than {LARGEST_HEAD:,} bytes of headers"))
@@ -85,9 +85,9 @@ class _Protocol(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Gives out no kept connection on which the server has said something unasked.
+    """Never hands out an idle connection on which the server has sent something unasked.
 
-    A load balancer says 408 before it closes an idle connection. aiohttp would take that for the next answer.
+    A load balancer sends 408 before it closes an idle connection. aiohttp would take that for the next answer.
     """
 
     def __init__(self, **given: Any) -> None:
@@ -105,24 +105,24 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class HttpClient:
-    """Sends requests to one origin. `largest`: bytes of a body, beyond which an answer is unreadable.
+    """Sends requests to one origin. An answer with more than `largest` bytes of body is unreadable.
 
-    Raises ValueError for a proxy in the environment that cannot be used.
+    Raises ValueError if the environment names a proxy that cannot be used.
     """
 
     def __init__(self, base_url: str, *, largest: int) -> None:
         self._proxy = proxy_of(base_url)
         self._largest = largest
-        self._tls = httpx.create_ssl_context()  # 50-90 ms, once; heeds SSL_CERT_FILE and SSL_CERT_DIR
+        self._tls = httpx.create_ssl_context()  # takes 50-90 ms, so once; heeds SSL_CERT_FILE and SSL_CERT_DIR
         self._session: aiohttp.ClientSession | None = None
-        self._reading = 0  # bytes of answers that are not whole yet
+        self._reading = 0  # bytes of unfinished answers
         self.connections = 0  # opened so far
         self.asked_at = float("-inf")  # the monotonic time of the last request
 
     async def ask(self, method: str, url: str, headers: list[tuple[str, str]], content: bytes) -> Reply:
-        """Send a request and return its answer; where that fails, or is cancelled, its connection is closed.
+        """Send a request and return its answer. If it fails or is cancelled, its connection is closed.
 
-        Raises httpx.TransportError as the module says, and UnreadableError for an answer that is too large.
+        Raises httpx.TransportError as described above, and UnreadableError for an answer that is too large.
         """
         self.asked_at = time.monotonic()
         try:
@@ -130,8 +130,8 @@ class HttpClient:
         except aiohttp.ConnectionTimeoutError as error:
             raise httpx.ConnectTimeout(message_of(error)) from error
         except _NEVER_SENT as error:
-            raise httpx.ConnectError(_why(error)) from error
-        except UnicodeError as error:  # a host's name that cannot be looked up
+            raise httpx.ConnectError(_why_unconnected(error)) from error
+        except UnicodeError as error:  # the host's name cannot be encoded for a lookup
             raise httpx.ConnectError(message_of(error)) from error
         except TimeoutError as error:
             raise httpx.ReadTimeout(message_of(error)) from error
@@ -153,7 +153,7 @@ class HttpClient:
             return Reply(response.status, response.raw_headers, await self._body(response))
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Raises UnreadableError. aiohttp closes a connection whose answer was not read to its end."""
+        """Raises UnreadableError. aiohttp then closes the connection, because the answer was not read to its end."""
         body = bytearray()
         try:
             async for piece in response.content.iter_any():
@@ -168,16 +168,16 @@ class HttpClient:
         return bytes(body)
 
     def _opened(self) -> aiohttp.ClientSession:
-        """A session belongs to a loop, so none is made before there is one."""
-        # An address is looked up for every connection, so one that changed is noticed by the next.
+        """A new session. The first request makes it, because a session needs a running event loop."""
+        # Without a DNS cache, the next connection notices a changed address.
         connector = _Connector(
-            limit=0, ssl=self._tls, use_dns_cache=False, keepalive_timeout=_KEPT, socket_factory=self._socket
+            limit=0, ssl=self._tls, use_dns_cache=False, keepalive_timeout=_KEEP_IDLE, socket_factory=self._socket
         )
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=TIMEOUTS["answer"], connect=TIMEOUTS["connect"]),
-            auto_decompress=False,  # with a bound, by bodies.py
+            auto_decompress=False,  # bodies.py does it, with a bound
             read_bufsize=_LARGEST_CHUNK,
             max_line_size=LARGEST_HEADER,
             max_field_size=LARGEST_HEADER,
@@ -195,8 +195,8 @@ class HttpClient:
         return made
 
 
-def _why(error: aiohttp.ClientError) -> str:
-    """Why there was no connection. aiohttp's own message repeats the address and how TLS is set."""
+def _why_unconnected(error: aiohttp.ClientError) -> str:
+    """Why there is no connection. aiohttp's own message repeats the address and the TLS settings."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy answered HTTP {error.status}"

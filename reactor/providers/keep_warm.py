@@ -1,7 +1,7 @@
-"""Keeps a connection to the provider open though nothing is asked, so a mint after a quiet hour waits for no handshake.
+"""Keeps a connection to the provider open without requests, so that a mint after a quiet hour needs no handshake.
 
-A server closes a connection that was idle for long; how long it waits, only trying tells. So the pause between two
-requests doubles as long as the connection lasts, and is halved for good where it did not.
+A server closes a connection that was idle for too long, and only trying shows how long that is. So the pause between
+two requests doubles while the connection lasts. When it did not last, the pause is halved and never doubled again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SHORTEST, LONGEST = 3.0, 48.0  # seconds; Node and uvicorn close an idle connect
 
 
 async def keep_warm(client: HttpClient, ask: Callable[[], Awaitable[None]]) -> None:
-    """Send a light request whenever nothing was asked for a while, until cancelled.
+    """Send a light request whenever no request was made for a while, until cancelled.
 
-    What it comes to is nobody's business: the next request that matters tells.
+    Its errors are ignored, because the next request that matters reports them.
     """
     pause, longest, since = SHORTEST, LONGEST, time.monotonic()
     while True:

@@ -11,7 +11,7 @@ from reactor.providers.times import parse_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FIRST_PAGE = "/v1/predictions"  # as the SDK asks for it
+FIRST_PAGE = "/v1/predictions"  # the path that the SDK asks for
 MOST_ENTRIES = 1000  # on a page; the API lists 100
 _LONGEST_QUERY = 4096  # characters
 _NEW = datetime.max.replace(tzinfo=UTC)
@@ -30,8 +30,8 @@ def listed(body: dict[str, Any]) -> list[dict[str, Any]]:
 def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
     """The page after this one; None if this is the last. `read`: the pages so far. Raises UnreadableError.
 
-    Only the query of `next` is taken. A gateway passes on what the API answers, so that host and path are the API's
-    own: to ask there would go around the gateway, or show our token to a stranger.
+    Only the query of `next` is used. A gateway passes the API's answers on, so host and path in them are the API's own.
+    A request to these would bypass the gateway, or show our token to a stranger.
     """
     following = body.get("next")
     if following is None or following == "":
@@ -41,10 +41,10 @@ def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
         raise UnreadableError("a listing without a usable next page")
     page = f"{FIRST_PAGE}?{query}"
     if page in read:
-        raise UnreadableError("a listing that goes round in circles")
+        raise UnreadableError("a listing that repeats a page")
     return page
 
 
 def created_at(entry: dict[str, Any]) -> datetime:
-    """When a listed prediction was made; one that does not say is taken for new."""
+    """When a listed prediction was created. One without a time counts as new."""
     return parse_time(entry.get("created_at")) or _NEW

@@ -1,4 +1,4 @@
-"""From a prediction's JSON to what we keep of it."""
+"""Turns a prediction's JSON into a `Prediction`: its status, the URL of its image, its error."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from reactor.text.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
-MOST_VALUES = 1000  # of an output that are looked at, lists and dicts included
-_URL_KEYS = ("url", "image", "images")  # of a dict, as models name them
-ROUNDED = timedelta(seconds=1)  # the API writes one moment with more or fewer decimals
-_USUAL = ("starting", "processing")  # statuses, told whatever the prompt is
+MOST_VALUES = 1000  # of an output that are examined, lists and dicts included
+_URL_KEYS = ("url", "image", "images")  # of a dict, under which models put the URL
+ROUNDED = timedelta(seconds=1)  # the API writes the same time with more or fewer decimals
+_USUAL = ("starting", "processing")  # statuses that are shown even if the prompt contains them
 _WORD = re.compile(r"[a-z]{1,20}")
 
 
 def read_prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
-    """Read an answer. `plain_http`: outputs may be http, as a loopback server's are. Raises UnreadableError."""
+    """Read an answer. `plain_http`: the URL may be http, as a loopback server's is. Raises UnreadableError."""
     prediction_id, status = body.get("id"), body.get("status")
     if not (isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id)):
         raise UnreadableError("an answer without a prediction id")
@@ -47,12 +47,12 @@ def read_prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, r
             )
         case "canceled" | "aborted":
             return Prediction(prediction_id, error=TransientError(f"Prediction was {status}{_by_deadline(body)}"))
-        case _:  # starting, processing, and whatever the API comes up with next
+        case _:  # starting, processing, and any status that the API adds later
             return Prediction(prediction_id, doing=_status_word(status, echoes))
 
 
 def _by_deadline(body: dict[str, Any]) -> str:
-    """Say so if the Cancel-After of its create ended it: then it took too long, and nobody canceled it."""
+    """Say so if the Cancel-After of its create ended it, because then it took too long and nobody canceled it."""
     deadline, ended = parse_time(body.get("deadline")), parse_time(body.get("completed_at"))
     return " at its deadline" if deadline and ended and ended >= deadline - ROUNDED else ""
 
@@ -71,7 +71,7 @@ def _prompt(body: dict[str, Any]) -> str | None:
 
 
 def image_url(output: Any, *, plain_http: bool) -> str:
-    """Return the first usable URL of an output. Raises TransientError where empty, PermanentError where unusable."""
+    """Return the first usable URL of an output. Raises TransientError if empty, PermanentError if unusable."""
     told = [value.strip() if isinstance(value, str) else value for value in _values(output)]
     told = [value for value in told if value not in (None, "")]
     for value in told:
@@ -85,7 +85,7 @@ def image_url(output: Any, *, plain_http: bool) -> str:
 
 
 def _values(output: Any) -> Iterator[Any]:
-    """What stands in an output: a value, a list or a dict with the usual keys, nested or not. In order, and bounded."""
+    """An output's values, in order and bounded. Lists and dicts with the usual keys are opened, nested ones too."""
     waiting = [output]
     for _ in range(MOST_VALUES):
         if not waiting:

@@ -9,9 +9,9 @@ from reactor.hosts import is_loopback
 
 
 def proxy_of(base_url: str) -> str | None:
-    """The proxy's URL; None where the environment names none, and for this machine.
+    """The proxy's URL; None if the environment names none, or if the origin is this machine.
 
-    Raises ValueError, without the URL because it may hold a password.
+    Raises ValueError. Its message leaves out the URL, because that may contain a password.
     """
     parts = urlsplit(base_url)
     proxies = getproxies()

@@ -1,4 +1,4 @@
-"""How long a 429 asks us to wait, and how slow it asks us to be."""
+"""What a 429 asks for: how long to wait, and how many creates a minute to send at most."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from reactor.providers.transport import Answer
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 300.0  # seconds
-USUAL_WAIT = 30.0  # seconds, where none is named; "resets in ~30s" is the documented text
+USUAL_WAIT = 30.0  # seconds, if none is named; "resets in ~30s" is the documented text
 _RESETS_IN = re.compile(r"resets in ~?\s*(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
 # "… is reduced to 6 requests per minute with a burst of 1 requests while you have less than $5.0 in credit", or
 # "until you add a payment method", or the burst alone.
 _REDUCED_TO = re.compile(r"reduced to (\d{1,6}) requests? per (second|minute|hour)", re.IGNORECASE)
 _BURST = re.compile(r"reduced to a burst of \d", re.IGNORECASE)
 _A_MINUTE = {"second": 60.0, "minute": 1.0, "hour": 1 / 60}
-USUAL_LIMIT = 6.0  # creates a minute, where a burst alone is named: the only lower limit that was seen
+USUAL_LIMIT = 6.0  # creates a minute, if only a burst is named: no other lower limit was seen
 _LONGEST_DATE = 100  # characters
 _MOST_READ = 4000  # characters of a text that are searched
 
@@ -39,7 +39,7 @@ def retry_after(answer: Answer) -> float:
 
 
 def lower_limit(answer: Answer) -> float | None:
-    """Creates a minute that the account is reduced to for now; None where the answer names no such limit."""
+    """Creates a minute that the account is reduced to for now; None if the answer names no such limit."""
     detail = (answer.body or {}).get("detail")
     if not isinstance(detail, str):
         return None
@@ -65,18 +65,18 @@ def _seconds(value: object, answer: Answer) -> float | None:
 
 
 def _until(date: str, answer: Answer) -> float:
-    """Seconds from the answer to a date, by the provider's clock if the answer has its `Date`, because ours may be off.
+    """Seconds from the answer to a date; NaN if it is not a date.
 
-    NaN if it is no date.
+    If the answer has a `Date`, the provider's clock counts, because ours may be off.
     """
     answered_at = _timestamp(answer.headers.get("date", ""))
     return _timestamp(date) - (time.time() if math.isnan(answered_at) else answered_at)
 
 
 def _timestamp(date: str) -> float:
-    """Seconds since 1970. A date without a zone is read as UTC, as HTTP says. NaN if it is no date."""
+    """Seconds since 1970. A date without a zone is read as UTC, as HTTP says. NaN if it is not a date."""
     try:
         parsed = parsedate_tz(date[:_LONGEST_DATE])
         return mktime_tz((*parsed[:9], parsed[9] or 0)) if parsed else math.nan
-    except (ValueError, OverflowError, TypeError, IndexError):  # the parser of dates was written for mail
+    except (ValueError, OverflowError, TypeError, IndexError):  # the parser was made for mail, and raises any of these
         return math.nan

@@ -1,4 +1,4 @@
-"""Replicate, through its official SDK. What the SDK gets wrong is dealt with in `transport.py`."""
+"""Replicate, through its official SDK. `transport.py` deals with the SDK's faults."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
     import httpx
 
-KEPT = timedelta(hours=2)  # the API removes inputs, and the seed with them, after one
+KEPT = timedelta(hours=2)  # the API removes a prediction's input, and the seed in it, after one hour
 MOST_PAGES = 1000  # of 100 predictions: more than an account makes in KEPT
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
-GONE_AFTER = 10.0  # seconds of asking until "not there" is believed: what is read may lag behind what was bought
-_SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # its parsing of an answer, pydantic's included
+GONE_AFTER = 10.0  # seconds of polling until a 404 is believed: reads may lag behind creates
+_SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # raised when it parses an answer, by pydantic too
 
 
 class ReplicateProvider:
     """Buys predictions of one model on one account. The API is at `base_url` (None: Replicate's own) + `api_prefix`.
 
-    `cancel_after`: seconds from its creation until the provider ends a prediction that nobody is left to wait for.
-    Raises ValueError for a token that no header can carry, for what is no model, and for an unusable proxy.
+    `cancel_after`: seconds from a prediction's creation until the provider ends it, because nobody waits for it then.
+    Raises ValueError for a token that no header can carry, a malformed model, or an unusable proxy.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ReplicateProvider:
         self._base_url = base_url or DEFAULT_BASE_URL
         self._transport = Transport(self._base_url, api_prefix)
         self._cancel_after = cancel_after
-        # Without a base URL the SDK would ask the environment for one. A header can only be added by a hook.
+        # Without a base URL the SDK would take the environment's. Only a hook can add a header.
         hooks = {"request": [self._add_deadline]}
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._describe_call = describe_call(self._client, model)
@@ -115,9 +115,9 @@ class ReplicateProvider:
     async def find(self, seed: int, since: datetime) -> Prediction | None:
         """See Provider.
 
-        The seed alone tells ours. The answer's model may be an internal name, and its version `hidden`: a match asked
-        of them would miss what was bought, and buy it again. That one of 100,000 strangers has our 31 random bits
-        happens once in 20,000 searches of an account that busy, and costs a picture of something else.
+        Our prediction is known by its seed alone. The answer's model may be an internal name and its version `hidden`,
+        so comparing these would miss the purchase and buy it again. A seed has 31 random bits: that one of 100,000
+        other predictions has the same happens once in 20,000 searches, and costs a picture of something else.
         """
         since, read = max(since, self.finds_since), [FIRST_PAGE]
         while len(read) <= MOST_PAGES:
@@ -136,7 +136,7 @@ class ReplicateProvider:
         raise TransientError("The listing has too many pages", purchase_over=False)
 
     async def cancel(self, bought: Prediction) -> Prediction:
-        """See Provider. What is not there may not be there yet: the next look tells."""
+        """See Provider. A 404 is a TransientError: the prediction may not be visible yet, and the next poll tells."""
         with self._translated_errors():
             return self._read(await self._body(lambda: self._client.predictions.async_cancel(bought.id)), of=bought.id)
 
@@ -151,13 +151,13 @@ class ReplicateProvider:
             try:
                 await self._body(self._client.accounts.async_current)
             except AnsweredError as error:
-                if error.answer.status != 404:  # a server without accounts has accepted the token all the same
+                if error.answer.status != 404:  # a server without accounts has accepted the token nevertheless
                     raise
 
     async def _described(self) -> dict[str, Any]:
-        """The model as the API describes it; empty where it does not, as for a version id alone."""
+        """The model as the API describes it; empty if it does not, as for a version id alone."""
         if self._describe_call is not None:
-            with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # creates will tell
+            with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # then the first create tells
                 return await self._body(self._describe_call)
         return {}
 
@@ -166,18 +166,18 @@ class ReplicateProvider:
         await keep_warm(self._transport.client, self._account)
 
     async def aclose(self) -> None:
-        """Close the connections; the SDK has no way to."""
+        """Close the connections, which the SDK cannot do."""
         await self._transport.aclose()
 
     async def _add_deadline(self, request: httpx.Request) -> None:
-        """Add the deadline to a create: the provider counts it from the creation, whoever resumes the prediction."""
+        """Add the deadline to a create. The provider counts it from the creation, even if another worker takes over."""
         if self._cancel_after is not None and request.method == "POST" and request.url.path.endswith("/predictions"):
             request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
 
     async def _poll(self, prediction_id: str, since: float) -> Prediction:
-        """What a prediction is now. One that is not there has ended, GONE_AFTER the monotonic time `since`.
+        """Read a prediction once. A 404 means that it has ended, if GONE_AFTER has passed since the monotonic `since`.
 
-        An answer of 404 that is no JSON object is the edge's, which knows nothing of predictions.
+        A 404 without a JSON object comes from a server in front of the API, which knows nothing about predictions.
         """
         with self._translated_errors():
             try:
@@ -190,7 +190,7 @@ class ReplicateProvider:
                 return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 
     async def _page(self, page: str) -> dict[str, Any]:
-        """One page of the listing, once a read is to spare: a look back may take hundreds of them."""
+        """One page of the listing, once the read budget allows it, because a search may take hundreds of pages."""
         reads = self._history.reads
         await anyio.sleep(reads.book_next(now := time.monotonic()) - now)
         try:
@@ -201,27 +201,28 @@ class ReplicateProvider:
             raise
 
     async def _body(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
-        """The JSON that a call of the SDK got. Its own model of it is stricter than the API, and not asked."""
+        """The JSON that a call of the SDK got. The SDK's model of it is stricter than the API, so it is not used."""
         forget_body()
         with suppress(*_SDK_REFUSES):
             await call()
         return last_body()
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
-        """The prediction that an answer tells of, the one asked for. Raises UnreadableError."""
+        """The prediction in an answer. Its id must be `of`, if that is given. Raises UnreadableError."""
         read = read_prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
-        told = replace(read, took=duration_of(body))
-        if of not in {None, told.id}:
+        found = replace(read, took=duration_of(body))
+        if of not in {None, found.id}:
             raise UnreadableError("an answer about another prediction")
-        if of is None and self._echoes.in_word(told.id):  # it would be stored, and stand in the log
+        if of is None and self._echoes.in_word(found.id):  # it would be stored and logged
             raise UnreadableError("a prediction id that repeats the prompt")
-        return told
+        return found
 
     @contextmanager
     def _translated_errors(self, *, buying: str | None = None) -> Iterator[None]:
-        """Turn whatever a request can end in into our errors. `buying` is a create's prompt.
+        """Turn every error of a request into one of ours. `buying` is a create's prompt.
 
-        Of a create, only what was never sent is certain; any other call says nothing about what was bought.
+        Without an answer, a create has certainly bought nothing only if it was never sent. Other calls buy nothing, so
+        their errors leave open what was bought before.
         """
         creating = buying is not None
         try:
@@ -232,15 +233,15 @@ class ReplicateProvider:
                 raise AccountError(seed_advice(self._seed_input)) from error
             raise classify_refusal(error.answer, hidden, creating=creating, redact=self._redact) from error
         except NEVER_SENT as error:
-            told = self._redact(f"Cannot reach Replicate: {describe(error)}")
-            raise TransientError(told, purchase_over=creating, answered=False) from error
+            message = self._redact(f"Cannot reach Replicate: {describe(error)}")
+            raise TransientError(message, purchase_over=creating, answered=False) from error
         except (UnreadableError, *UNANSWERED) as error:
             why, answered = self._redact(describe(error)), isinstance(error, UnreadableError)
             if creating:
-                told = f"Replicate gave no usable answer to the create: {why}"
-                raise AmbiguousCreateError(told, answered=answered) from error
-            told = f"Replicate gave no usable answer: {why}"
-            raise TransientError(told, purchase_over=False, answered=answered) from error
+                message = f"Replicate gave no usable answer to the create: {why}"
+                raise AmbiguousCreateError(message, answered=answered) from error
+            message = f"Replicate gave no usable answer: {why}"
+            raise TransientError(message, purchase_over=False, answered=answered) from error
 
     def _is_ours(self, entry: dict[str, Any], seed: int) -> bool:
         return isinstance(entry.get("input"), dict) and entry["input"].get(self._seed_input) == seed

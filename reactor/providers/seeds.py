@@ -1,4 +1,4 @@
-"""Whether the model takes the seed, by which a purchase is found again: as its schema says, and as it answers."""
+"""Whether the model accepts the seed, by which a purchase is found again: its schema or a refused create says so."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _MOST_FIELDS = 100
 
 
 def seed_advice(name: str) -> str:
-    """What to do about a model that has no such input."""
+    """What an operator can do if the model has no such input."""
     return (
-        f"The model has no input {name!r}, by which a purchase is found again: give the name of its seed by "
-        "REPLICATE_SEED_INPUT, or set REPLICATE_SEED_INPUT= (empty) if it has none"
+        f"The model has no input {name!r}, by which a purchase is found again: set REPLICATE_SEED_INPUT to the "
+        "name of its seed input, or REPLICATE_SEED_INPUT= (empty) if it has none"
     )
 
 
 def lacks_input(described: dict[str, Any], name: str) -> bool:
-    """Whether a model's or a version's description certainly lacks the input."""
+    """Whether the description of a model or version certainly lacks the input."""
     inputs: Any = described.get("latest_version", described)
     for step in ("openapi_schema", "components", "schemas", "Input", "properties"):
         inputs = inputs.get(step) if isinstance(inputs, dict) else None
@@ -31,22 +31,22 @@ def lacks_input(described: dict[str, Any], name: str) -> bool:
 
 
 def is_seed_refusal(answer: Answer, name: str, echoes: Echoes) -> bool:
-    """Whether a create was refused for its seed: the queue would fail for it, token by token.
+    """Whether a create was refused for its seed. If so, every token of the queue would fail for it.
 
-    What the answer repeats of the prompt has no say, because that may look like such a refusal.
+    The words of the prompt in the answer are ignored, because they may look like such a refusal.
     """
     if answer.status != 422 or not name:
         return False
     body = answer.body or {}
     fields, detail = body.get("invalid_fields"), body.get("detail")
     if isinstance(fields, list) and fields:
-        return any(_names(field, name, echoes) for field in fields[:_MOST_FIELDS] if isinstance(field, dict))
+        return any(_is_about(field, name, echoes) for field in fields[:_MOST_FIELDS] if isinstance(field, dict))
     if not isinstance(detail, str) or not any(_at_fault(name, line) for line in detail[:_MOST_READ].splitlines()):
         return False
     return any(_at_fault(name, line) for line in echoes.without(detail[:_MOST_READ]).splitlines())
 
 
-def _names(field: dict[str, Any], name: str, echoes: Echoes) -> bool:
+def _is_about(field: dict[str, Any], name: str, echoes: Echoes) -> bool:
     place, said = field.get("field"), field.get("description")
     if place in (name, f"input.{name}"):
         return True
@@ -55,6 +55,6 @@ def _names(field: dict[str, Any], name: str, echoes: Echoes) -> bool:
 
 
 def _at_fault(name: str, line: str) -> bool:
-    """Whether a line of a refusal is about the input, and does not just mention the word, as a prompt may."""
+    """Whether a line of a refusal is about the input. A line that only contains the word, as a prompt may, is not."""
     about = rf"[-\s]*(?:input\.{re.escape(name)}\b|(?:input:\s*)?Additional property '?{re.escape(name)}\b)"
     return bool(re.match(about, line))

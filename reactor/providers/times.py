@@ -1,18 +1,18 @@
-"""What a prediction says of its times. They are the provider's clock: only compared with each other."""
+"""A prediction's times. They come from the provider's clock, so they are compared only with each other."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-LONGEST_DURATION = 86400.0  # seconds: the provider ends a prediction long before
+LONGEST_DURATION = 86400.0  # seconds; a longer one is not believed, because the provider ends a prediction long before
 _LONGEST_TEXT = 64  # characters
 
 
 def parse_time(value: object) -> datetime | None:
-    """A moment as the API writes it; one without a zone is UTC. None: it is none."""
+    """A time as the API writes it, in UTC if it names no zone; None for anything else."""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        return None  # not even as a text: a list may be nested deeper than Python can write it
+        return None  # str(value) may fail, because a list may be nested too deep for Python to print
     try:
         read = datetime.fromisoformat(value)
     except ValueError:
@@ -21,9 +21,9 @@ def parse_time(value: object) -> datetime | None:
 
 
 def duration_of(body: dict[str, Any]) -> float | None:
-    """Seconds from a prediction's creation to its end; at least those it ran, where no more is told.
+    """Seconds from a prediction's creation to its end, or else the total or running time in its metrics.
 
-    None where nothing usable is told.
+    None if none of these is usable.
     """
     created, completed = parse_time(body.get("created_at")), parse_time(body.get("completed_at"))
     between = (completed - created).total_seconds() if created and completed else None

@@ -1,12 +1,12 @@
-"""The HTTP beneath the SDK: our timeouts, no hidden retries, and the whole answer kept.
+"""The transport beneath the SDK: our timeouts, no hidden retries, and the whole answer kept.
 
 The SDK (replicate 1.0.7) wraps the transport it is given in one that repeats a GET up to ten times, obeys any
-Retry-After, and drops headers and most of an error's body; on a create it turns all timeouts off. None of that has a
-switch. But it repeats *responses*, never exceptions: so whatever is not a JSON object with a 2xx status leaves here as
-an exception, and what is one is also kept aside as it came, since the SDK's own model refuses answers that the real API
-gives (`aborted`, an error that is an object, a null version).
+Retry-After, and drops headers and most of an error's body; for a create it turns all timeouts off. No setting changes
+that. But it repeats *responses*, never exceptions. So this transport raises an exception for everything but a JSON
+object with a 2xx status. Such an object is also kept aside as it came, because the SDK's own model refuses answers that
+the real API gives (`aborted`, an error that is an object, a null version).
 
-What sends the requests is in `http_client.py`.
+`http_client.py` sends the requests.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
     from reactor.providers.http_client import Reply
 
-LARGE = 100_000  # bytes of a body after which other tasks have a turn, before anything more is made of it
-_REPLACED = {"accept-encoding", "connection", "content-length", "host"}  # headers that are made anew
-_UNCOMPRESSED = ("Accept-Encoding", "identity")  # answers are small, and what is compressed can be a bomb
+LARGE = 100_000  # bytes; after a larger body was parsed, other tasks have a turn first
+_REPLACED = {
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+}  # headers of the SDK that are left out, because they are made anew
+_UNCOMPRESSED = ("Accept-Encoding", "identity")  # answers are small, and a compressed one can be a bomb
 _BREAKS = re.compile(r"[\r\n\0]")
-# What the SDK's models of a prediction, a page and an account ask for at least.
+# The least that the SDK's models of a prediction, a page and an account accept.
 _MINIMAL_BODY = orjson.dumps(
     {
         **dict.fromkeys(("id", "model", "version", "username", "name"), "-"),
@@ -48,7 +53,7 @@ _MINIMAL_BODY = orjson.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider answered: status, headers, and the body where it is a JSON object."""
+    """What the provider answered. `body` is None if it is not a JSON object."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,7 +61,7 @@ class Answer:
 
 
 class AnsweredError(Exception):
-    """An answer that is no success: a status of 300 or more."""
+    """The answer is not a success: its status is 300 or more."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"HTTP {answer.status}")
@@ -67,7 +72,7 @@ _answer: ContextVar[dict[str, Any] | None] = ContextVar("replicate_answer", defa
 
 
 def last_body() -> dict[str, Any]:
-    """The JSON object that the current task's last request got."""
+    """The JSON object that answered the current task's last request."""
     body = _answer.get()
     if body is None:
         raise UnreadableError("no answer")
@@ -75,14 +80,14 @@ def last_body() -> dict[str, Any]:
 
 
 def forget_body() -> None:
-    """Make sure that `last_body` cannot be an earlier request's."""
+    """Make sure that `last_body` returns no earlier request's answer."""
     _answer.set(None)
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """What the SDK sends its requests through. To another origin than its own it sends nothing.
+    """What the SDK sends its requests through. It sends nothing to another origin than `base_url`'s.
 
-    The SDK begins every path with `base_url` and /v1; here `api_prefix` takes the place of the /v1.
+    The SDK begins every path with `base_url` and /v1. `api_prefix` replaces this /v1.
     """
 
     def __init__(self, base_url: str, api_prefix: str) -> None:
@@ -95,8 +100,8 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else.
 
-        What comes back to the SDK only says that there was one: its own model of the whole would cost more than all the
-        rest, and nobody reads it.
+        The SDK gets a minimal body, because its model of the whole body would cost more than all the rest, and nobody
+        reads it.
         """
         headers = self._headers(request)
         if request.method == "POST":
@@ -122,7 +127,7 @@ class Transport(httpx.AsyncBaseTransport):
         return f"{request.url.scheme}://{request.url.netloc.decode()}{path.decode()}"
 
     def _headers(self, request: httpx.Request) -> list[tuple[str, str]]:
-        """The headers as they are sent. Raises UnsupportedProtocol, LocalProtocolError: the request must not be."""
+        """The headers to send. Raises UnsupportedProtocol or LocalProtocolError if the request must not be sent."""
         if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
         headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REPLACED]
@@ -132,7 +137,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 async def _body_of(reply: Reply) -> dict[str, Any] | None:
-    """The JSON object in an answer. Raises UnreadableError only for a success: another status says enough by itself."""
+    """The JSON object in an answer. Raises UnreadableError only for a success, because other statuses say enough."""
     try:
         content = decoded(reply.headers, reply.body)
         body = await read_object(content)

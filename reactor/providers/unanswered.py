@@ -1,4 +1,4 @@
-"""Requests that got no usable answer: which of them never left, and what became of the others, in words."""
+"""Requests without a usable answer: which were never sent, and how each failed, in words."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NEVER_SENT = (
     httpx.UnsupportedProtocol,
     httpx.InvalidURL,
 )
-UNANSWERED = (httpx.RequestError, OSError)  # ssl.SSLError in the midst of an answer comes through as it is
-_CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # as the system and OpenSSL put around their words
+UNANSWERED = (httpx.RequestError, OSError)  # an OSError: ssl.SSLError can be raised in the middle of an answer
+_CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # that the system and OpenSSL put around their words
 
 
 def describe(error: Exception) -> str:
-    """What a failed request came to, in words: the exceptions have names, and often no message."""
+    """How a request failed, in words. The exceptions have names, but often no message."""
     match error:
         case httpx.ConnectTimeout():
             return "no connection in time"
         case TimeoutError() | httpx.TimeoutException():
-            return f"nothing complete within {TIMEOUTS['answer']:g} s"
+            return f"no complete answer within {TIMEOUTS['answer']:g} s"
         case httpx.RemoteProtocolError():
-            return "it broke off, or is no HTTP"
+            return "it broke off or is not HTTP"
         case (
             httpx.ConnectError()
             | httpx.LocalProtocolError()

@@ -475,7 +475,7 @@ MUTANTS = (
     Mutant(
         "an answer about another prediction is taken",
         "reactor/providers/replicate.py",
-        "if of not in {None, told.id}:",
+        "if of not in {None, found.id}:",
         "if False:",
         ODD_BYTES,
     ),
@@ -545,7 +545,7 @@ MUTANTS = (
     Mutant(
         "a fault that sounds like moderation is a refusal",
         "reactor/providers/failure_texts.py",
-        "sentences if says_enough else sound",
+        "sentences if decides_alone else faultless",
         "sentences",
         "tests/test_failure_texts.py::test_a_fault_that_only_sounds_like_moderation_is_no_refusal",
     ),
@@ -2080,7 +2080,7 @@ MUTANTS = (
     Mutant(
         "a prediction id that repeats the prompt is taken",
         "reactor/providers/replicate.py",
-        "if of is None and self._echoes.in_word(told.id):",
+        "if of is None and self._echoes.in_word(found.id):",
         "if False:",
         "tests/test_echoing_provider.py::test_a_prediction_id_that_repeats_the_prompt_is_not_taken",
     ),
@@ -2214,8 +2214,8 @@ MUTANTS = (
     Mutant(
         "a check whose answer repeats a prompt",
         "reactor/providers/classification.py",
-        '    words = _words(answer) if creating else ""\n',
-        "    words = _words(answer)\n",
+        '    words = _provider_words(answer) if creating else ""\n',
+        "    words = _provider_words(answer)\n",
         "tests/test_echoing_provider.py::test_of_an_answer_about_the_account_only_its_status_is_told",
     ),
     Mutant(
