@@ -171,7 +171,7 @@ async def test_after_a_large_answer_was_read_others_have_a_turn(monkeypatch, siz
     assert found == [turns]
 
 
-async def test_a_refusal_that_cannot_be_read_is_none():
+async def test_a_refusal_that_is_too_large_to_read_is_transient():
     wire = Wire([(0, http(b"x" * 9 * MEGABYTE, 402)), (0, HANG_UP)])
 
     assert type(await asked(wire, CALLS["get"])) is TransientError

@@ -110,7 +110,7 @@ def test_a_known_text_means_the_same_in_any_wrapping(text, kind, wrapping):
         "whatever nobody has seen",
     ],
 )
-def test_a_text_that_only_looks_like_more_is_tried_again(text):
+def test_a_text_that_only_resembles_a_known_one_is_retried(text):
     assert type(classified(text)) is TransientError
 
 
@@ -150,7 +150,7 @@ OWN = "contained NSFW content. Try running it again, a nude"
         ("flagged as sensitive", "sensitive"),
     ],
 )
-def test_no_prompt_takes_the_meaning_from_a_refusal_of_its_picture(text, prompt):
+def test_no_prompt_can_hide_a_refusal_of_its_own_picture(text, prompt):
     assert type(classified(text, prompt)) is ContentPolicyError
 
 
@@ -334,19 +334,19 @@ FLAGGED = "was flagged by our content moderation system"
         (404, f"Your request {FLAGGED}.", f"a fox {FLAGGED}", AccountError),
     ],
 )
-def test_what_a_prompt_makes_of_a_refused_create_concerns_its_own_token_alone(status, detail, prompt, kind):
+def test_the_prompts_words_in_a_refused_create_affect_its_own_token_alone(status, detail, prompt, kind):
     error = refused(status, {"detail": detail}, prompt=prompt)
 
     assert (type(error), error.purchase_over) == (kind, True)
 
 
-def test_a_prompt_in_a_title_is_no_version_that_is_missing():
+def test_a_prompt_in_a_title_does_not_make_a_version_missing():
     prompt = "invalid version of a fox"
 
     assert type(refused(422, {"title": prompt}, prompt=prompt)) is PermanentError
 
 
-def test_a_wait_or_a_limit_in_a_prompt_is_none_of_the_providers():
+def test_a_wait_or_a_limit_in_the_prompt_is_ignored():
     prompt = "reduced to 1 requests per hour, resets in 299s"
     error = refused(429, {"detail": f"Request was throttled: {prompt}"}, prompt=prompt)
 

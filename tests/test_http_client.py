@@ -113,7 +113,7 @@ async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off(monkeypatch):
 
 @pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
 @pytest.mark.parametrize("said", [b"", ANSWER[:30], ANSWER[:-3]], ids=["nothing", "half a head", "half a body"])
-async def test_a_connection_that_ends_once_asked_is_asked_once(tls, kept, said):
+async def test_a_create_whose_connection_breaks_is_sent_once(tls, kept, said):
     wire = Wire(*[ANSWER] * kept, [(0, said), (0, HANG_UP)] if said else [(0, HANG_UP)], ANSWER, tls=tls)
     async with wire.serve() as url:
         provider = provided(url)
@@ -130,7 +130,7 @@ async def test_a_connection_that_ends_once_asked_is_asked_once(tls, kept, said):
     assert wire.connections == 2
 
 
-async def test_a_look_over_a_connection_that_ends_is_repeated_once():
+async def test_a_poll_whose_connection_breaks_is_repeated_once():
     wire = Wire(ANSWER, [(0, HANG_UP)], [(0, HANG_UP)], ANSWER)
     async with wire.serve() as url:
         provider = provided(url)
@@ -161,7 +161,7 @@ async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(author
     assert (type(error), error.purchase_over) == (AmbiguousCreateError, False)
 
 
-# Kept connections
+# Idle connections
 
 
 async def second_purchase(wire, *, may_fail=()):
@@ -183,7 +183,7 @@ async def test_a_connection_that_the_server_closed_is_not_written_to(tls):
     assert wire.connections == 2
 
 
-async def test_what_is_said_unasked_is_no_answer(tls):
+async def test_a_message_that_nobody_asked_for_is_not_an_answer(tls):
     unasked = http({"id": "p2", "status": "starting"}, 408)
     wire = Wire([(0, ANSWER), (0.02, unasked), (0, SILENCE)], ANSWER, tls=tls)
 
@@ -192,14 +192,14 @@ async def test_what_is_said_unasked_is_no_answer(tls):
 
 
 @pytest.mark.parametrize("more", [http({"id": "p2", "status": "starting"}), b"x", b"HTTP/1.1 200"])
-async def test_what_follows_an_answer_is_not_the_next_one(more):
+async def test_bytes_after_an_answer_are_not_the_next_answer(more):
     wire = Wire(ANSWER + more, ANSWER)
 
     assert await second_purchase(wire, may_fail=[AmbiguousCreateError]) == Prediction("p1")
     assert wire.connections <= 2
 
 
-async def test_a_server_that_wants_no_further_request_gets_none():
+async def test_a_connection_that_the_server_ends_is_not_used_again():
     wire = Wire(http(STARTING, 201, connection="close"), ANSWER)
     async with wire.serve() as url:
         provider = provided(url)
@@ -210,7 +210,7 @@ async def test_a_server_that_wants_no_further_request_gets_none():
     assert wire.connections == 2
 
 
-async def test_what_is_cancelled_takes_its_connection_with_it(tls):
+async def test_a_cancelled_request_closes_its_connection(tls):
     wire = Wire(ANSWER, SILENCE, ANSWER, tls=tls)
     async with wire.serve() as url:
         provider = provided(url)
@@ -243,7 +243,7 @@ async def test_a_hundred_at_a_time_have_a_connection_each_and_keep_it(tls, monke
     assert wire.connections <= many
 
 
-# Answers, and requests
+# Answers and requests
 
 
 CHUNKS = (
@@ -290,7 +290,7 @@ async def test_an_answer_may_come_in_many_forms(parts, connections):
     ],
     ids=["no end", "cut short", "another protocol", "two lengths", "a bomb", "endless headers"],
 )
-async def test_an_answer_that_is_none_is_ambiguous(answer):
+async def test_an_unusable_answer_to_a_create_is_ambiguous(answer):
     wire = Wire([(0, answer), (0, HANG_UP)])
     async with wire.serve() as url:
         provider = provided(url)
@@ -340,7 +340,7 @@ async def test_a_certificate_of_another_host_is_refused(tls, monkeypatch):
     assert wire.requests == []
 
 
-async def test_answers_that_are_not_whole_yet_take_a_bounded_memory(monkeypatch):
+async def test_unfinished_answers_take_bounded_memory(monkeypatch):
     monkeypatch.setattr(http_client, "MOST_READ", 1_000_000)
     head = b"HTTP/1.1 201 Created\r\ncontent-length: 8000000\r\n\r\n"
     stalled = [(0, head + b" " * 300_000), (0, SILENCE)]

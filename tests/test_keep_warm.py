@@ -28,7 +28,7 @@ class Quiet:
         self.asked_at = self.now
         if len(self.pauses) == 9:
             raise KeyboardInterrupt
-        raise TransientError("nobody is to hear of it")
+        raise TransientError("keep_warm ignores this")
 
     async def sleep(self, seconds):
         self.now += seconds

@@ -92,7 +92,7 @@ def test_a_read_that_can_wait_comes_after_a_refusal_and_in_turn():
     assert len(set(moments)) == 3
 
 
-async def test_a_seed_older_than_the_provider_keeps_is_looked_for_once_told_and_counted(
+async def test_a_seed_older_than_the_provider_keeps_is_searched_once_and_logged(
     database, make_token, connection, token_row
 ):
     provider = DirectedProvider()
@@ -109,7 +109,7 @@ async def test_a_seed_older_than_the_provider_keeps_is_looked_for_once_told_and_
     assert (await token_row(token_id))["generation_attempts"] == 0
 
 
-async def test_a_seed_that_the_provider_keeps_is_not_told_of(database, make_token, connection):
+async def test_a_seed_that_the_provider_still_keeps_logs_nothing(database, make_token, connection):
     provider = DirectedProvider()
     provider.finds_since = AGES_AGO
     seeded_at = datetime.now(tz=UTC) - timedelta(hours=1)

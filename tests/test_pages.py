@@ -76,7 +76,7 @@ async def test_a_page_of_many_values_without_ours_proves_that_there_is_none():
 
 
 @pytest.mark.parametrize("gap", [b"", b" \n\t"])
-async def test_a_page_that_is_read_one_by_one_is_the_same_but_for_what_nobody_reads(gap):
+async def test_a_page_read_one_by_one_lacks_only_what_nobody_reads(gap):
     others = (entry(number, logs='{"a": "]}"}' * 999, output=words(4000)) for number in range(99))
     content = page(*others, more=[{"a": 1}]).encode()
     for mark in (b"}, {", b": [", b"}]"):
@@ -152,7 +152,7 @@ WORST = {
 
 
 def steps(content):
-    """What each step of the reading costs, until others have a turn."""
+    """Seconds of CPU that each step of the reading takes, until other tasks have a turn."""
     reading = read_object(content)
     while True:
         began = time.thread_time()

@@ -125,7 +125,7 @@ def test_a_host_that_slept_has_learnt_nothing_from_it(clock_goes_on):
     workers = Workers(times((40, 2.0)), sleep=Sleep(5.0, 3600.0, clock_goes_on))
     seen = workers.run()
 
-    assert sum(each.late > 3000 for each in seen) == workers.slots  # it did sleep
+    assert sum(each.late > 3000 for each in seen) == workers.slots  # the host did sleep
     assert list(workers.histories[0]._ends) == pytest.approx([2.0] * REMEMBERED, abs=0.1)
     assert all(each.late <= promised(2.0) for each in seen[-10:])
 

@@ -221,7 +221,7 @@ async def test_a_model_without_a_seed_input_gets_none(sandbox, base_url):
 
 
 @pytest.mark.parametrize("model", ["", "a/", "a/b/c", "a/b:", "a b/c"])
-def test_what_is_no_model_is_refused_at_once(model):
+def test_a_malformed_model_is_refused_at_once(model):
     with pytest.raises(ValueError, match="not a model"):
         ReplicateProvider(TOKEN, model=model)
 
@@ -249,7 +249,7 @@ def test_what_is_no_model_is_refused_at_once(model):
         "redirect",
     ],
 )
-async def test_what_goes_wrong_with_asking_is_no_end_of_the_prediction(sandbox, provider, fault):
+async def test_a_failed_poll_does_not_end_the_prediction(sandbox, provider, fault):
     bought = await provider.create("a fox", 1)
     broken = sandbox.fail(Fault(fault, on="get", times=3, retry_after=0))
 
@@ -311,7 +311,7 @@ async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, faul
     assert told in str(error)
 
 
-async def test_a_prediction_that_stays_away_ends_the_purchase(sandbox, provider, monkeypatch):
+async def test_a_prediction_that_stays_missing_ends_the_purchase(sandbox, provider, monkeypatch):
     monkeypatch.setattr(replicate, "GONE_AFTER", 0.1)
     sandbox.fail(Fault("gone"))
     bought = await provider.create("a fox", 1)
@@ -496,7 +496,7 @@ async def test_a_cancel_that_fails_leaves_the_purchase_open_and_is_not_repeated(
     assert broken.hits == 1
 
 
-async def test_a_cancel_of_what_is_not_there_leaves_its_end_to_the_next_look(provider):
+async def test_a_cancel_answered_404_leaves_the_end_to_the_next_poll(provider):
     error = await failing(provider.cancel(Prediction("unknown")))
 
     assert (type(error), error.purchase_over) == (TransientError, False)
@@ -506,7 +506,7 @@ async def test_a_cancel_of_what_is_not_there_leaves_its_end_to_the_next_look(pro
     ("fault", "kind"),
     [("401", UnauthorizedError), ("403", UnauthorizedError), ("402", AccountError), ("500", TransientError)],
 )
-async def test_a_check_passes_on_what_is_wrong_with_the_account(sandbox, provider, fault, kind):
+async def test_a_check_raises_what_is_wrong_with_the_account(sandbox, provider, fault, kind):
     await provider.check()
     sandbox.fail(Fault(fault, on="account"))
 
@@ -557,7 +557,7 @@ def gateway(app, path):
     return pass_on
 
 
-async def test_behind_a_gateway_that_rewrites_nothing_all_is_as_without(sandbox):
+async def test_a_gateway_that_rewrites_nothing_makes_no_difference(sandbox):
     path = "/account/gateway/replicate"
     async with serving(gateway(sandbox.app, path), "127.0.0.1", 0) as url:
         provider = ReplicateProvider(TOKEN, base_url=f"{url}{path}", api_prefix="")
@@ -581,7 +581,7 @@ async def test_of_two_with_one_seed_the_newest_is_found(sandbox, provider):
     assert found.id == sandbox.ledger[1].id
 
 
-async def test_what_ended_without_an_image_is_found_with_its_error(sandbox, provider):
+async def test_a_purchase_that_ended_without_an_image_is_found_with_its_error(sandbox, provider):
     sandbox.fail(Fault("nsfw"))
     await provider.create("a fox", 1)
 
@@ -590,7 +590,7 @@ async def test_what_ended_without_an_image_is_found_with_its_error(sandbox, prov
     assert type(found.error) is ContentPolicyError
 
 
-async def test_what_answers_to_an_internal_name_is_found(sandbox, base_url):
+async def test_a_purchase_is_found_under_its_models_internal_name(sandbox, base_url):
     provider = ReplicateProvider(TOKEN, base_url=base_url, model="meta/llama-2-70b-chat")
     await provider.create("a fox", 1)
 
@@ -601,7 +601,7 @@ async def test_what_answers_to_an_internal_name_is_found(sandbox, base_url):
     assert found is not None
 
 
-async def test_a_listing_that_lags_does_not_have_it(sandbox, provider):
+async def test_a_listing_that_lags_lacks_the_purchase(sandbox, provider):
     sandbox.fail(Fault("lag", seconds=60))
     await provider.create("a fox", 1)
 

@@ -1,6 +1,6 @@
-"""Any answer to any call: one of our errors or a prediction, quickly, and never the prompt.
+"""Any answer to any call quickly becomes one of our errors or a prediction, and never repeats the prompt.
 
-REACTOR_FUZZ multiplies the number of answers: 1 takes seconds, 100 takes minutes.
+REACTOR_FUZZ multiplies the number of answers that are tried: 1 takes seconds, 100 takes minutes.
 """
 
 import json

@@ -41,7 +41,7 @@ def test_nobody_reads_while_a_429_asks_to_wait(named, shut):
     assert next_poll(other, 0.95) == pytest.approx(0.95 + shut, abs=0.1)
 
 
-def test_only_the_one_that_is_asked_to_waits_where_the_account_is_not_throttled():
+def test_a_wait_that_is_not_a_429_holds_up_its_own_prediction_alone():
     history = taught(*[1.0] * REMEMBERED)
     refused, other = (PollSchedule(history, 0.0, bought_in=0.1) for _ in range(2))
     refused.failed(0.9, 0.95, wait=7.0, throttled=False)

@@ -77,14 +77,14 @@ def test_a_422_is_about_the_seed_only_if_it_says_so(answer, about_it):
         ("input.seed: a fox", unfit(("too_long", "input.prompt", "input.seed: a fox is too long"))),
     ],
 )
-def test_a_prompt_that_looks_like_a_refused_seed_refuses_none(prompt, answer):
+def test_a_prompt_that_looks_like_a_refused_seed_is_ignored(prompt, answer):
     assert is_seed_refusal(answer, "seed", Echoes("another"))
     assert not is_seed_refusal(answer, "seed", Echoes(prompt))
 
 
 @pytest.fixture
 async def provided():
-    """Make a provider that speaks to a sandbox."""
+    """A function that makes providers which speak to a sandbox."""
     sandbox, made = Sandbox(Timing.instant()), []
     async with sandbox.serve() as url:
 

@@ -131,7 +131,7 @@ async def test_a_retry_after_of_an_hour_is_neither_slept_nor_believed():
         {"status": "failed", "input": ["odd"]},
     ],
 )
-async def test_what_the_sdks_own_model_refuses_is_understood(said):
+async def test_an_answer_that_the_sdks_model_refuses_is_understood(said):
     wire = Wire(http({"id": "p1", **said}))
 
     seen = await asked(wire, CALLS["get"])
@@ -188,7 +188,7 @@ async def test_a_reason_is_fit_to_be_stored_and_logged(said):
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "queued", None])
-async def test_a_status_that_is_none_of_the_terminal_ones_is_no_end(status):
+async def test_a_status_that_is_not_terminal_ends_nothing(status):
     seen = await asked(Wire(http({"id": "p1", "status": status, "output": None})), CALLS["get"])
 
     assert seen == Prediction("p1")
@@ -214,7 +214,7 @@ async def test_a_status_that_is_none_of_the_terminal_ones_is_no_end(status):
     ids=range(13),
 )
 @pytest.mark.parametrize("name", ["create", "get"])
-async def test_an_answer_that_is_none_is_told_apart_from_a_refusal(answer, name):
+async def test_an_unusable_answer_is_not_taken_for_a_refusal(answer, name):
     wire = Wire([(0, answer), (0, HANG_UP)])
 
     error = await asked(wire, CALLS[name])
@@ -233,7 +233,7 @@ async def test_an_answer_about_another_prediction_is_not_taken_for_ours():
 
 
 @pytest.mark.parametrize("nested", [1015, 100_000])
-async def test_an_answer_nested_beyond_parsing_is_no_bug_of_ours(nested):
+async def test_an_answer_nested_too_deep_to_parse_is_at_worst_ambiguous(nested):
     wire = Wire(http(b'{"id": "p1", "status": "starting", "logs": ' + b"[" * nested + b"]" * nested + b"}"))
 
     seen = await asked(wire, CALLS["create"])
@@ -247,7 +247,7 @@ FIELDS = ("logs", "error", "output", "created_at", "completed_at", "deadline", "
 @every_call
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("word", ["succeeded", "failed"])
-async def test_what_is_nested_deeper_than_python_can_write_is_no_bug_of_ours(call, status, word):
+async def test_values_nested_too_deep_for_python_raise_only_our_errors(call, status, word):
     deep = b"[" * 1000 + b"]" * 1000
     fields = b", ".join(b'"%b": %b' % (name.encode(), deep) for name in FIELDS)
     one = b'{"id": "p1", "status": "%b", %b' % (word.encode(), fields)
@@ -318,7 +318,7 @@ async def test_a_redirect_is_not_followed(call):
         "https://[::?cursor=a%2Bb",
     ],
 )
-async def test_wherever_a_listing_goes_on_it_is_asked_for_at_our_own_origin(following):
+async def test_the_next_page_is_always_requested_from_our_own_origin(following):
     elsewhere = Wire(http({"next": None, "results": []}))
     async with elsewhere.serve() as url:
         told = following.format(elsewhere=url, netloc=url.removeprefix("http://"))
@@ -347,7 +347,7 @@ async def test_what_stands_on_a_page_is_found_before_its_next_page_is_looked_at(
 
 
 @pytest.mark.parametrize("told", [["a", "a"], ["a", "b", "a"], ["a", "b", "b"]])
-async def test_a_listing_that_goes_round_in_circles_is_no_proof(told):
+async def test_a_listing_that_repeats_a_page_is_no_proof(told):
     wire = Wire(*(http({"next": f"?cursor={cursor}", "results": []}) for cursor in told))
 
     error = await asked(wire, CALLS["list"])

@@ -37,7 +37,7 @@ _WRAPPING = re.compile(
 )
 _REQUEST_ID = re.compile(r"\s*\([A-Za-z0-9]{10}\)$")
 _TAG = re.compile(r"<(script|style)\b.{0,2000}?</\1\s*>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
-_SPEAKING = {"message", "detail", "error", "msg"}  # keys that are left out, because their value says it all
+_UNNAMED = {"message", "detail", "error", "msg"}  # keys that are left out, because their value says it all
 _REASONS = ("detail", "error", "errors", "message")  # the API's key, then the keys of gateways
 _MOST_PARTS = 20  # of a list or dict
 _UNSURE = 256  # characters dropped where a text was cut, because half a secret is not recognised as one
@@ -49,15 +49,15 @@ def classify_failure(given: Any, echoes: Echoes, *, redact: Redactor) -> Generat
 
     An unknown reason is retried, because retries are bounded.
     """
-    said = _one_line(given)
-    if not said:
+    text = _one_line(given)
+    if not text:
         return TransientError("Prediction failed without a reason", unexplained=True)
-    reason = echoes.hide(_REQUEST_ID.sub("", _WRAPPING.sub("", said)))
-    told = redact(f"Prediction failed: {reason}", longest=LONGEST_TEXT)
-    meaning = _meaning(said, echoes)
+    reason = echoes.hide(_REQUEST_ID.sub("", _WRAPPING.sub("", text)))
+    message = redact(f"Prediction failed: {reason}", longest=LONGEST_TEXT)
+    meaning = _meaning(text, echoes)
     if meaning.by_prompt and meaning.kind in {None, TransientError}:
-        return RepeatedPromptError(told)
-    return TransientError(told, unexplained=True) if meaning.kind is None else meaning.kind(told)
+        return RepeatedPromptError(message)
+    return TransientError(message, unexplained=True) if meaning.kind is None else meaning.kind(message)
 
 
 def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: Redactor) -> GenerationError:
@@ -68,26 +68,26 @@ def classify_refusal(answer: Answer, echoes: Echoes, *, creating: bool, redact: 
     its answer are left out, because they may repeat a prompt that is not known here.
     """
     words = _provider_words(answer) if creating else ""
-    told = echoes.hide(words) if words else _status_phrase(answer)
-    said = redact(f"Replicate answered {answer.status}{told}", longest=LONGEST_TEXT)
-    if creating and (moderation := _moderation(answer, _meaning(words, echoes), said)):
+    reason = echoes.hide(words) if words else _status_phrase(answer)
+    message = redact(f"Replicate answered {answer.status}{reason}", longest=LONGEST_TEXT)
+    if creating and (moderation := _moderation(answer, _meaning(words, echoes), message)):
         return moderation
     match answer.status:
         case 401 | 403:
-            return UnauthorizedError(f"Invalid API token: {said}", purchase_over=creating)
+            return UnauthorizedError(f"Invalid API token: {message}", purchase_over=creating)
         case 402:
-            return AccountError(said, purchase_over=creating)
+            return AccountError(message, purchase_over=creating)
         case 429:
             own = _without_prompt(answer, echoes)
-            limit = lower_limit(own) if creating else None
-            return RateLimitedError(said, retry_after=retry_after(own), purchase_over=creating, limit_per_minute=limit)
+            wait, limit = retry_after(own), lower_limit(own) if creating else None
+            return RateLimitedError(message, retry_after=wait, purchase_over=creating, limit_per_minute=limit)
         case _ if not creating:
-            return TransientError(said, purchase_over=False)
+            return TransientError(message, purchase_over=False)
         case _:
-            return _refused_create(answer, said, echoes)
+            return _refused_create(answer, message, echoes)
 
 
-def _moderation(answer: Answer, meaning: _Meaning, said: str) -> GenerationError | None:
+def _moderation(answer: Answer, meaning: _Meaning, message: str) -> GenerationError | None:
     """The error for a create that was refused for its prompt; None if it was refused for another reason.
 
     `invalid_fields` are about settings, for example a safety filter's. A 403 may also be about the account. If only
@@ -97,8 +97,8 @@ def _moderation(answer: Answer, meaning: _Meaning, said: str) -> GenerationError
     if answer.status not in {400, 403, 422, 451} or (answer.body or {}).get("invalid_fields"):
         return None
     if answer.status == HTTPStatus.FORBIDDEN and meaning.repeats_a_refusal:
-        return RepeatedPromptError(said)
-    return ContentPolicyError(said, answered=True) if meaning.kind is ContentPolicyError else None
+        return RepeatedPromptError(message)
+    return ContentPolicyError(message, answered=True) if meaning.kind is ContentPolicyError else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +110,15 @@ class _Meaning:
     repeats_a_refusal: bool  # without the words of the prompt it is no refusal of content
 
 
-def _meaning(said: str, echoes: Echoes) -> _Meaning:
+def _meaning(text: str, echoes: Echoes) -> _Meaning:
     """The meaning of the provider's own words, which are those that do not repeat the prompt.
 
     If they have no known meaning, but the whole text refuses the content, the refusal is believed: the author may have
     copied the provider's phrase into the prompt, and a refusal affects no other author's token.
     """
-    left = echoes.without(said)
-    kind, kind_left = classify_text(said), classify_text(left)
-    repeats_a_refusal = refuses_content(said) and not refuses_content(left)
+    left = echoes.without(text)
+    kind, kind_left = classify_text(text), classify_text(left)
+    repeats_a_refusal = refuses_content(text) and not refuses_content(left)
     by_prompt = kind is not kind_left or (kind is None and repeats_a_refusal)
     if kind_left is None and kind is ContentPolicyError and repeats_a_refusal:
         kind_left = kind
@@ -132,20 +132,20 @@ def _without_prompt(answer: Answer, echoes: Echoes) -> Answer:
     return replace(answer, body={**(answer.body or {}), **own}) if own else answer
 
 
-def _refused_create(answer: Answer, said: str, echoes: Echoes) -> GenerationError:
+def _refused_create(answer: Answer, message: str, echoes: Echoes) -> GenerationError:
     title = echoes.without(_one_line((answer.body or {}).get("title")))
     match answer.status:
         case 404:
-            return AccountError(said)
+            return AccountError(message)
         case 422 if title.lower().startswith("invalid version"):
-            return AccountError(said)  # the model's version does not exist
+            return AccountError(message)  # the model's version does not exist
         case 500 | 503:
             # No such answer was ever seen to come with a purchase. One search of the listing makes sure.
-            return TransientError(said, purchase_over=False)
+            return TransientError(message, purchase_over=False)
         case status if 400 <= status < 500 and status != 408:
-            return PermanentError(said, answered=True)
+            return PermanentError(message, answered=True)
         case _:  # redirects and 5xx of a server in front of the API: we do not know what the API did
-            return AmbiguousCreateError(said)
+            return AmbiguousCreateError(message)
 
 
 def _provider_words(answer: Answer) -> str:
@@ -153,11 +153,11 @@ def _provider_words(answer: Answer) -> str:
     body = answer.body or {}
     fields = body.get("invalid_fields")
     named = [field for field in fields[:_MOST_PARTS] if isinstance(field, dict)] if isinstance(fields, list) else []
-    told = _one_line(
+    reason = _one_line(
         "; ".join(filter(None, (_joined(field.get("field"), field.get("description")) for field in named)))
     )
-    told = told or next(filter(None, (_one_line(body.get(key)) for key in _REASONS)), "")
-    return "".join(f": {part}" for part in (_one_line(body.get("title")), told) if part)
+    reason = reason or next(filter(None, (_one_line(body.get(key)) for key in _REASONS)), "")
+    return "".join(f": {part}" for part in (_one_line(body.get("title")), reason) if part)
 
 
 def _status_phrase(answer: Answer) -> str:
@@ -168,7 +168,7 @@ def _status_phrase(answer: Answer) -> str:
 
 
 def _joined(*parts: Any) -> str:
-    return ": ".join(told for part in parts if (told := _words_of(part).strip()))
+    return ": ".join(words for part in parts if (words := _words_of(part).strip()))
 
 
 def _one_line(given: Any) -> str:
@@ -176,8 +176,8 @@ def _one_line(given: Any) -> str:
     text = given if isinstance(given, str) else _words_of(given)
     if _TRACEBACK in text:
         text = text.rstrip().rpartition("\n")[2]
-    said = " ".join(_TAG.sub(" ", text[:MOST_READ]).split())
-    return said if len(text) <= MOST_READ else said[:-_UNSURE]
+    line = " ".join(_TAG.sub(" ", text[:MOST_READ]).split())
+    return line if len(text) <= MOST_READ else line[:-_UNSURE]
 
 
 def _words_of(given: Any, *, deeper: int = 3) -> str:
@@ -186,8 +186,8 @@ def _words_of(given: Any, *, deeper: int = 3) -> str:
         case None | bool():
             return ""
         case dict() if deeper:
-            told = ((name, _words_of(value, deeper=deeper - 1)) for name, value in islice(given.items(), _MOST_PARTS))
-            return "; ".join(words if name in _SPEAKING else f"{name}: {words}" for name, words in told if words)
+            named = ((name, _words_of(value, deeper=deeper - 1)) for name, value in islice(given.items(), _MOST_PARTS))
+            return "; ".join(words if name in _UNNAMED else f"{name}: {words}" for name, words in named if words)
         case list() if deeper:
             return "; ".join(filter(None, (_words_of(value, deeper=deeper - 1) for value in given[:_MOST_PARTS])))
         case dict() | list():

@@ -126,9 +126,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def classify_text(said: str) -> type[GenerationError] | None:
+def classify_text(text: str) -> type[GenerationError] | None:
     """The class that the table gives to a text; None if no row matches."""
-    sentences = _sentences(said)
+    sentences = _sentences(text)
     faultless = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
     for patterns, decides_alone, kind in _KNOWN:
         for sentence in sentences if decides_alone else faultless:
@@ -137,15 +137,15 @@ def classify_text(said: str) -> type[GenerationError] | None:
     return None
 
 
-def refuses_content(said: str) -> bool:
+def refuses_content(text: str) -> bool:
     """Whether a text contains a refusal of content, whatever faults or codes it contains besides."""
     return any(
         all(pattern.search(sentence) for pattern in patterns)
         for patterns, _, kind in _KNOWN
         if kind is POLICY
-        for sentence in _sentences(said)
+        for sentence in _sentences(text)
     )
 
 
-def _sentences(said: str) -> list[str]:
-    return _SENTENCE_END.split(_CAMEL.sub("_", said[:MOST_READ]).lower(), _MOST_SENTENCES)
+def _sentences(text: str) -> list[str]:
+    return _SENTENCE_END.split(_CAMEL.sub("_", text[:MOST_READ]).lower(), _MOST_SENTENCES)

@@ -72,14 +72,14 @@ def _prompt(body: dict[str, Any]) -> str | None:
 
 def image_url(output: Any, *, plain_http: bool) -> str:
     """Return the first usable URL of an output. Raises TransientError if empty, PermanentError if unusable."""
-    told = [value.strip() if isinstance(value, str) else value for value in _values(output)]
-    told = [value for value in told if value not in (None, "")]
-    for value in told:
+    values = [value.strip() if isinstance(value, str) else value for value in _values(output)]
+    values = [value for value in values if value not in (None, "")]
+    for value in values:
         if isinstance(value, str) and _is_safe(value, plain_http=plain_http):
             return value
-    if not told:
+    if not values:
         raise TransientError("Prediction succeeded without an output", unexplained=True)
-    if any(isinstance(value, str) and value[:5].lower() == "data:" for value in told):
+    if any(isinstance(value, str) and value[:5].lower() == "data:" for value in values):
         raise PermanentError("The output is a data URI, and only a URL can be kept")
     raise PermanentError("Malformed output URL")
 

@@ -47,11 +47,11 @@ def is_seed_refusal(answer: Answer, name: str, echoes: Echoes) -> bool:
 
 
 def _is_about(field: dict[str, Any], name: str, echoes: Echoes) -> bool:
-    place, said = field.get("field"), field.get("description")
+    place, description = field.get("field"), field.get("description")
     if place in (name, f"input.{name}"):
         return True
-    told = said[:_LONGEST_FAULT] if isinstance(said, str) else ""
-    return _at_fault(name, told) and _at_fault(name, echoes.without(told))
+    start = description[:_LONGEST_FAULT] if isinstance(description, str) else ""
+    return _at_fault(name, start) and _at_fault(name, echoes.without(start))
 
 
 def _at_fault(name: str, line: str) -> bool:

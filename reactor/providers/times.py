@@ -28,8 +28,8 @@ def duration_of(body: dict[str, Any]) -> float | None:
     created, completed = parse_time(body.get("created_at")), parse_time(body.get("completed_at"))
     between = (completed - created).total_seconds() if created and completed else None
     metrics = body.get("metrics")
-    told = metrics if isinstance(metrics, dict) else {}
-    return next(filter(_usable, (between, told.get("total_time"), told.get("predict_time"))), None)
+    totals = metrics if isinstance(metrics, dict) else {}
+    return next(filter(_usable, (between, totals.get("total_time"), totals.get("predict_time"))), None)
 
 
 def _usable(seconds: object) -> bool:

@@ -17,7 +17,7 @@ NEVER_SENT = (
     httpx.UnsupportedProtocol,
     httpx.InvalidURL,
 )
-UNANSWERED = (httpx.RequestError, OSError)  # an OSError: ssl.SSLError can be raised in the middle of an answer
+UNANSWERED = (httpx.RequestError, OSError)  # OSError: an ssl.SSLError may be raised amid an answer
 _CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # that the system and OpenSSL put around their words
 
 
