@@ -407,13 +407,13 @@ async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, 
     monkeypatch.setattr(Store, "next_due", LOOKS)
     idle = DirectedProvider()
     async with two(database, provider, idle, timings=Timings(watch_every=3600.0, stand_in=0.3)) as (_, log, other):
-        rung = Bell.rung
+        rung = Bell.mint_rang
 
         def hangs(bell):
             if not bell.watching:
                 rung(bell)
 
-        monkeypatch.setattr(Bell, "rung", hangs)
+        monkeypatch.setattr(Bell, "mint_rang", hangs)
         await make_token()
         await other.wait("token.generation.succeeded")
 

@@ -138,9 +138,9 @@ async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_o
 
 
 def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):
-    monkeypatch.setattr(leases, "MOST_LEFT", 5)
+    monkeypatch.setattr(leases, "MOST_LEFT_ALONE", 5)
     for number in range(20):
-        slots.leave(UUID(int=number))
+        slots.leave_alone(UUID(int=number))
 
     assert slots.known == {UUID(int=number) for number in range(15, 20)}
 
@@ -149,7 +149,7 @@ def test_a_token_that_is_left_again_is_left_twice_as_long(slots, monkeypatch):
     monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: 0.0))
     waits = []
     for _ in range(6):
-        slots.leave(MIDDLE)
-        waits.append(slots._left[MIDDLE][0])
+        slots.leave_alone(MIDDLE)
+        waits.append(slots._left_alone[MIDDLE][0])
 
     assert waits == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]

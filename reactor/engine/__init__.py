@@ -1,13 +1,13 @@
 """The worker: wake → claim → generate → settle, one folder for each verb, and the gate that may stop all of them.
 
 worker.py   starts and stops everything, in order; wiring.py makes the parts and connects them
-wake/       a mint or a due time says "look now"
-claim/      the dispatcher takes tokens for the free slots
+wake/       a mint or a due time wakes the dispatcher
+claim/      dispatcher.py turns a wake into a claim: it takes tokens for the free slots
 generate/   an attempt buys one prediction and waits for its image
-settle/     results are written until the database has answered
-leases.py   what this worker holds; renews its leases
+settle/     each result is written, again and again until the database has answered
+leases.py   holds the tokens that this worker works on: a slot and a lease for each
 rescuer.py  finds tokens whose worker died, and takes them over
-gate/       whether anybody may claim: closed by the provider's errors or an operator
-timings.py  how long the worker waits for what
-health.py   what /readyz tells of all this
+gate/       whether the fleet may claim; closed by the provider's errors or by an operator
+timings.py  every pause and time limit of the worker
+health.py   what /readyz and the gauges report
 """

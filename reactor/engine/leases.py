@@ -1,14 +1,14 @@
-"""Keeps what this worker holds: its slots, and their leases renewed.
+"""Holds the tokens that this worker works on: a slot for each, and a lease that is renewed.
 
     claim ──▶ lease ──renewed every third of it, 3 s at most──▶ … ──▶ settled
                 │
                 └── not renewed: 2 s overdue and the holder's liveness lock free, or the lease over
                         └──▶ rescued: same status, epoch + 1, a new holder
 
-The lease decides, the lock only accelerates. A lock is lost with its connection while its holder lives and works (a
-database restart, a terminated backend), so a free lock alone rescues nothing; and a holder that was stopped and comes
-back finds the epoch raised: whatever it writes matches no row. The epoch is the fence, the lease only says when
-somebody else may raise it.
+The epoch is the fence. Each claim and each rescue raises it, and every write names it. So a holder that was stopped and
+comes back changes nothing: its writes match no row. The lease says when another worker may raise the epoch. The
+liveness lock only makes a rescue faster. A free lock alone allows no rescue, because a lock is lost with its connection
+while its holder lives and works (a database restart, a terminated backend). The rescue itself is in rescuer.py.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from reactor.telemetry import Trouble
     from reactor.tokens import Claim
 
-MOST_LEFT = 10_000  # tokens that are left alone because their rows cannot be written
+MOST_LEFT_ALONE = 10_000  # tokens whose rows cannot be written
 
 
 class Holding:
-    """A claim that this worker works on; occupies a slot until it is let go."""
+    """A claim that this worker works on. It occupies a slot until `Leases.free_slot`."""
 
     def __init__(self, claim: Claim, lease: float) -> None:
         self.claim = claim
-        self.lease_ends_at = claim.asked_at + lease  # monotonic seconds: earlier than the database's, never later
+        self.lease_ends_at = claim.asked_at + lease  # monotonic seconds; never later than in the database
         self._lost = False
         self._settling = False
         self._over = False
@@ -48,7 +48,7 @@ class Holding:
 
     @property
     def lost(self) -> bool:
-        """Whether the token is known to be somebody else's."""
+        """Whether this worker is known to hold the token no longer."""
         return self._lost
 
     @property
@@ -57,28 +57,28 @@ class Holding:
         return self._over
 
     def begin(self, scope: anyio.CancelScope) -> None:
-        """Be worked on within this scope."""
+        """Remember the scope in which the attempt runs, so that `lose` can cancel it."""
         self._scope = scope
         if self._lost:
             scope.cancel()
 
     def settle(self) -> None:
-        """Its outcome is handed in."""
+        """Remember that the outcome is handed in."""
         self._settling = True
 
     def end(self) -> None:
-        """The token is settled for good."""
+        """Remember that the token is settled for good: uploading or failed."""
         self._over = True
 
     def lease_runs(self) -> bool:
-        """Whether nobody can have taken the token over yet."""
+        """Whether no other worker can have taken the token over yet."""
         return not self._lost and time.monotonic() < self.lease_ends_at
 
     def lose(self) -> None:
-        """Stop working on a token that is somebody else's now.
+        """Stop working on a token that this worker holds no longer.
 
-        Not once its outcome is handed in: a token that was settled is not held either, and may even have been claimed
-        again before the answer got here. There the settle's fence decides.
+        Once the outcome is handed in this does nothing, because a settled token is not held either, and may even have
+        been claimed again before the answer arrived here. Then the fence of the settle statement decides.
         """
         if not self._settling:
             self._lost = True
@@ -87,7 +87,7 @@ class Holding:
 
 
 class Leases:
-    """The slots, and the leases of what is in them."""
+    """The slots, and the leases of the tokens in them."""
 
     def __init__(
         self, store: Store, sweep: Sweep, trouble: Trouble, *, slots: int, lease: float, timings: Timings
@@ -100,7 +100,8 @@ class Leases:
         self._timings = timings
         self._held: dict[UUID, Holding] = {}
         self._freed = anyio.Event()
-        self._left: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
+        # Tokens that are left alone: until when, in monotonic seconds, and for how many seconds.
+        self._left_alone: dict[UUID, tuple[float, float]] = {}
 
     @property
     def free(self) -> int:
@@ -114,23 +115,23 @@ class Leases:
 
     @property
     def known(self) -> set[UUID]:
-        """The tokens in the slots, and those that were left to their lease: a rescue is to touch neither."""
+        """The tokens in the slots and those that are left alone: this worker must not rescue either."""
         now = time.monotonic()
-        return self._held.keys() | {token for token, (until, _) in self._left.items() if until > now}
+        return self._held.keys() | {token for token, (until, _) in self._left_alone.items() if until > now}
 
     def hold(self, claim: Claim) -> Holding:
-        """Occupy a slot with a claim. A claim of a token that is still held here replaces a lost one."""
+        """Occupy a slot with a claim. If an earlier claim of this token is still held here, that one is lost."""
         holding = Holding(claim, self._lease)
         if earlier := self._held.get(claim.id):
             earlier.lose()
         self._held[claim.id] = holding
         return holding
 
-    def let_go(self, holding: Holding) -> None:
+    def free_slot(self, holding: Holding) -> None:
         """Free the slot; the dispatcher refills it at once.
 
-        The dispatcher is woken only if the worker was full or the token went back. Otherwise a slot was free already,
-        and the last claim found nothing for it or the next one is about to be made.
+        The dispatcher is woken only if the worker was full or the token went back to the queue. Otherwise a slot was
+        free already, and the last claim found nothing for it or the next one is about to be made.
         """
         if self._held.get(holding.claim.id) is holding:
             was_full = self.free <= 0
@@ -138,7 +139,7 @@ class Leases:
             freed, self._freed = self._freed, anyio.Event()
             freed.set()
             if not holding.over:
-                self._sweep.went_back()
+                self._sweep.token_went_back()
             elif was_full:
                 self._sweep.ring()
 
@@ -148,19 +149,19 @@ class Leases:
             await self.slot_freed()
 
     async def slot_freed(self) -> None:
-        """Return when the next token is let go."""
+        """Return when the next slot is freed."""
         await self._freed.wait()
 
-    def leave(self, token: UUID) -> None:
-        """Leave a token alone whose row cannot be written, for as long as a lease lasts, then twice as long each time.
+    def leave_alone(self, token: UUID) -> None:
+        """Do not rescue a token whose row cannot be written, for one lease at first, then twice as long each time.
 
-        Of too many the oldest is forgotten, and is tried again.
+        Beyond MOST_LEFT_ALONE the oldest is forgotten, and so tried again.
         """
-        _, before = self._left.pop(token, (0.0, 0.0))
-        seconds = max(self._lease, min(2 * before, self._timings.longest_left))
-        for oldest in list(islice(self._left, max(0, len(self._left) + 1 - MOST_LEFT))):
-            del self._left[oldest]
-        self._left[token] = time.monotonic() + seconds, seconds
+        _, before = self._left_alone.pop(token, (0.0, 0.0))
+        seconds = max(self._lease, min(2 * before, self._timings.longest_left_alone))
+        for oldest in list(islice(self._left_alone, max(0, len(self._left_alone) + 1 - MOST_LEFT_ALONE))):
+            del self._left_alone[oldest]
+        self._left_alone[token] = time.monotonic() + seconds, seconds
 
     async def run(self) -> None:
         """Renew all leases at the renewal interval, until cancelled."""
@@ -172,7 +173,7 @@ class Leases:
                 await anyio.sleep(self._timings.renewal(self._lease))
             try:
                 if self._held:
-                    # A connection that does not answer is left in time for another try.
+                    # Give up on a connection that does not answer while there is time for another try.
                     with anyio.fail_after(self._lease / 3):
                         await self._renew(list(self._held.values()))
             except (DatabaseError, TimeoutError) as error:
@@ -199,7 +200,7 @@ class Leases:
                 holding.lose()
 
     async def _renew_apart(self, holdings: Sequence[Holding]) -> None:
-        """Renew by halves what was refused together: one row that cannot be renewed costs no other its lease."""
+        """Renew each half by itself, so that a row that cannot be renewed costs no other token its lease."""
         refused, middle = None, len(holdings) // 2
         for half in (holdings[:middle], holdings[middle:]):
             try:

@@ -1,4 +1,9 @@
-"""Takes over tokens whose holder cannot finish them: dead workers', other programs', and our own lost claims."""
+"""Finds tokens in `generating` whose holder cannot finish them, and takes them over into this worker's free slots.
+
+The holder is a dead worker; or another program, which set the status without a lease as ours; or this worker itself,
+because the answer to its claim was lost. The query abandoned.sql finds such tokens, and rescue.sql takes them over.
+When a worker counts as dead is in leases.py. Every worker runs a rescuer, so none is a leader.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +31,9 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
-MOST_TRIED = 100  # tokens in one pass, if some are refused; slots, where there are more
+MOST_TRIED = 100  # tokens that one pass tries if some are refused; the number of free slots if that is larger
 # Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
-# look goes on from there, after so many times what this one took.
+# look goes on from there, after WAIT_FOR times as long as this one took.
 HELD_AT_ONCE, WAIT_FOR = 10_000, 20.0
 MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
 
@@ -60,13 +65,14 @@ class Rescuer:
         self._timings = timings
         self._renewed_every = timings.renewal(lease)
         self._started_at = time.monotonic()
-        self._after = uuid4()  # the next look begins behind this key: anywhere, so that workers go for different tokens
+        self._after = uuid4()  # the next look begins behind this key; random, so that workers try different tokens
         self._next_in = timings.rescue_every  # seconds until the next pass
 
     async def run(self) -> None:
-        """Take over what nobody can finish, at once and then every few seconds, until cancelled.
+        """Take over abandoned tokens, at once and then every few seconds, until cancelled.
 
-        A pass that left something but took nothing over is followed by the next after WAIT_FOR times what it took.
+        If a pass took some over, the next follows at once. If it took none over but left some, the next follows after
+        WAIT_FOR times as long as the pass took.
         """
         while True:
             if not await self._pass():
@@ -75,8 +81,9 @@ class Rescuer:
     async def _pass(self) -> bool:
         """Look, and take over what fits into the slots; return whether the next pass is due at once.
 
-        Claims go on during the look. A token of a claim that is on its way then looks as if its answer was lost, so
-        what was found is taken over in turn with claims: each of their tokens is known by then, or has a new epoch.
+        Claims go on during the look. So a token whose claim is not answered yet looks as if the answer was lost.
+        Therefore tokens are taken over only while no claim is under way: by then this worker knows the token of such a
+        claim, or the token has a new epoch.
         """
         self._next_in = self._timings.rescue_every
         began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
@@ -111,7 +118,7 @@ class Rescuer:
             )
 
     async def _take_over(self, abandoned: Sequence[Abandoned]) -> tuple[int, int]:
-        """Take over as many as fit into the slots; return how many that were, and how many were tried.
+        """Take over as many tokens as fit into the slots; return how many that were, and how many were tried.
 
         After a refusal fewer are taken over together, at last one by one. Claims may come in between.
         """
@@ -131,7 +138,7 @@ class Rescuer:
                     together = max(1, len(some) // 2)
                     if len(some) > 1:
                         continue
-                    self._leave(some[0], error)
+                    self._leave_alone(some[0], error)
                 else:
                     together = 2 * len(some)
             tried += len(some)
@@ -139,9 +146,9 @@ class Rescuer:
         return taken, tried
 
     async def _slot(self) -> None:
-        """Wait for a slot if all are taken, so that the next one goes to an abandoned token and not to the queue.
+        """If all slots are taken wait for one, so that it goes to an abandoned token and not to the queue.
 
-        No claim can begin meanwhile. After a while it is time for another look.
+        No claim can begin meanwhile. The wait ends when it is time for another look.
         """
         with anyio.move_on_after(self._timings.rescue_every) as wait:
             await self._leases.freed()
@@ -149,7 +156,7 @@ class Rescuer:
             self._next_in = 0.0
 
     async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
-        """Take over those that this worker does not hold by now, and start them; return how many that were."""
+        """Take over and start the tokens that this worker does not hold by now; return how many that were."""
         known = self._leases.known
         unknown = [token for token in tokens if token.id not in known]
         if not unknown:
@@ -162,17 +169,18 @@ class Rescuer:
             self._telemetry.emit(events.WORKER_RECOVERY, count=recovered)
         return len(rescued)
 
-    def _leave(self, token: Abandoned, error: HostRefusedError | RowRefusedError) -> None:
-        """Leave a token alone that the table refuses to let us take over."""
-        told = {"error_type": error.kind, "error_message": message_of(error)}
-        self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **told)
-        self._leases.leave(token.id)
+    def _leave_alone(self, token: Abandoned, error: HostRefusedError | RowRefusedError) -> None:
+        """Do not try a token again soon that the database refuses to let us take over."""
+        fields = {"error_type": error.kind, "error_message": message_of(error)}
+        self._telemetry.emit(events.WORKER_ERROR, role="rescuer", **fields)
+        self._leases.leave_alone(token.id)
 
     def _begin(self, token: Rescued) -> None:
         claim = token.claim
         if token.failed is not None:
-            told = {"error_type": "PermanentError", "error_message": token.failed, "prediction_id": claim.prediction_id}
-            self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **told)
+            error = {"error_type": "PermanentError", "error_message": token.failed}
+            fields = error | {"prediction_id": claim.prediction_id}
+            self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **fields)
             return
         self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, prediction_id=claim.prediction_id)
         self._start(claim)

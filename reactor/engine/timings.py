@@ -32,7 +32,7 @@ class Timings:
 
     # leases and rescue
     longest_renewal: float = 3.0  # between renewals; a third of the lease if that is less
-    longest_left: float = 600.0  # that a token is left alone whose row cannot be written
+    longest_left_alone: float = 600.0  # for a token whose row cannot be written, until a rescue tries it again
     rescue_every: float = 2.5  # with a renewal every 3 s and 2 s overdue, a token runs again 8 s after its worker died
     # For a look, and for a statement that takes tokens over. The connection's own limits are shorter.
     rescue_within: float = 15.0

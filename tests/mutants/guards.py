@@ -665,7 +665,7 @@ MUTANTS = (
         "the next pass begins with the same refused tokens",
         "reactor/engine/rescuer.py",
         "            self._after = some[-1].id\n",
-        "            self._leases._left.clear()\n",
+        "            self._leases._left_alone.clear()\n",
         f"{RESCUER}::test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest",
     ),
     Mutant(
@@ -678,7 +678,7 @@ MUTANTS = (
     Mutant(
         "the list of tokens left alone grows without bound",
         "reactor/engine/leases.py",
-        "            del self._left[oldest]\n",
+        "            del self._left_alone[oldest]\n",
         "            pass\n",
         f"{RESCUER}::test_tokens_that_are_left_alone_are_a_bounded_number",
     ),

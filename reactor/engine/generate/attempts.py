@@ -66,7 +66,7 @@ class Attempts:
                 holding.begin(scope)
                 await self._work(holding, attempt)
         finally:
-            self._leases.let_go(holding)
+            self._leases.free_slot(holding)
 
     async def _work(self, holding: Holding, attempt: Attempt) -> None:
         started_at = time.monotonic()
@@ -104,7 +104,7 @@ class Attempts:
         try:
             written = await self._settler.settle(outcome)
         except REFUSED as error:
-            self._leases.leave(holding.claim.id)
+            self._leases.leave_alone(holding.claim.id)
             if outcome.prediction_id is not None:  # whoever takes the row over later resumes it
                 self._settler.record(Bought(outcome.claim, outcome.prediction_id))
             self._tell.unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")

@@ -1,25 +1,27 @@
-"""Whether a mint rings, and which worker answers.
+"""Decides whether a mint rings (sends a NOTIFY), and which worker of the fleet answers it.
 
-A commit that rings waits for every other that does, and a fleet in which all answer claims once per worker for one
-token. So mints ring only where somebody waits for them, and one answers:
+Rings are not free. A commit that rings waits for every other commit that rings. And if a whole fleet answers, each
+worker makes a claim for the same token. So mints ring only while a worker has a free slot, and one worker answers:
 
-    a slot is free      ──▶ on watch: mints ring, and this worker answers; one of a fleet is, and tells when it leaves
-    every slot is taken ──▶ quiet: as long as nobody is on watch, mints do not ring
+    a slot is free      ──▶ on watch: mints ring, and this worker answers. One worker of a fleet is on watch at a time.
+                            It tells the others when it leaves the watch
+    every slot is taken ──▶ quiet: mints do not ring as long as no worker is on watch
 
-Two advisory locks say so, on the connection that listens, and go with it: nobody who died keeps the bell from ringing.
-The triggers look at them as they write. They are silent while somebody is quiet and nobody on watch; else they ring,
-also where there is no worker at all.
+There is an advisory lock for each of the two states. A worker holds them on its listener's connection, and they end
+with it, so a dead worker silences nothing. The triggers look at both locks when a mint is written. They are silent if a
+worker is quiet and no worker is on watch. In every other case they ring, also if there is no worker at all.
 
-No wake is lost. A worker that goes on watch claims once more, because mints that were committed before did not ring. A
-transaction that minted before and commits later does not ring either. So the worker looks which transactions had begun
-by then, until all of them are over, and claims again whenever one has ended. It never waits for a lock: a waiter would
-keep a snapshot open, and with it all dead rows.
+No mint is missed. A worker that goes on watch claims once more, because mints that were committed before did not ring.
+A transaction that minted before and commits later does not ring either. So the worker notes which transactions are
+under way when it takes the watch, and claims again whenever one of them has ended. It looks for that every now and then
+and never waits for a lock, because a waiting statement keeps a snapshot open, and then no dead row can be removed.
 
-A worker that is on watch and hangs answers nothing. The others hear it ring too: their sweeps look a little later.
+If the worker on watch hangs, nobody answers at once. The other workers hear the ring too: their sweeps look 5 s later.
 
-Any role that may connect can hold these two locks. The triggers are silent only for a quiet lock that a worker holds. A
-worker that finds the watch taken by a stranger keeps a watch of its own, under a random key that no stranger can hold
-before: mints ring for that too, and it answers. Nobody is elected then, so several workers may look for one mint.
+Any role that may connect can take these two locks; a session that holds one and is no worker is called a stranger. The
+triggers are silent only if a worker holds the quiet lock. If a stranger holds the watch lock, a worker keeps a watch of
+its own, under a random key that no stranger can hold before. Mints ring for that watch too, and its worker answers. No
+worker is elected then, so several may claim for one mint.
 """
 
 from __future__ import annotations
@@ -50,20 +52,23 @@ if TYPE_CHECKING:
 
     Ask = Callable[..., Awaitable[asyncpg.Record]]
 
-LOOK_SHARE = 1 / 8  # of the time since the watch was taken: a mint waits no longer than that after its transaction
-# The triggers hold the lock that they look at for some microseconds: taken means taken when it stays so.
-_TRIES = (0.0, 0.001, 0.005, 0.02)  # seconds before each
+# The pause between two looks, as a part of the time since the watch was taken. A mint is claimed no later than that
+# after its transaction has ended.
+LOOK_SHARE = 1 / 8
+# Pauses in seconds before each try to take the watch. A trigger holds the lock for some microseconds when it looks at
+# it, so one failed try does not show that somebody is on watch.
+_TRIES = (0.0, 0.001, 0.005, 0.02)
 
 Wanted = Literal["watch", "quiet", "nothing"]
 
 
 @dataclass(slots=True)
 class _Doubt:
-    """About the transactions that had begun when the watch was taken, and may have minted without a ring."""
+    """The transactions that were under way when the watch was taken. They may have minted without a ring."""
 
     upto: int  # a transaction id above all of theirs
     since: float  # the loop's clock
-    under_way: float = inf
+    under_way: float = inf  # how many of them had not ended at the last look
 
     def pause(self, timings: Timings) -> float:
         """Seconds until the next look."""
@@ -72,7 +77,7 @@ class _Doubt:
 
 
 class Bell:
-    """Follows what the dispatcher wants, and rings the wake for what this worker has to answer."""
+    """Takes and leaves the two locks as the dispatcher wants, and rings the wake for mints that this worker answers."""
 
     def __init__(self, table: TokensTable, wake: Wake, sweep: Sweep, telemetry: Telemetry, *, timings: Timings) -> None:
         self._channels = table.wake_channel, table.bell_channel
@@ -89,10 +94,10 @@ class Bell:
     def _reset(self) -> None:
         self.watching = False
         self._quiet = False
-        self._elsewhere = False
+        self._elsewhere = False  # another worker is on watch
         self._doubt: _Doubt | None = None
-        self._own: int | None = None  # the key of a watch of this worker's own
-        self._ring_at = 0.0  # the loop's clock: when to look under it though nothing rang
+        self._own_key: int | None = None  # of a watch of this worker's own
+        self._ring_at = 0.0  # the loop's clock: when to claim under an own watch although nothing rang
         self._strangers = {"watch": Strangers(), "quiet": Strangers()}
 
     @property
@@ -100,33 +105,33 @@ class Bell:
         """Whether a stranger keeps this worker from one of the two locks."""
         return any(strangers.told for strangers in self._strangers.values())
 
-    def rung(self) -> None:
-        """A mint rang: answer, unless another worker is known to be on watch."""
+    def mint_rang(self) -> None:
+        """Answer a mint that rang; if another worker is on watch, only have the sweep look a little later."""
         if self._elsewhere:
             self._sweep.look_within(jittered(self._timings.stand_in))
         else:
             self._wake.ring()
 
-    def left(self) -> None:
-        """Whoever was on watch has left it."""
+    def watch_was_left(self) -> None:
+        """Another worker has left the watch: try to take it."""
         if self._elsewhere:
             self._elsewhere = False
             self._news.set()
 
     def want(self, wanted: Wanted) -> None:
-        """Be on watch with a free slot, quiet with none, and nothing where this worker cannot or may not claim."""
+        """Set the wanted state: watch with a free slot, quiet without one, nothing if this worker cannot claim."""
         if wanted != self._wanted:
             self._wanted = wanted
             self._news.set()
 
     def attach(self, ask: Ask) -> None:
-        """Go by this connection, which is proven to hear; locks through a pooler would stay with a stranger's."""
+        """Use this connection, which is proven to hear. Through a pooler the locks would stay with a stranger."""
         if self._ask is not ask:
             self._ask = ask
             self._news.set()
 
     def detach(self) -> None:
-        """The connection is gone, and its locks with it."""
+        """Forget the connection: it is gone, and its locks with it."""
         self._ask = None
         self._reset()
         self._news.set()
@@ -140,24 +145,24 @@ class Bell:
                 await self._news.wait()
 
     async def _follow(self, ask: Ask) -> float | None:
-        """Do what is wanted; return the seconds after which to look again, None: at the next news."""
+        """Take or leave the locks as wanted; return the seconds until the next look, None: wait for news."""
         try:
             if self._wanted == "watch":
                 return await (self._look_again(ask) if self.watching else self._go_on_watch(ask))
             if self._on_watch or self._quiet != (self._wanted == "quiet"):
                 return await self._leave(ask)
         except (*LOST, asyncpg.PostgresError):
-            return self._timings.watch_every  # the listener finds out, and brings another connection
+            return self._timings.watch_every  # the listener notices too, and attaches another connection
         return None
 
     @property
     def _on_watch(self) -> bool:
-        return self.watching or self._own is not None
+        return self.watching or self._own_key is not None
 
     async def _go_on_watch(self, ask: Ask) -> float | None:
         await reached("before_watch")
-        known = self._elsewhere or self._own is not None  # to be taken: one try is enough
-        for pause in _TRIES[:1] if known else _TRIES:
+        known_taken = self._elsewhere or self._own_key is not None  # so one try is enough
+        for pause in _TRIES[:1] if known_taken else _TRIES:
             await anyio.sleep(pause)
             found = await ask(plain_query("watch"), self._channels[0], self._quiet, self._relation)
             self._quiet = False
@@ -180,17 +185,17 @@ class Bell:
         return await self._look_again(ask)
 
     async def _watch_alone(self, ask: Ask) -> float:
-        """Keep a watch of our own while strangers hold the common one's lock, and look besides."""
+        """Keep a watch of this worker's own while a stranger holds the common watch lock; claim now and then too."""
         self._elsewhere = False
-        if self._own is None:
+        if self._own_key is None:
             key = secrets.randbelow(2**32) - 2**31
             upto = (await ask(plain_query("own_watch"), self._channels[0], key, True))["upto"]
             if upto is None or self._ask is not ask:
                 return jittered(self._timings.watch_every)
-            self._own, self._doubt = key, _Doubt(upto, anyio.current_time())
+            self._own_key, self._doubt = key, _Doubt(upto, anyio.current_time())
             self._ring_at = anyio.current_time() + self._timings.watch_every
         elif anyio.current_time() >= self._ring_at:
-            # A session may have remembered for a moment that mints are silent, as this watch began.
+            # When this watch began, a producer's session could remember for 0.1 s that mints are silent.
             self._ring_at = anyio.current_time() + self._timings.watch_every
             self._wake.ring()
         pause, look = jittered(self._timings.watch_every), await self._look_again(ask)
@@ -206,12 +211,12 @@ class Bell:
             self._telemetry.emit(events.LOCK_BLOCKED, lock=lock, held_by=held_by)
 
     async def _end_own_watch(self, ask: Ask) -> None:
-        if self._own is not None:
-            await ask(plain_query("own_watch"), self._channels[0], self._own, False)
-            self._own = None
+        if self._own_key is not None:
+            await ask(plain_query("own_watch"), self._channels[0], self._own_key, False)
+            self._own_key = None
 
     async def _look_again(self, ask: Ask) -> float | None:
-        """Have a claim made if a transaction has ended that may have minted without a ring."""
+        """Ring the wake if a transaction has ended that may have minted without a ring; return the next pause."""
         doubt = self._doubt
         if doubt is None:
             return None
@@ -225,6 +230,7 @@ class Bell:
         return None
 
     async def _leave(self, ask: Ask) -> float | None:
+        """Leave the watch, unless a slot is freed at once, and take or release the quiet lock."""
         hush = self._wanted == "quiet"
         if hush and self._on_watch:
             with anyio.move_on_after(self._timings.full_for):

@@ -1,11 +1,11 @@
-"""The ear: one connection of its own that hears mints, and is proven to hear.
+"""Hears mints on a connection of its own, and proves that it hears them.
 
     connect ──▶ LISTEN ──▶ wake ──▶ liveness lock, probe, wait, lock, probe … ──lost or deaf──▶ connect …
 
-A wake is only a hint; every (re)connect wakes too, since whatever was rung meanwhile was missed. A connection can look
-healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, even a self-NOTIFY
-arrives. So the probe is rung from another connection, and must arrive here. One that does not even answer is lost, and
-no pooler's. What is proven is the bell's too: see bell.py.
+A wake is only a hint. Every (re)connect wakes the dispatcher too, because notifications sent meanwhile were missed. A
+connection can look healthy and hear nothing: through a transaction pooler LISTEN succeeds, the channel is listed, and
+even a self-NOTIFY arrives. So a probe is sent from another connection, and must arrive here. A connection that does not
+even answer a query is lost; that is no sign of a pooler. The bell takes its locks on a proven connection: see bell.py.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from reactor.engine.wake.bell import Ask, Bell
     from reactor.telemetry import Telemetry
 
-DEAF_AFTER = 2  # connections in a row that heard no probe: a pooler, and reconnecting more often would not help
+DEAF_AFTER = 2  # connections in a row without a probe: a pooler is in between, and reconnecting fast does not help
 
 
 class _LostError(Exception):
-    """The connection is gone, or answers no more."""
+    """The connection is gone, or no longer answers."""
 
 
 class _DeafError(_LostError):
-    """The connection answers, and hears nothing."""
+    """The connection answers queries, but no notification arrives on it."""
 
 
 class Listener:
-    """Rings the wake. `key` tells under which key this worker may claim."""
+    """Passes mints on to the bell, and wakes after each (re)connect. This worker claims under `key`."""
 
     def __init__(
         self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int, timings: Timings
@@ -60,10 +60,10 @@ class Listener:
         self._timings = timings
         self._channel = f"reactor_probe_{worker}"
         self._failures = 0
-        self._unproven = 0
-        self._deaf = 0
+        self._unproven = 0  # probes of this connection in a row that did not prove it
+        self._deaf = 0  # connections in a row that heard no probe
         self._told_lost = False
-        self._unanswered = False  # a question on this connection
+        self._unanswered = False  # a query on this connection
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
         self._alive = False  # it holds the liveness lock
@@ -101,8 +101,8 @@ class Listener:
         self._unanswered = False
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
-        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.rung())
-        await connection.add_listener(self._store.table.bell_channel, lambda *_: self._bell.left())
+        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.mint_rang())
+        await connection.add_listener(self._store.table.bell_channel, lambda *_: self._bell.watch_was_left())
         await reached("listening")
         self._connected()
         while True:
@@ -120,7 +120,7 @@ class Listener:
         return jittered(self._timings.probe_every, 0.1) if self.proven else reconnect_delay(self._unproven)
 
     def _closed(self) -> _LostError:
-        """Why the connection is gone: we close it ourselves after a question without an answer."""
+        """Why the connection is gone: it was closed by others, or by us after a query without an answer."""
         return _LostError("the connection does not answer" if self._unanswered else "the connection was closed")
 
     def _connected(self) -> None:
@@ -128,7 +128,7 @@ class Listener:
         self._wake.ring()
         if self._told_lost:
             self._store.availability.back()
-        if self._deaf < DEAF_AFTER:  # beyond, it is told once it is proven
+        if self._deaf < DEAF_AFTER:  # else it is logged once it is proven
             self._tell_connected()
 
     def _tell_connected(self) -> None:
@@ -136,9 +136,10 @@ class Listener:
         self._told_lost = False
 
     def _asking(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> Ask:
-        """How the connection is asked for one row, one question at a time.
+        """Return a function that fetches one row on this connection, one query at a time.
 
-        One that was not answered costs the connection: a lock of a session outlives the error of its statement.
+        If a query gets no answer the connection is closed, because it may hold a lock that we do not know of: a
+        session's lock outlives the error of its statement.
         """
 
         async def ask(query: str, *arguments: Any) -> asyncpg.Record:
@@ -156,15 +157,16 @@ class Listener:
         return ask
 
     async def _prove(self, ask: Ask, heard: Wake, lost: anyio.Event) -> None:
-        """Ask this connection for an answer, then have another ring it.
+        """Query this connection, then send it a probe from another connection and wait until it arrives.
 
-        Where none could, this one is as proven as it was: the other's trouble says nothing of it. Raises _LostError.
+        If the probe could not be sent, `proven` stays as it is: the other connection's failure says nothing about this
+        one. Raises _LostError.
         """
         answered = rung = False
         heard.clear()
-        # The question has a limit of its own, beyond the probe's; a loop that was held up meets both at once.
+        # A query has a time limit of its own, longer than the probe's. If the event loop was blocked, both may expire.
         with anyio.move_on_after(self._timings.probe_within), suppress(TimeoutError):
-            # Asked for each time: after a break the server may think that the connection before still lives.
+            # Try to take the lock each time: after a break the server may still see our old connection holding it.
             life = await ask(plain_query("liveness"), self._worker, self._store.table.relation)
             answered = True
             rung = await self._rung()

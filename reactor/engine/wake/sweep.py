@@ -1,4 +1,4 @@
-"""Rings for what nobody else rings for: a retry that is due, a pause that ends, a mint whose NOTIFY was missed."""
+"""Rings the wake for retries that are due, for pauses that end, and for mints whose NOTIFY was missed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Sweep:
-    """Asks what is due next, beside the dispatcher: a wake that comes meanwhile does not wait for the answer.
+    """Asks the database when the next token is due, and rings at that time.
 
-    It rings for what is due, and else only looks again: a claim that finds nothing would cost more.
+    It runs beside the dispatcher, so that a wake does not wait for the answer. If nothing is due it only asks again,
+    because a claim that finds nothing costs more.
     """
 
     def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float, timings: Timings) -> None:
@@ -30,28 +31,29 @@ class Sweep:
         self._every = every
         self._timings = timings
         self._failures = 0
-        self._empty = 0
+        self._empty = 0  # claims in a row that found nothing
         self._asked = anyio.Event()
         self._look_at = inf
         self._pause = anyio.CancelScope()
-        self._holds = False  # the answer to the last question: it is going to ring, and early enough
+        self._holds = False  # the last answer still holds: the sweep is going to ring early enough
 
     def ask(self, *, empty: int, held_back: bool) -> None:
-        """Ring when a claim could find something.
+        """Have the sweep ring when a claim could find something.
 
-        The database is not asked again while the last answer holds: a mint by itself costs one claim. The answer does
-        not hold if the last `empty` claims found nothing, the gate held tokens back, or a token went back.
+        The database is not asked again while the last answer holds, so that a single mint costs one claim and no more.
+        The answer does not hold if the last `empty` claims found nothing, the gate held tokens back, or a token went
+        back to the queue.
         """
         if empty or held_back or not self._holds:
             self._ask(empty)
 
-    def went_back(self) -> None:
-        """Ring, because a token went back. It may be due before the time that is known."""
+    def token_went_back(self) -> None:
+        """Ring, because a token went back to the queue. It may be due before the time that is known."""
         self._holds = False
         self.ring()
 
     def ring(self) -> None:
-        """Have the dispatcher look now."""
+        """Have the dispatcher claim now."""
         self._wake.ring()
 
     def _ask(self, empty: int) -> None:
@@ -60,12 +62,12 @@ class Sweep:
         self._asked.set()
 
     def look_within(self, seconds: float) -> None:
-        """Look again after so many seconds at the latest, if it was asked."""
+        """Ask the database again after so many seconds at the latest, if the sweep is waiting for a due time."""
         self._look_at = min(self._look_at, anyio.current_time() + seconds)
         self._pause.deadline = min(self._pause.deadline, self._look_at)
 
     async def run(self) -> None:
-        """Ring once for each time that it was asked to, until cancelled."""
+        """Ring once for each call of `ask`, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked = anyio.Event()
@@ -81,7 +83,7 @@ class Sweep:
                 self._wake.ring()
 
     async def _due_in(self) -> float:
-        """Seconds until to ring; infinite where nothing waits for a known time."""
+        """Seconds until the sweep has to ring; infinite if no token has a known due time."""
         try:
             due_in = await self._store.next_due()
         except DatabaseError as error:
@@ -95,7 +97,7 @@ class Sweep:
         return max(due_in, self._spin())
 
     def _spin(self) -> float:
-        """Seconds to wait although a token is due, because the last claims did not find it: it is locked."""
+        """Seconds to wait although a token is due: if the last claims did not find it, it is locked."""
         if not self._empty:
             return 0.0
         return min(self._timings.shortest_spin * 2.0 ** min(self._empty, 10), self._timings.longest_spin)

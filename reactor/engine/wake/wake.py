@@ -1,20 +1,20 @@
-"""A bell that says only "look". However often it rings between two looks, it is one wake."""
+"""The event that wakes the dispatcher. However often it rings between two claims, it is one wake."""
 
 import asyncio
 
 
 class Wake:
-    """Rung by the listener, by freed slots and by timers; heard by the dispatcher alone."""
+    """Rung by the bell, by freed slots and by timers. Only the dispatcher waits for it."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()  # which, unlike anyio's, can be cleared
+        self._rung = asyncio.Event()  # unlike anyio's, it can be cleared
 
     def ring(self) -> None:
         """Wake the waiter now, or the next one at once. Safe in any callback of the loop."""
         self._rung.set()
 
     def clear(self) -> None:
-        """Forget earlier rings. Done *before* looking, so that a ring during the look is not lost."""
+        """Forget earlier rings. Call it *before* a claim, so that a ring during the claim is not lost."""
         self._rung.clear()
 
     async def wait(self) -> None:
