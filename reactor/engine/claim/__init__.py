@@ -1,4 +1,4 @@
-"""How tokens get into free slots.
+"""How free slots are filled: a wake becomes a claim.
 
 dispatcher.py  the loop: wait for a wake, claim, start an attempt for each token
 idle.py        between two claims: waits until another one is worth its cost

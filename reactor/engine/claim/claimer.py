@@ -1,11 +1,12 @@
-"""Claims tokens: goes around those that are refused, and in a backlog goes on from the last one.
+"""Makes each claim: from the front of the queue, in a backlog behind the last claim, or around refused tokens.
 
 While somebody holds an old snapshot (a dump, a report), no row that was claimed leaves the index, and each claim from
-the front passes all of them: 50 ns a row. So after two full claims in a row the next goes on from the last token. What
-came in behind that, or was locked, is found by the next claim from the front. One is made once a second at least, as
-often as costs a twentieth of the time, and always before it is said that there is no more.
+the front passes all of them: 50 ns a row. So after two full claims in a row, the next claim starts behind the last
+token. It misses tokens that were locked or came in before that place; the next claim from the front finds them. A claim
+from the front is made once a second at least, more often if it costs less than a twentieth of the time, and always
+before the claimer says that there is no more.
 
-"The front" is behind the tokens that the database refuses to let us claim, if there are any: see detour.py.
+If the database refuses to let us claim some tokens, the front is the place behind them: see detour.py.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Batch
 
-ONWARD_FOR = 20.0  # times what a claim from the front takes longer
+ONWARD_FOR = 20.0  # times the extra duration of a claim from the front, until the next one from there
 
 
 class Claimer:
@@ -35,11 +36,11 @@ class Claimer:
         self._store = store
         self._timings = timings
         self._detour = Detour(store, telemetry, timings=timings)
-        self._after: UUID | None = None  # where the next claim goes on
-        self._onward_until = 0.0  # monotonic seconds
-        self._onward_took = 0.0  # seconds
+        self._after: UUID | None = None  # the next claim starts behind this token
+        self._onward_until = 0.0  # monotonic seconds: then the next claim starts at the front
+        self._onward_took = 0.0  # seconds that the last claim behind another one took
         self._aside = False  # the next claim is an ordinary one, between two goes of a detour
-        self._more = False  # the last claim may have left some
+        self._more = False  # the last claim may have left tokens
 
     async def claim(self, slots: int, worker: int) -> Batch:
         """Claim up to `slots` tokens, and say whether there may be more. Raises DatabaseError."""

@@ -1,20 +1,20 @@
 """Goes around tokens that the database refuses to let us claim.
 
-A host's CHECK or trigger can refuse that a row becomes `generating`, and with it the whole claim: its tokens would
-stand at the head of the queue for ever.
+A host's CHECK or trigger can refuse that a row becomes `generating`. That fails the whole claim statement, so such
+tokens would block the head of the queue for ever.
 
-After a refusal we look at the tokens that a claim would take, and claim them one by one, then more together as long as
-that goes well. Tokens that are refused are passed by their place: claims go on behind the last of them, and cost no
-more than before. From time to time a round begins at the front again, for what came in behind that place and for what
-is refused no longer.
+After a refusal we read the tokens that a claim would take, and claim them one by one, then more in one statement as
+long as none is refused. Refused tokens are passed by their place: later claims start behind the last of them, and cost
+no more than before. Now and then a round begins at the front again. It finds tokens that came in before that place, and
+tokens that are no longer refused.
 
     begin ──▶ go ──▶ an ordinary claim ──▶ go ──▶ … ──▶ end: ordinary claims behind the refused, until the next round
 
 A refusal costs the server an aborted transaction and a line in its log. So refused tokens are remembered, and a round
-tries few of them again; what is remembered is bounded, and no statement has to carry it. A round that has met
-MOST_TRIES refusals gallops: it tries PROBES of the tokens that it looks at. If all are refused it passes all that it
-looked at, and looks at twice as many; if one is not, at fewer, and then it tries one after another again. Tokens
-passed untried are met by a later round.
+tries only a few of them again. Their number is bounded, and no statement has to carry the list. A round that has met
+MOST_TRIES refusals gallops: of the tokens that it reads it tries only PROBES. If all of those are refused, the round
+passes everything that it read, and reads twice as many next. If one is claimed, the round reads fewer; once these are
+few, it tries one after another again. Tokens that were passed untried are met by a later round.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Waiting
 
-LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens looked at in one go: at first, at most, and too few to gallop
-MOST_REFUSALS = 100  # in one go: then what was claimed has to start
-MOST_TRIES = 300  # refusals in one round, tokens that were forgotten among them
-PROBES = 3  # tokens
-MOST_AGAIN = 20  # tokens that are tried again in one round from the front
+LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens that one go reads: at first, at most, and too few to gallop
+MOST_REFUSALS = 100  # in one go; then the go ends, because the tokens that it claimed have to start
+MOST_TRIES = 300  # refusals in one round before it gallops
+PROBES = 3  # tokens that a gallop tries in one go
+MOST_AGAIN = 20  # remembered tokens that one round tries again
 MOST_REMEMBERED = 10_000  # refused tokens
-# Times what a round takes until the next begins, but no longer than so many seconds; and never fewer times.
+# The next round begins ROUND_FOR times as long after a round as that took, but `longest_between_rounds` at most. It
+# never begins before LEAST_FOR times as long.
 ROUND_FOR, LEAST_FOR = 20.0, 4.0
 
 
@@ -60,32 +61,32 @@ class Detour:
         self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
         self._again = 0  # refused tokens that may still be tried in this round
         self._tries = 0  # refusals that this round may still meet before it gallops
-        self._window = LOOK_AT  # tokens that the next go looks at
-        self.under_way = False  # the next tokens may be refused ones
+        self._window = LOOK_AT  # tokens that the next go reads
+        self.under_way = False  # a round is: the next tokens may be refused ones
         self._met = False  # this round passed a refused token
         self._began = 0.0  # monotonic seconds
         self._next_round = float("inf")  # monotonic seconds
-        self._at = FRONT  # behind the refused tokens that were passed
-        self._known = FRONT  # while a round goes on from the front: where the last one ended
-        self.more = False  # the last go may have left some
+        self._at = FRONT  # the place behind the refused tokens that were passed
+        self._known = FRONT  # where the last round ended, while a new one is under way from the front
+        self.more = False  # the last go may have left tokens
 
     @property
     def due(self) -> bool:
-        """Whether the next tokens are to be claimed here."""
+        """Whether the next claim has to be made here."""
         return self.under_way or time.monotonic() >= self._next_round
 
     @property
     def place(self) -> Place:
-        """Where ordinary claims go on."""
+        """The place behind which ordinary claims start."""
         return self._at if self._known == FRONT else self._known
 
     @property
     def leaves_room(self) -> bool:
-        """Whether an ordinary claim may find something that the round under way has yet to come to."""
+        """Whether an ordinary claim may find tokens that the round under way has not reached yet."""
         return self.under_way and self._known != FRONT
 
     def begin(self, place: Place) -> None:
-        """A claim behind this place was refused."""
+        """Begin a round because a claim behind this place was refused."""
         self._begin(place)
         self._known, self._met = FRONT, True
 
@@ -96,7 +97,7 @@ class Detour:
         self._again, self._tries, self._window = MOST_AGAIN, MOST_TRIES, LOOK_AT
 
     async def claim(self, slots: int, worker: int) -> Batch:
-        """Claim up to `slots` of the next tokens, passing refused ones: one go. Raises DatabaseError."""
+        """Make one go: claim up to `slots` of the next tokens, passing refused ones. Raises DatabaseError."""
         if not self.under_way:
             self._begin(FRONT)
         found = await self._store.look(self._window, self._at)
@@ -116,7 +117,7 @@ class Detour:
         return batch
 
     def _end(self, *, over: bool) -> None:
-        """Leave the next tokens to ordinary claims until the next round; for good if nothing is refused any more."""
+        """End the round: ordinary claims follow, until the next round or, if nothing is refused any more, for good."""
         self.under_way, self._known = False, FRONT
         now = time.monotonic()
         took = now - self._began
@@ -127,7 +128,7 @@ class Detour:
             self._at, self._next_round = FRONT, float("inf")
 
     async def _walk(self, found: Sequence[Waiting], slots: int, worker: int, passed: set[UUID]) -> tuple[Batch, int]:
-        """Claim what is not refused, else add it to `passed`; return the claims, and how many tokens were reached."""
+        """Claim tokens in turn, add refused ones to `passed`; return the claims, and how many tokens were reached."""
         candidates = [token for token in found if token.id not in passed]
         batch = Batch()
         tried, together, tries = 0, 1, min(self._tries, MOST_REFUSALS)
@@ -143,7 +144,7 @@ class Detour:
             except DatabaseError:
                 if not batch.claims:
                     raise
-                break  # the next claim meets it
+                break  # start what was claimed; the next claim meets the error
             else:
                 batch = batch.then(new)
                 if new.held_back:
@@ -154,7 +155,7 @@ class Detour:
         return batch, reached
 
     async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[UUID]) -> tuple[Batch, int]:
-        """Try the last and a few more of the tokens: if all are refused pass all that was found, else look at fewer."""
+        """Try the last token and a few others. If all are refused pass everything that was read, else read fewer."""
         candidates = [token for token in found if token.id not in passed]
         tried = {*candidates[-1:], *random.sample(candidates, min(PROBES - 1, len(candidates)))}
         for token in tried:
@@ -167,12 +168,13 @@ class Detour:
         return Batch(), len(found)
 
     def _look_at_fewer(self, tokens: int) -> None:
+        """Read so many tokens next; if these are few, stop galloping."""
         self._window = tokens
         if tokens < NARROW:
             self._tries, self._window = MOST_REFUSALS, LOOK_AT
 
     async def _claimed(self, tokens: Sequence[Waiting], worker: int) -> Batch:
-        """Claim tokens together; remember one that is refused alone. Raises DatabaseError."""
+        """Claim tokens in one statement; remember a token that is refused by itself. Raises DatabaseError."""
         try:
             batch = await self._store.claim_among([token.id for token in tokens], worker)
         except REFUSED as error:
@@ -180,11 +182,11 @@ class Detour:
                 self._refuse(tokens[0], error)
             raise
         if any(claim.id in self._refused for claim in batch.claims):
-            self._refused.clear()  # the reason is gone, so the others are tried again too
+            self._refused.clear()  # the reason may be gone for all: try the others again too
         return batch
 
     def _is_passed(self, token: UUID, now: float) -> bool:
-        """Whether a token was refused and is not tried again yet."""
+        """Whether a token was refused before and is not to be tried again yet. Counts those that are."""
         until, _ = self._refused.get(token, (0.0, 0.0))
         if until == 0.0:
             return False
@@ -194,10 +196,10 @@ class Detour:
         return False
 
     def _refuse(self, token: Waiting, error: RowRefusedError | HostRefusedError) -> None:
-        told = {"error_type": error.kind, "error_message": message_of(error)}
+        fields = {"error_type": error.kind, "error_message": message_of(error)}
         _, before = self._refused.pop(token.id, (0.0, 0.0))
         if not before:
-            self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **told)
+            self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **fields)
         for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - MOST_REMEMBERED))):
             del self._refused[oldest]
         seconds = min(max(self._timings.refused_token, 2 * before), self._timings.longest_refused_token)
@@ -205,6 +207,7 @@ class Detour:
 
 
 def _behind(passed: Sequence[Waiting], place: Place) -> Place:
+    """Return the place behind the last passed tokens."""
     fresh = [token.id for token in passed if token.fresh]
     retries = [token.id for token in passed if not token.fresh]
     return Place(fresh[-1] if fresh else place.fresh, retries[-1] if retries else place.retry)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
-LARGEST_CLAIM = 50  # tokens at once: the next claim is under way while these start
+LARGEST_CLAIM = 50  # tokens; so the next claim is already under way while these start
 
 
 class Dispatcher:
     """Keeps every slot busy as long as there is something to claim.
 
-    `room` gives how many tokens may start now, `worker` the key to claim under; `start` begins an attempt.
+    `room` returns how many tokens may start now, `worker` the key to claim under; `start` begins an attempt.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Dispatcher:
     async def run(self) -> None:
         """Claim and start until cancelled.
 
-        Shielded, because a claim that is cut short may have been committed, and then nobody knows its tokens. A task
-        beside it notices the cancellation and ends the loop before the next claim.
+        The loop is shielded, because a claim that is cut short may have been committed, and then nobody knows its
+        tokens. A second task notices the cancellation and ends the loop before the next claim.
         """
         async with anyio.create_task_group() as group:
             group.start_soon(self._notice_a_stop)
-            await checkpoint()  # cancelled already: nothing is claimed
+            await checkpoint()  # if it is cancelled already, nothing is claimed
             with anyio.CancelScope(shield=True):
                 await self._dispatch()
 
@@ -73,6 +73,7 @@ class Dispatcher:
             self._idle.stop()
 
     async def _dispatch(self) -> None:
+        """Claim as long as there is more, then wait for a wake. Here a wake becomes a claim."""
         while not self._stopping:
             self._wake.clear()
             if not await self._claim():
@@ -81,9 +82,9 @@ class Dispatcher:
     async def _claim(self) -> bool:
         """Claim tokens for the free slots, LARGEST_CLAIM at most, and start them; return whether there may be more."""
         if self._room() <= 0:
-            return False  # a rescuer that waits for a slot holds the lock
+            return False  # and do not wait for the lock: a rescuer that waits for a slot may hold it
         async with self._claiming:
-            room = min(self._room(), LARGEST_CLAIM)  # asked again: a rescue may just have taken slots
+            room = min(self._room(), LARGEST_CLAIM)  # asked again, because a rescue may just have taken slots
             return room > 0 and not self._stopping and await self._claim_for(room)
 
     async def _claim_for(self, room: int) -> bool:

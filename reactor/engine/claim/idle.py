@@ -1,4 +1,4 @@
-"""What the dispatcher does between two claims: it waits until another one is worth its cost."""
+"""What the dispatcher does between two claims: it waits until the next one is worth its cost."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ class Idle:
         self._timings = timings
         self._failures = 0  # of claims in a row
         self._empty = 0  # claims in a row that found nothing
-        self._held_back = False  # by the gate: tokens wait for a time that is not known
+        self._held_back = False  # the gate held tokens back, for a time that is not known
         self._stopping = False
         self._pause = anyio.CancelScope()
 
     def found(self, batch: Batch) -> None:
-        """A claim was answered."""
+        """Remember a claim that was answered."""
         self._failures = 0
         self._empty = 0 if batch.claims or batch.more else self._empty + 1
         self._held_back = batch.held_back
 
     def failed(self) -> None:
-        """A claim failed because of the database."""
+        """Remember a claim that failed because of the database."""
         self._failures += 1
 
     def stop(self) -> None:
-        """No claim is worth its cost any more: end the wait now."""
+        """End the wait now: no more claims are made."""
         self._stopping = True
         self._wake.ring()
         self._pause.cancel()
 
     async def until_worth_a_claim(self) -> None:
-        """Wait for a mint, a freed slot, a due time, or for the database or the provider to be there again."""
+        """Wait for a mint, a freed slot or a due time, or until the database or the provider is back."""
         if self._stopping:
             return
         resting = self._breaker.resting
