@@ -81,7 +81,7 @@ def test_one_token_is_tried_per_rest(breaker, clock):
     breaker.rest(FENCE)
     clock.now += 5.0
 
-    breaker.tries(OTHER)
+    breaker.remember_trial(OTHER)
 
     assert (breaker.room(10), breaker.resting) == (0, 5.0)
     clock.now += 5.0
@@ -92,7 +92,7 @@ def test_each_failed_try_doubles_the_rest_up_to_a_minute(breaker, clock):
     rests = [breaker.rest(FENCE)]
     for _ in range(5):
         clock.now += breaker.resting
-        breaker.tries(OTHER)
+        breaker.remember_trial(OTHER)
         rests.append(breaker.rest(OTHER))
 
     assert rests == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
@@ -125,16 +125,16 @@ def test_an_accepted_create_ends_the_rest(breaker):
 def test_a_try_that_asked_for_nothing_lets_another_follow_at_once(breaker, clock):
     breaker.rest(FENCE)
     clock.now += 5.0
-    breaker.tries(OTHER)
+    breaker.remember_trial(OTHER)
 
-    assert not breaker.told_nothing(FENCE)
+    assert not breaker.cancel_trial(FENCE)
     assert breaker.room(10) == 0
-    assert breaker.told_nothing(OTHER)
+    assert breaker.cancel_trial(OTHER)
     assert breaker.room(10) == 1
 
 
 def test_a_claim_that_was_made_while_all_is_well_is_no_try(breaker):
-    breaker.tries(FENCE)
+    breaker.remember_trial(FENCE)
 
-    assert not breaker.told_nothing(FENCE)
+    assert not breaker.cancel_trial(FENCE)
     assert breaker.room(10) == 10

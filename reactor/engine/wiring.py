@@ -1,4 +1,4 @@
-"""Makes the parts of a worker and connects them. How they run and stop is in `worker.py`."""
+"""Makes the parts of a worker and connects them. `worker.py` starts and stops them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Wiring:
         timings: Timings,
     ) -> None:
         self._store, self._telemetry, self._wake, self._timings = store, telemetry, wake, timings
-        self._claiming = asyncio.Lock()  # held by whoever takes tokens into free slots
+        self._claiming = asyncio.Lock()  # held by the dispatcher or the rescuer while it takes tokens into free slots
         self._breaker = Breaker(settings.breaker_threshold, timings=timings)
         self._announcer = Announcer(telemetry)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts, timings=timings)
@@ -133,7 +133,7 @@ class Wiring:
         return self.listener.key
 
     def _start(self, claim: Claim, probe: str | None = None) -> None:
-        self._breaker.tries(claim.fence)
+        self._breaker.remember_trial(claim.fence)
         self.attempts.start(claim, probe)
 
     def _start_claimed(self, claim: Claim, probe: str | None) -> None:

@@ -307,7 +307,7 @@ MUTANTS = (
     Mutant(
         "no find before re-create",
         "reactor/engine/generate/purchase.py",
-        "            self._own(await self._look())\n",
+        "            self._conclude(await self._look())\n",
         "            pass\n",
         "tests/test_worker.py::test_a_create_that_failed_without_a_purchase_is_looked_for_once_before_the_next",
     ),
@@ -853,7 +853,7 @@ MUTANTS = (
     Mutant(
         "a timeout that does not say what the prediction was doing",
         "reactor/engine/generate/purchase.py",
-        "        self.last_seen = told\n",
+        "        self.last_seen = state\n",
         "        self.last_seen = self.last_seen\n",
         f"{BAD}::test_an_attempt_that_ran_out_of_time_says_what_was_last_seen",
     ),
@@ -1763,7 +1763,7 @@ MUTANTS = (
     Mutant(
         "an error at a row that was locked before is not logged",
         "reactor/engine/settle/settler.py",
-        "if not entry.told:",
+        "if not entry.logged:",
         "if not entry.failures:",
         "tests/test_settler.py::test_trouble_with_a_row_that_was_locked_before_is_told",
     ),
@@ -2221,7 +2221,7 @@ MUTANTS = (
     Mutant(
         "a prompt in the log's image URL",
         "reactor/engine/generate/token_events.py",
-        '"image_url": self._told_url(outcome)',
+        '"image_url": self._logged_url(outcome)',
         '"image_url": outcome.image_url',
         "tests/test_echoing_provider.py::test_a_file_that_is_named_after_its_prompt_is_stored_so_and_not_logged_so",
     ),

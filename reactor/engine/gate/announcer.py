@@ -1,4 +1,4 @@
-"""Says how the gate stands, each time that it changes, whoever closed or opened it."""
+"""Logs each change of the gate, also those that other workers or an operator made."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Announcer:
-    """Emits `intake.paused` and `intake.resumed`: one worker says each once, and never one without the other.
+    """Emits `intake.paused` and `intake.resumed` in turn, each once for a pause.
 
-    What it is told is what the gate's row says at that moment, and in that order: all who ask do so on one connection.
-    A claim is made on another, so it tells of the gate only what it was sent after.
+    The gate's row is read and written on one connection, so its states are reported here in their order. Claims are
+    made on another connection: a claim shows that the gate is open only if it was sent after the last report.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -32,8 +32,8 @@ class Announcer:
     def closed(self, seconds: float | None, reason: str, opens_on: str, *, was_open: bool = False) -> None:
         """The gate is closed for `seconds`, None: without end. `was_open`: this worker closed it just now.
 
-        A pause without end, or an operator's, is another one once its reason changes. All that pass by themselves and
-        open on the same are one.
+        Two pauses of one kind in a row are logged once. The kind is what opens the gate. For an operator's pause, or
+        one without end, the reason is a part of it.
         """
         if was_open:
             self.opened()
@@ -52,7 +52,7 @@ class Announcer:
         self._telemetry.emit(events.INTAKE_RESUMED, reason=reason)
 
     def let_through(self, claim: Claim, probe: str | None) -> None:
-        """A token was claimed: if it is no probe, the gate was open after the claim was sent."""
+        """A token was claimed. Unless it is a probe, the gate was open after the claim was sent."""
         if self._said is not None and not probe and claim.asked_at > self._said_at:
             self.opened()
 

@@ -12,7 +12,7 @@ class Blamed:
 
 @dataclass(frozen=True, slots=True)
 class Excused:
-    """Other tokens have shown that the account or the provider is at fault: nothing counts against this token."""
+    """The account or the provider is at fault, as other tokens have shown: nothing counts against this token."""
 
     wait: float = 0.0  # seconds until the token may be tried again
 

@@ -1,11 +1,11 @@
-"""Counts failures that come in a row, and rests this worker where it alone reaches nobody.
+"""Counts failures in a row, and rests this worker if it alone does not reach the provider.
 
     works ──threshold failures in a row──▶ answered: the whole fleet's gate is closed, see gate.py
       ▲                                 └▶ not answered: this worker rests ──time passes──▶ one token ──▶ …
       └───────────────────────────────── a create is accepted ─────────────────────────────────┘
 
-A create that is accepted ends a row of refused ones, an image a row of predictions that failed: during an outage of the
-model its creates are accepted all the same.
+An accepted create ends a row of refused creates. Only an image ends a row of failed predictions, because creates are
+accepted even while the model is out of order. The one token after a rest is called the trial.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class Breaker:
-    """`threshold` failures in a row break; 0: never."""
+    """Breaks after `threshold` failures in a row; 0: never."""
 
     def __init__(self, threshold: int, *, timings: Timings) -> None:
         self._threshold = threshold
         self._timings = timings
         self._refused = 0  # creates
         self._failed = 0  # predictions
-        self._prompts: set[int] = set()  # of those among them whose prompt may be the reason
-        self._rest = 0.0  # seconds; 0: it works
+        self._prompts: set[int] = set()  # hashes of the prompts that may be the reason for a failed prediction
+        self._rest = 0.0  # seconds; 0: it does not rest
         self._rests_until = 0.0  # monotonic seconds
-        self._trying: Fence | None = None
+        self._trial: Fence | None = None
 
     def failed(self, *, bought: bool, prompt: str | None = None) -> bool:
-        """Count a failure of a create or, where something was bought, of a prediction; return whether it broke.
+        """Count a failed create or, if something was bought, a failed prediction; return whether it breaks.
 
-        `prompt` is given if it may be the reason. All failures of one prompt count as one, because the prompt of one
-        author must not halt everybody's tokens, and a model that fails for every prompt must.
+        `prompt` is given if it may be the reason. All failures of one prompt count as one: the prompt of one author
+        must not stop everybody's tokens, but a model that fails for every prompt must.
         """
         if bought:
             self._failed += self._is_news(prompt)
@@ -54,33 +54,33 @@ class Breaker:
         return len(self._prompts) > before
 
     def succeeded(self) -> None:
-        """An image is there."""
+        """Note that an image is there: the row of failed predictions ends."""
         self._failed = 0
         self._prompts.clear()
 
     def accepted(self) -> bool:
-        """A create was accepted; return whether that ended a rest."""
+        """Note an accepted create; return whether that ended a rest."""
         self._refused = 0
         return self.answered()
 
     def answered(self) -> bool:
-        """The provider answered something, so this worker reaches it; return whether that ended a rest."""
-        rested, self._rest, self._trying = self._rest > 0, 0.0, None
+        """Note any answer of the provider, because this worker reaches it then; return whether that ended a rest."""
+        rested, self._rest, self._trial = self._rest > 0, 0.0, None
         return rested
 
     @property
     def on(self) -> bool:
-        """Whether it breaks at all."""
+        """Whether the breaker is in use."""
         return self._threshold > 0
 
     def rest(self, fence: Fence) -> float | None:
-        """Rest because of this claim; return for how many seconds, None where it rests already.
+        """Rest because this claim failed; return for how many seconds, None if the worker rests already.
 
-        Twice as long each time that the one token it tries with fails too.
+        Each time that the trial fails too, the next rest is twice as long.
         """
-        if self._rest and self._trying != fence:
+        if self._rest and self._trial != fence:
             return None
-        self._trying = None
+        self._trial = None
         self._rest = min(max(self._timings.first_rest, 2 * self._rest), self._timings.longest_rest)
         self._rests_until = time.monotonic() + self._rest
         return self._rest
@@ -91,20 +91,20 @@ class Breaker:
         return max(0.0, self._rests_until - time.monotonic()) if self._rest else 0.0
 
     def room(self, slots: int) -> int:
-        """How many of the free slots may be filled: none while it rests, then one to try."""
+        """How many of the free slots may be filled: none during a rest, then one for the trial."""
         if not self._rest:
             return slots
         return 0 if self.resting > 0 else min(slots, 1)
 
-    def tries(self, fence: Fence) -> None:
-        """This claim was made: after a rest no other is, before it has told or as long a rest has passed."""
+    def remember_trial(self, fence: Fence) -> None:
+        """Remember the claim after a rest as the trial. No other is made until it ends, or another rest has passed."""
         if self._rest:
-            self._trying = fence
+            self._trial = fence
             self._rests_until = time.monotonic() + self._rest
 
-    def told_nothing(self, fence: Fence) -> bool:
-        """This claim did not ask the provider for anything; return whether another is to be made for it."""
-        if self._trying != fence:
+    def cancel_trial(self, fence: Fence) -> bool:
+        """If this claim is the trial let another take its place, because it showed nothing; return whether it is."""
+        if self._trial != fence:
             return False
-        self._trying, self._rests_until = None, 0.0
+        self._trial, self._rests_until = None, 0.0
         return True

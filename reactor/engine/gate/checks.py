@@ -1,12 +1,12 @@
 """When a refused API token is checked again, by the whole fleet.
 
-A token may be good for the account and not for the model: its check passes, and creates are refused all the same. With
-a check every 10 s, each of them would fail one token. So a create that is refused after a check has opened the
-gate has the fleet wait twice as long for the next check. The gate's row keeps that wait until a create with this token
-is accepted, whatever processes stop and start meanwhile: see `refuse_gate.sql`.
+An API token may be valid for the account but not for the model. Then its check passes, and creates are still refused.
+With a check every 10 s, each check would open the gate and fail one token of the queue. So if a create is refused after
+a check has opened the gate, the fleet waits twice as long for the next check. The gate's row keeps that wait until a
+create with this API token is accepted, also when workers stop and start meanwhile: see `refuse_gate.sql`.
 
-Whoever has put in another API token and started the worker again is served at once. The row says which token was
-refused, by a mark of it, so a worker can tell whether its own is another one.
+An operator who sets another API token and restarts the worker need not wait. The row holds a mark of the refused API
+token, so a worker knows whether its own is another one.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ REFUSED = "Invalid API token"
 
 
 def mark_of(token: str) -> str:
-    """24 bits that tell an API token from others. One in 16 million has the same, so nobody can find it out by them."""
+    """24 bits that tell an API token from others. One in 16 million has the same, so they do not give it away."""
     return blake2b(token.encode(), digest_size=3, person=b"reactor gate").hexdigest()
 
 
 class Checks:
-    """What one worker knows of the refusals of its API token."""
+    """What one worker knows about refusals of its API token."""
 
     def __init__(self, mark: str) -> None:
         self.mark = mark
-        self.unproven = False  # it was refused, and no create with it was accepted since
-        self._began = True  # the gate was closed for a refused token whenever this worker looked
+        self.unproven = False  # the API token was refused, and no create with it was accepted since
+        self._began = True  # whenever this worker looked, the gate was closed for a refused API token
 
     def looked(self, state: Mapping[str, Any]) -> None:
-        """The gate stands like this."""
+        """Remember the state of the gate, as it was just read."""
         self.unproven = state["refused_token"] == self.mark
         self._began = self._began and state["opens_on"] == "check"
 

@@ -1,21 +1,21 @@
-"""The gate: whether the fleet claims at all. Kept in one row, `reactor.intake`, which every claim reads.
+"""The gate: whether the fleet may claim. Its state is the one row of `reactor.intake`, which every claim reads.
 
     open ──429, account, failures──▶ closed for a while ──time passes──▶ half-open ──a create is accepted──▶ open
                                              ▲                                │
                                              └─ twice as long, up to 60 s ─ the probe fails
 
-Half-open, a claim takes one token, and no other worker a second before `pause_seconds` have passed. What fails while
-the gate is shut or half-open is the provider's or the account's fault, as other tokens have shown: nothing is counted
-against the token, unless something was bought for it.
+While the gate is half-open, one claim takes one token: the probe. The fleet gets no second token before the row's
+`pause_seconds` have passed. If an attempt fails while the gate is closed or half-open, the provider or the account is
+at fault, as other tokens have shown. So nothing counts against the token, unless something was bought for it.
 
-Three pauses open on something else than an accepted create:
+Three kinds of pause end with something else than an accepted create:
 
-    predictions that were bought and failed in a row   an image: such a model accepts every create. Meanwhile nothing is
-                                                       counted for what was bought either
-    a refused API token                                `check()`: no token is spent on finding out
-    an operator's `reactor pause`                      its time, or `reactor resume`; no other reason takes its place
+    bought predictions that failed in a row   an image, because such a model accepts every create. Until then nothing
+                                              counts against a token for which something was bought either
+    a refused API token                       `check()` passes; so no token is spent on finding out
+    an operator's `reactor pause`             its end, or `reactor resume`. No other reason replaces it
 
-A 429 that names a lower limit of the account also slows the fleet down to it, for ten minutes.
+If a 429 names a lower limit of the account, the fleet also slows down to that limit for ten minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Closes and opens the gate for what attempts learn about the account and the model."""
+    """Closes and opens the gate when attempts show how the account and the model are."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Gate:
         self._timings = timings
 
     async def learn(self, claim: Claim, error: GenerationError, *, bought: bool, probe: str | None) -> Blame:
-        """Close the gate if the error is not the token's own, and say whether the attempt counts against the token.
+        """Close the gate if the error is not the token's own; return whether the attempt counts against the token.
 
         The gate closes first, so that the token is not claimed again at once.
         """
@@ -87,15 +87,15 @@ class Gate:
                 failed = self._generation_failed if bought else self._create_failed
                 return await failed(claim, error, probe)
             case _:
-                await self.unproven(claim, probe)
+                await self.let_another_through(claim, probe)
                 return Blamed()
 
     async def _refused(self) -> bool:
-        """Close the gate for a refused API token; return whether this token is the one that told."""
+        """Close the gate for a refused API token; return whether this attempt is the one that closed it."""
         try:
             refused = await self._store.refused(2 * self._timings.check_every)
         except DatabaseError:
-            return True  # nobody can claim either; whoever meets the error next closes it
+            return True  # no worker can claim either; the next attempt that meets the error closes the gate
         if refused is not None and refused.was_open:
             self._announcer.closed(None, refused.reason, "check", was_open=True)
         return refused is not None
@@ -107,14 +107,15 @@ class Gate:
     async def _limit(self, error: RateLimitedError) -> None:
         if error.limit_per_minute is None:
             return
-        with suppress(DatabaseError):  # the next 429 says it again
+        with suppress(DatabaseError):  # the next 429 tries again
             if await self._store.limit(60.0 / error.limit_per_minute):
-                told = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
-                self._telemetry.emit(events.INTAKE_LIMITED, **told)
+                fields = {"limit_per_minute": error.limit_per_minute, "reason": message_of(error)}
+                self._telemetry.emit(events.INTAKE_LIMITED, **fields)
 
     async def _create_failed(self, claim: Claim, error: TransientError, probe: str | None) -> Blame:
         broke = self._breaker.failed(bought=False)
-        alone = not error.answered and self._breaker.on  # whether others reach the provider, they find out
+        # Without an answer, perhaps only this worker does not reach the provider. The others find out for themselves.
+        alone = not error.answered and self._breaker.on
         if (probe and not alone) or (broke and error.answered):
             paused = await self._pause(
                 self._timings.breaker_pause, f"Failures in a row: {message_of(error)}", probed=probe is not None
@@ -122,7 +123,7 @@ class Gate:
             return Excused(_after(paused) if probe else 0.0)
         if broke or probe:
             wait = self._rest(claim, error) if broke else 0.0
-            await self.unproven(claim, probe)
+            await self.let_another_through(claim, probe)
             return Excused(wait)
         return Excused() if await self._shut_for() else Blamed()
 
@@ -144,47 +145,48 @@ class Gate:
         return seconds + 1.0
 
     async def accepted(self, probe: str | None) -> None:
-        """A create was accepted: open the gate if it waited for that."""
+        """After an accepted create, open the gate if it waited for that."""
         self._reached(self._breaker.accepted())
         if probe == "create":
             await self._open("create")
-        with suppress(DatabaseError):  # the next accepted create says it again
+        with suppress(DatabaseError):  # the next accepted create tries again
             await self._store.proven()
 
     async def succeeded(self, probe: str | None) -> None:
-        """An image is there: whatever failed before is over."""
+        """After an image, open the gate: the failures before are over."""
         self._breaker.succeeded()
         if probe or self._announcer.paused:
             await self._open("image")
 
-    def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker tells it)
+    def _reached(self, rested: bool) -> None:  # noqa: FBT001  (as the breaker returns it)
+        """Log the end of a rest, and claim again at once."""
         if rested:
             self._telemetry.emit(events.INTAKE_RESUMED, worker_only=True)
             self._wake.ring()
 
-    async def unproven(self, claim: Claim, probe: str | None) -> None:
-        """Let another token through: this one asked the provider for nothing, or was refused for itself."""
-        if self._breaker.told_nothing(claim.fence):
+    async def let_another_through(self, claim: Claim, probe: str | None) -> None:
+        """Allow another probe or trial: this token asked the provider for nothing, or the error was its own."""
+        if self._breaker.cancel_trial(claim.fence):
             self._wake.ring()
         if probe:
-            with suppress(DatabaseError):  # then the next one is let through a little later
+            with suppress(DatabaseError):  # if this fails, the next probe comes a little later
                 await self._store.half_open()
 
     async def _pause(
         self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
     ) -> Paused | None:
-        """Close the gate; None where it was closed for longer already: then this token tells nothing new."""
+        """Close the gate; None if it was closed for longer already, so that this token shows nothing new."""
         try:
             paused = await self._store.pause(seconds, reason, probed=probed, opens_on=opens_on)
         except DatabaseError:
-            # Nobody can claim either; whoever meets the error next closes it.
+            # No worker can claim either; the next attempt that meets the error closes the gate.
             return Paused(was_open=False, seconds=seconds)
         if paused is not None and paused.was_open:
             self._announcer.closed(paused.seconds, reason, opens_on, was_open=True)
         return paused
 
     async def _shut_for(self) -> str | None:
-        """What the gate opens on; None where it is open, or nobody knows."""
+        """Return what opens the closed gate; None if it is open, or the database is away."""
         try:
             state = await self._store.state()
         except DatabaseError:
@@ -192,19 +194,19 @@ class Gate:
         return str(state["opens_on"]) if state["paused"] else None
 
     async def _open(self, learnt: Opening) -> None:
-        with suppress(DatabaseError):  # it stays half-open: the next probe opens it
+        with suppress(DatabaseError):  # it stays half-open, and the next probe opens it
             if await self._store.open(learnt):
                 self._announcer.opened()
                 self._wake.ring()
 
 
 def _after(paused: Paused | None) -> float:
-    """Seconds until the token that failed as the probe is tried again: once another has had its turn."""
+    """Seconds until a token that failed as the probe is tried again: a second late, so another is the next probe."""
     return 0.0 if paused is None or paused.seconds is None else paused.seconds + 1.0
 
 
 def _suspect(claim: Claim, error: TransientError) -> str | None:
-    """The prompt that may be the reason of a failure; '' for the operator's own. None if no prompt can be."""
+    """The prompt that may be the reason for a failure; '' for the operator's own; None if no prompt can be it."""
     if not error.unexplained:
         return None
     return "" if claim.censored else claim.prompt or ""

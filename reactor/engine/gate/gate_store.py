@@ -1,4 +1,4 @@
-"""What is said to `reactor.intake`, the gate's one row. What it means is in `gate.py`."""
+"""The statements about the one row of `reactor.intake`, the gate. When they are used is in `gate.py`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Refused:
 
 
 async def gate_state(session: Session) -> dict[str, Any]:
-    """How the gate stands: see the query. A row that somebody removed is made anew. Raises DatabaseError.
+    """Return the state of the gate: see the query. If the row was removed it is made anew. Raises DatabaseError.
 
-    The reason may be somebody else's words, so it is made fit, as `GateStore.open` makes the one that it compares.
+    Another program may have written the reason, so it is cleaned, as `GateStore.open` cleans the one that it compares.
     """
     rows = await session.fetch(plain_query("gate_state"))
     if not rows:
-        with suppress(RolledBackError):  # this role may not
+        with suppress(RolledBackError):  # this role may not insert it
             await session.fetch(plain_query("restore_gate"))
         rows = await session.fetch(plain_query("gate_state"))
     if not rows:
@@ -60,7 +60,7 @@ class GateStore:
         self._redact = redact
 
     async def state(self) -> dict[str, Any]:
-        """How the gate stands: see the query."""
+        """Return the state of the gate: see the query."""
         state = await gate_state(self._session)
         self.checks.looked(state)
         return state
@@ -68,9 +68,9 @@ class GateStore:
     async def pause(
         self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
     ) -> Paused | None:
-        """Close the gate for the fleet, None: without end, `probed`: for twice as long as it was closed before.
+        """Close the gate for the fleet. `seconds` None: without end. `probed`: for twice as long as before.
 
-        Return how it was and is; None where it was closed for longer, or by an operator.
+        Return how it was and is; None if it was closed for longer already, or by an operator.
         """
         query = plain_query("pause_gate")
         rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
@@ -79,22 +79,22 @@ class GateStore:
     async def refused(self, seconds: float) -> Refused | None:
         """Close the gate for the fleet because a create was refused for this worker's API token.
 
-        `seconds`: until the next check of the token, if a check has passed in vain.
+        `seconds`: until the next check of the API token, if a check has passed before and creates are still refused.
 
-        Return how it was and why it is closed; None where it was closed for that already, or by an operator.
+        Return how it was and why it is closed; None if it was closed for that already, or by an operator.
         """
         reason = self._redact(REFUSED)
         rows = await self._session.fetch(plain_query("refuse_gate"), self.checks.mark, reason, seconds)
         return Refused(**rows[0]) if rows else None
 
     async def proven(self) -> None:
-        """A create was accepted: forget that this worker's API token was refused, if the gate is open."""
+        """After an accepted create, forget that this worker's API token was refused, if the gate is open."""
         if self.checks.unproven:
             await self._session.fetch(plain_query("prove_gate"), self.checks.mark)
             self.checks.unproven = False
 
     async def limit(self, create_interval: float) -> bool:
-        """Have the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
+        """Keep the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
         rows = await self._session.fetch(plain_query("limit_gate"), create_interval)
         return bool(rows and rows[0]["news"])
 
@@ -103,9 +103,9 @@ class GateStore:
         await self._session.fetch(plain_query("half_open_gate"), self._wake_channel)
 
     async def open(self, learnt: Opening, reason: str | None = None) -> bool:
-        """Open the gate where this opens it, and wake the fleet; return whether it did.
+        """Open the gate if it opens on `learnt`, and wake the fleet; return whether it opened.
 
-        `reason`: what a check was for. Closed for something else by now, the gate stays closed.
+        `reason`: why the gate was closed before a check. If it is closed for another reason by now, it stays closed.
         """
         stored = self._redact(reason) if reason is not None else None
         return bool(await self._session.fetch(plain_query("open_gate"), learnt, stored, self._wake_channel))

@@ -1,4 +1,4 @@
-"""Looks how the gate stands, whether a refused API token is accepted again, and at the start whether the model fits."""
+"""Looks at the gate every 10 s, checks a refused API token again, and at the start checks the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Inspector:
-    """One loop beside the attempts."""
+    """A loop beside the attempts."""
 
     def __init__(
         self,
@@ -59,18 +59,18 @@ class Inspector:
                 if self._store.checks.due(state) and await self._check():
                     await self._reopen(state["reason"])
         except ConnectionLostError:
-            await anyio.lowlevel.checkpoint()  # the claims say that it is away
+            await anyio.lowlevel.checkpoint()  # the claims log that the database is away
         except DatabaseError as error:
             self._trouble.met(error)
         else:
             self._trouble.passed()
 
     async def _check(self) -> bool:
-        """Return whether the account and the model may be used; say in one line if they certainly may not."""
+        """Return whether the account and the model may be used; log one line if they certainly may not."""
         try:
             await self._provider.check()
         except TransientError:
-            return False  # nothing is known
+            return False  # unknown
         except GenerationError as error:
             self._unfit.met(error)
             return False

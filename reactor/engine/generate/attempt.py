@@ -1,9 +1,9 @@
-"""One attempt at one token: resume or buy, wait, and say what becomes of the token.
+"""One attempt at one token: resume or buy a prediction, wait for its image, and decide the outcome.
 
 purchase ──▶ wait for the image ──▶ Succeeded
-│              │
-└── error ─────┴──▶ rejected, for the first time? ──▶ the fallback prompt: a new purchase
-anything else ──▶ the verdict: Retry, Failed or Released
+   │                │
+   └──── error ─────┴──▶ the prompt was rejected for the first time ──▶ a new purchase with the fallback prompt
+                    └──▶ any other error ──▶ the verdict: Retry, Failed or Released
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that attempts go by. Durations are seconds."""
+    """The settings for attempts. `deadline` is in seconds."""
 
     fallback_prompt: str
     default_prompt: str | None
@@ -50,7 +50,7 @@ class Rules:
 
     @property
     def prompts(self) -> tuple[str, str | None]:
-        """The operator's own, which are sent too, and so can be repeated."""
+        """The operator's own prompts. They are sent too, so the provider's answers may repeat them."""
         return self.fallback_prompt, self.default_prompt
 
 
@@ -77,7 +77,7 @@ class Attempt:
         self._telemetry = telemetry
         self._rules = rules
         self._lease_runs = lease_runs
-        self._probe = probe  # what the half-open gate opens on, as long as it waits for this token
+        self._probe = probe  # what the half-open gate opens on, while it waits for this token; None: it does not
         self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:
@@ -93,20 +93,20 @@ class Attempt:
 
     @property
     def prediction_id(self) -> str | None:
-        """What was bought, once it is known."""
+        """The prediction that was bought, once it is known."""
         return self._purchase.prediction.id if self._purchase.prediction else None
 
     def released(self) -> Released:
-        """The outcome of an attempt that was cut short: as it was, due once a single look is enough."""
+        """The outcome of an attempt that was cut short: nothing counts, and one look will tell what was bought."""
         return Released(self.claim, None, None, self._purchase.sure_in, self.prediction_id)
 
     async def run(self) -> Outcome | None:
-        """Return the outcome; None where the token was lost. Raises LeaseOverError."""
+        """Return the outcome; None if the token was lost. Raises LeaseOverError."""
         try:
             return await self._within_deadline()
         except ContentPolicyError as error:
             if self.claim.censored:
-                return await self._judged(error)
+                return await self._outcome_of(error)
             try:
                 ours = await self._fall_back(error)
             except REFUSED as refused:
@@ -115,9 +115,9 @@ class Attempt:
             if not ours:
                 return None
         except GenerationError as error:
-            return await self._judged(error)
-        await checkpoint()  # a stop that came meanwhile buys nothing more
-        return await self.run()  # once: the claim is censored now
+            return await self._outcome_of(error)
+        await checkpoint()  # if a stop came meanwhile, nothing more is bought
+        return await self.run()  # only once, because the claim is censored now
 
     async def _within_deadline(self) -> Outcome:
         with anyio.move_on_after(self._rules.deadline):
@@ -127,8 +127,8 @@ class Attempt:
     async def _generate(self) -> Succeeded:
         prediction = await self._purchase.resume()
         if prediction is not None:
-            await self._gate.unproven(self.claim, self._probe)
-            self._probe = None  # whatever fails from now on is the token's own
+            await self._gate.let_another_through(self.claim, self._probe)
+            self._probe = None  # from now on a failure is the token's own
         else:
             prediction = await self._purchase.make(self._prompt())
             await self._gate.accepted(self._probe)
@@ -145,22 +145,22 @@ class Attempt:
         return validate_prompt(rules.fallback_prompt if self.claim.censored else given)
 
     async def _fall_back(self, error: ContentPolicyError) -> bool:
-        """Make a new intent to buy, with the fallback prompt; return whether the token is still ours."""
+        """Write a new intent to buy, with the fallback prompt; return whether the token is still ours."""
         attempts = self.claim.attempts + 1
         intent = await self._censored(attempts, message_of(error))
         if intent is None:
             return False
-        told = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}  # the rejected one
-        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, **told)
+        rejected = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}
+        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, **rejected)
         new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
         self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
         return True
 
     async def _censored(self, attempts: int, error: str) -> Intent | None:
-        """The new intent, once it is certain.
+        """Return the new intent once it is certainly written; None if the token was lost.
 
-        Shielded: cut short after the commit, the release would put the rejected prediction back in its place. Raises
-        RowRefusedError or HostRefusedError.
+        Shielded: if this were cut short after the commit, the release would replace the new intent by the rejected
+        prediction. Raises RowRefusedError or HostRefusedError.
         """
         refusals = 0
         while True:
@@ -172,10 +172,10 @@ class Attempt:
                 if refusals >= MOST_REFUSALS:
                     raise
                 await anyio.sleep(reconnect_delay(refusals))
-            await checkpoint()  # unknown: asked again, unless the attempt is being cut short
+            await checkpoint()  # no answer in time: ask again, unless the attempt is being cut short
 
     async def _timed_out(self) -> Outcome:
-        """Stop what was bought, as long as it is ours to stop; a success that comes just then is taken."""
+        """Cancel the prediction while the lease runs; if it succeeds just then, take the success."""
         bought, over = self._purchase.prediction, self._purchase.nothing_bought
         if bought is not None and self._lease_runs():
             with anyio.move_on_after(self._timings.cancel_within):
@@ -190,10 +190,10 @@ class Attempt:
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
                     over = stopped.ended
-        told = ", ".join(filter(None, (f"Timed out after {self._rules.deadline:g} s", self._purchase.last_seen)))
-        return await self._judged(TransientError(told, purchase_over=over, answered=bought is not None))
+        message = ", ".join(filter(None, (f"Timed out after {self._rules.deadline:g} s", self._purchase.last_seen)))
+        return await self._outcome_of(TransientError(message, purchase_over=over, answered=bought is not None))
 
-    async def _judged(self, error: GenerationError) -> Outcome:
+    async def _outcome_of(self, error: GenerationError) -> Outcome:
         blame = await self._gate.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
         return verdict(
             self.claim,

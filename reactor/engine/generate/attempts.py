@@ -44,18 +44,18 @@ class Attempts:
         self._tell = TokenEvents(telemetry, rules)
 
     async def __aenter__(self) -> anyio.CancelScope:
-        """Open the group; cancelling the scope hands back what is under way."""
+        """Open the group; cancelling the scope hands back the tokens under way."""
         await self._group.__aenter__()
         return self._group.cancel_scope
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """Wait for what is under way."""
+        """Wait for the attempts under way."""
         return await self._group.__aexit__(kind, error, trace)
 
     def start(self, claim: Claim, probe: str | None = None) -> None:
-        """Occupy a slot and begin. `probe`: the token is a half-open gate's, and what opens the gate."""
+        """Occupy a slot and begin. `probe`: what opens the half-open gate, if this token is its probe."""
         self._group.start_soon(self._run, self._leases.hold(claim), probe)
 
     async def _run(self, holding: Holding, probe: str | None) -> None:
@@ -86,7 +86,7 @@ class Attempts:
         except LeaseOverError:
             outcome = None
         except anyio.get_cancelled_exc_class():
-            if not holding.lost:  # hand back what shutdown cut short
+            if not holding.lost:  # hand back a token whose attempt a stop cut short
                 await reached("before_release")
                 await self._settle(holding, attempt.released(), time.monotonic())
                 await reached("released")
@@ -105,7 +105,7 @@ class Attempts:
             written = await self._settler.settle(outcome)
         except REFUSED as error:
             self._leases.leave_alone(holding.claim.id)
-            if outcome.prediction_id is not None:  # whoever takes the row over later resumes it
+            if outcome.prediction_id is not None:  # a later holder of the row resumes it
                 self._settler.record(Bought(outcome.claim, outcome.prediction_id))
             self._tell.unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
         except anyio.get_cancelled_exc_class():

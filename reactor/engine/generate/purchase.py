@@ -1,4 +1,4 @@
-"""Buying at most one prediction for a seed.
+"""Buys at most one prediction for a seed.
 
     recorded prediction? ──yes──▶ that one
       │ no
@@ -10,18 +10,18 @@
                           └── ambiguous ──▶ look for 10 s ──found──▶ record it
                                               └── not there: an error with nothing bought, due at once
 
-Replicate has no idempotency key, so the seed is one of ours: random for each purchase, written by the claim before
-anything can be sent, sent as the model's seed, and found again in the provider's listing. A prediction is bought only
-by an attempt that knows that none carries its seed. The listing lags by seconds, so "not there" counts only 10 s after
-a request could last have been sent: a rescued token waits that long after it was taken over; a token that is put back
-while a create was under way is made due that much later; and an owner whose lease ran out by its own clock sends
-nothing.
+A "look" reads the provider's list of predictions. Replicate has no idempotency key, so the seed is ours: it is random
+for each purchase, the claim writes it before anything can be sent, it is sent as the model's seed, and the list shows
+it. An attempt buys only if it knows that no prediction has its seed.
 
-What is left: a create that reaches the provider more than 10 s after its answer was given up (a request held back
-in a proxy, say), or one that the listing shows later than that, is bought twice. Every such chance is an ambiguous
-create, and they are counted.
-And a worker that freezes between its look at the lease and the socket, for longer than lease and those 10 s together,
-sends when it wakes.
+The list lags by seconds, so "not there" counts only 10 s after the last moment at which a request may have been sent. A
+rescued token waits that long after it was taken over. A token that goes back while a create is under way becomes due
+that much later. And a holder sends nothing once its lease is over by its own clock.
+
+Two cases remain in which a prediction is bought twice. First, a create reaches the provider more than 10 s after we
+gave up its answer (a proxy held it back, say), or the list shows it later than that. Each of these is an ambiguous
+create, and ambiguous creates are counted. Second, a worker freezes after it has checked its lease and before the
+request leaves, for longer than the lease and those 10 s together, and sends when it wakes.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim
 
-LOOK_BACK = timedelta(seconds=60)  # before the seed was written: the provider's clock is not the database's
+LOOK_BACK = timedelta(seconds=60)  # before the seed was written, because the provider's clock is not the database's
 
 
 class LeaseOverError(Exception):
-    """The token may be somebody else's by now: nothing more is bought or written for it."""
+    """The lease may be over and the token another worker's: nothing more is bought or written for it."""
 
 
 class Purchase:
-    """What one claim's seed bought. Recorded as soon as it is known, without waiting for the database."""
+    """The prediction that a claim's seed buys. Its id is recorded at once, without waiting for the database."""
 
     def __init__(
         self,
@@ -76,13 +76,13 @@ class Purchase:
         self._telemetry = telemetry
         self._lease_runs = lease_runs
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
-        self.last_seen = ""  # in a few words, for an attempt that ran out of time
+        self.last_seen = ""  # what the attempt waits for, in a few words: for the error of one that ran out of time
         # Monotonic time before which "not there" is not believed; infinite while a create is under way.
         self._sure_at = claim.asked_at + timings.sure_after if claim.rescued else 0.0
 
     @property
     def sure_in(self) -> float:
-        """Seconds until the next owner needs a single look to know what was bought."""
+        """Seconds until a single look at the list tells what was bought."""
         if self.prediction:
             return 0.0
         return min(max(0.0, self._sure_at - time.monotonic()), self._timings.sure_after)
@@ -93,20 +93,20 @@ class Purchase:
         return self.prediction is None and self._sure_at == 0.0 and not self._claim.seed_was_set
 
     async def resume(self) -> Prediction | None:
-        """Return what an earlier claim bought with this seed, None where it bought nothing."""
+        """Return the prediction that an earlier claim bought with this seed; None if it bought none."""
         if self.prediction is None and self._claim.seed_was_set and self._provider.seedable:
-            self._own(await self._look())
+            self._conclude(await self._look())
             self._tell_what_is_out_of_reach()
         return self.prediction
 
     def _tell_what_is_out_of_reach(self) -> None:
-        """Say that a prediction may have been bought which nobody can find: it is counted like an ambiguous create."""
+        """Count an ambiguous create if a prediction may have been bought that nobody can find any more."""
         if self.prediction is None and self._claim.seeded_at < self._provider.finds_since:
-            told = f"its seed is from {self._claim.seeded_at:%Y-%m-%d %H:%M} UTC, longer ago than the provider keeps"
-            self._telemetry.emit(events.CREATE_AMBIGUOUS, token_id=self._claim.token_id, error_message=told)
+            message = f"its seed is from {self._claim.seeded_at:%Y-%m-%d %H:%M} UTC, longer ago than the provider keeps"
+            self._telemetry.emit(events.CREATE_AMBIGUOUS, token_id=self._claim.token_id, error_message=message)
 
     async def make(self, prompt: str) -> Prediction:
-        """Buy. Raises LeaseOverError, and TransientError, due at once, where an unanswered create bought nothing."""
+        """Buy. Raises LeaseOverError, and TransientError, due at once, if an unanswered create bought nothing."""
         await reached("before_create")
         if not self._lease_runs():
             raise LeaseOverError
@@ -122,29 +122,30 @@ class Purchase:
             prediction = await self._after_ambiguous(error)
         except GenerationError as error:
             self._sure_at = 0.0
-            # Nothing could be looked for; what is left of a seed would only say that a create was sent blindly.
+            # Nothing is left to look for. Without a seed input, a seed that stays would tell of an unanswered create.
             error.purchase_over |= not self._provider.seedable
             raise
         await reached("created")
-        self._own(prediction)
+        self._conclude(prediction)
         return prediction
 
     async def image(self, prediction: Prediction) -> str:
-        """Return the image's URL once the prediction ends; raise its error where it ends without."""
+        """Return the image's URL once the prediction has ended; raise its error if it ended without an image."""
         self._see(f"still {prediction.doing}" if prediction.doing else "")
         return await self._provider.wait(prediction, self._see)
 
-    def _see(self, told: str) -> None:
-        self.last_seen = told
+    def _see(self, state: str) -> None:
+        self.last_seen = state
 
-    def _own(self, prediction: Prediction | None) -> None:
+    def _conclude(self, prediction: Prediction | None) -> None:
+        """It is certain now what the seed has bought; None: nothing."""
         self._sure_at = 0.0
         self.prediction = prediction
         if prediction is not None:
             self._settler.record(Bought(self._claim, prediction.id))
 
     async def _after_ambiguous(self, error: AmbiguousCreateError) -> Prediction:
-        """Find what an unanswered create bought."""
+        """Find the prediction that an unanswered create bought; raise the error if it bought none."""
         self._telemetry.emit(events.CREATE_AMBIGUOUS, token_id=self._claim.token_id, error_message=message_of(error))
         if not self._provider.seedable:
             self._sure_at = 0.0
@@ -157,23 +158,23 @@ class Purchase:
         return found
 
     def _sent_blindly(self, error: AmbiguousCreateError) -> GenerationError:
-        """A model without a seed input leaves nothing to look for: its create is sent once more, and then no more.
+        """Return the error for an unanswered create that cannot be looked for, because the model has no seed input.
 
-        The seed stays on the token, to tell that it was sent before.
+        The create is sent once more, and then never again. The seed stays on the token to tell that it was sent before.
         """
         if self._claim.seed_was_set:
             return PermanentError(f"{message_of(error)}; sent before, and a model without a seed cannot be looked for")
         return TransientError(message_of(error), retry_after=0.0, answered=error.answered, purchase_over=False)
 
     async def _look(self) -> Prediction | None:
-        """Return our prediction, or None once a complete listing without it is believed."""
+        """Return our prediction, or None once a complete list without it can be believed."""
         since = self._claim.seeded_at - LOOK_BACK
         self._see("still looking for what a create bought")
         await reached("before_look")
         while True:
             try:
                 found = await self._provider.find(self._claim.seed, since)
-            except TransientError as error:  # the listing is away: waiting is cheaper than buying
+            except TransientError as error:  # the list cannot be read: waiting is cheaper than buying
                 pause = error.retry_after or self._timings.listing_every
                 self._see(f"the listing cannot be read: {message_of(error)}")
             except GenerationError as error:

@@ -1,4 +1,4 @@
-"""What an attempt tells of its token: that it began, and how it ended."""
+"""The events of an attempt: that it began, and how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TokenEvents:
         self._rules = rules
 
     def began(self, claim: Claim) -> None:
-        """An attempt buys, or resumes what was bought."""
+        """An attempt begins: it buys a prediction, or resumes one."""
         event = events.GENERATION_RESUMED if claim.prediction_id else events.GENERATION_STARTED
         fields: dict[str, Any] = {"prediction_id": claim.prediction_id} if claim.prediction_id else {}
         attempt = claim.attempts + 1
@@ -33,16 +33,16 @@ class TokenEvents:
         )
 
     def lost(self, claim: Claim, prediction_id: str | None) -> None:
-        """The token is another worker's now."""
+        """This worker holds the token no longer."""
         self._telemetry.emit(events.LEASE_LOST, token_id=claim.token_id, prediction_id=prediction_id)
 
     def unsettled(self, outcome: Outcome, kind: str, message: str) -> None:
-        """An outcome is not written down. Its prediction is named, because it may have been paid for."""
-        told = {"token_id": outcome.claim.token_id, "prediction_id": outcome.prediction_id}
-        self._telemetry.emit(events.WORKER_ERROR, role="attempt", **told, error_type=kind, error_message=message)
+        """An outcome could not be written. The event names the prediction, because it may have been paid for."""
+        fields = {"token_id": outcome.claim.token_id, "prediction_id": outcome.prediction_id}
+        self._telemetry.emit(events.WORKER_ERROR, role="attempt", **fields, error_type=kind, error_message=message)
 
     def crashed(self, attempt: Attempt, error: Exception) -> None:
-        """A bug of ours. Only the place of the error is told, because its message may repeat the prompt."""
+        """An attempt met a bug of ours. Only its place is logged, because the error's message may repeat the prompt."""
         place = traceback.extract_tb(error.__traceback__)[-1]
         self._telemetry.emit(
             events.WORKER_ERROR,
@@ -56,26 +56,26 @@ class TokenEvents:
     def ended(self, outcome: Outcome, duration: float) -> None:
         """The outcome is written. `duration`: seconds that the attempt took."""
         claim = outcome.claim
-        told: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
+        fields: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
         match outcome:
             case Succeeded():
-                told |= {"image_url": self._told_url(outcome), "prediction_id": outcome.prediction_id}
-                self._telemetry.emit(events.GENERATION_SUCCEEDED, attempt=claim.attempts + 1, **told)
+                fields |= {"image_url": self._logged_url(outcome), "prediction_id": outcome.prediction_id}
+                self._telemetry.emit(events.GENERATION_SUCCEEDED, attempt=claim.attempts + 1, **fields)
             case Retry():
-                event, told["retry_in_seconds"] = events.GENERATION_RETRIED, round(outcome.due_in, 3)
-                self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
+                event, fields["retry_in_seconds"] = events.GENERATION_RETRIED, round(outcome.due_in, 3)
+                self._telemetry.emit(event, **fields, **self._error(outcome), attempt=claim.attempts + 1)
             case Failed():
                 event = events.GENERATION_EXHAUSTED if outcome.exhausted else events.GENERATION_FAILED
-                self._telemetry.emit(event, **told, **self._error(outcome), attempt=claim.attempts + 1)
+                self._telemetry.emit(event, **fields, **self._error(outcome), attempt=claim.attempts + 1)
             case Released():
                 self._telemetry.emit(events.GENERATION_RELEASED, token_id=claim.token_id, **self._error(outcome))
             case _:
                 assert_never(outcome)
 
-    def _told_url(self, outcome: Succeeded) -> str:
-        """The image's URL as the log may have it, because a provider can name a file after its prompt.
+    def _logged_url(self, outcome: Succeeded) -> str:
+        """The image's URL without the prompt, because a provider may name a file after its prompt.
 
-        The row has it as it is.
+        The token's row keeps the URL unchanged.
         """
         return Echoes(outcome.claim.prompt, *self._rules.prompts).hide(outcome.image_url)
 

@@ -1,4 +1,4 @@
-"""The outcome table: what an error does to the token. Pure; what it does to the gate is in `gate.py`."""
+"""The outcome table: what an error does to the token. No side effects; what it does to the gate is in `gate.py`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verdict(
 ) -> Retry | Failed | Released:
     """Return what becomes of a token whose attempt ended in `error`.
 
-    A content rejection gets here only once the fallback prompt was rejected too. `sure_in`: seconds until a single look
+    A content rejection gets here only if the fallback prompt was rejected too. `sure_in`: seconds until a single look
     tells what was bought.
     """
     wait = blame.wait if isinstance(blame, Excused) else 0.0
@@ -47,11 +47,11 @@ def verdict(
         case TransientError():
             return _released(claim, error, prediction_id, due_in=max(wait, error.retry_after or 0.0, sure_in))
         case AccountError() | AmbiguousCreateError():
-            # An ambiguous create is looked for before it gets here. Were it not, its seed would be what is left of it.
+            # An ambiguous create is normally looked for before it gets here. If not, its seed stays on the token.
             return _released(claim, error, prediction_id, due_in=max(wait, sure_in))
         case UnauthorizedError() if isinstance(blame, Excused) or not error.purchase_over:
-            # One token says that the API token is refused; nine that were under way with it need not fail too. And an
-            # image that was bought is not thrown away.
+            # One token that fails shows that the API token is refused; nine others under way need not fail too. And a
+            # prediction that was bought is not thrown away.
             return _released(claim, error, prediction_id, due_in=sure_in)
         case ContentPolicyError():
             return Failed(claim, message_of(error), error.kind, claim.attempts + 1, prediction_id)
@@ -71,8 +71,8 @@ def _again(
     counted = count_rate_limits or not isinstance(error, RateLimitedError)
     attempts = claim.attempts + counted
     if counted and attempts >= max_attempts:
-        told = f"{message_of(error)} after {attempts} attempt{'s' if attempts > 1 else ''}"
-        return Failed(claim, told, error.kind, attempts, prediction_id, exhausted=True)
+        message = f"{message_of(error)} after {attempts} attempt{'s' if attempts > 1 else ''}"
+        return Failed(claim, message, error.kind, attempts, prediction_id, exhausted=True)
     return Retry(
         claim, message_of(error), error.kind, attempts, due_in, prediction_id, purchase_over=error.purchase_over
     )

@@ -1,12 +1,13 @@
-"""Writes what came of the attempts: prediction ids while they run, outcomes when they end.
+"""Writes what attempts hand in: prediction ids while they run, outcomes when they end.
 
-Natural batching: one flush is under way at a time, and what arrives meanwhile goes together in the next. An outcome
-alone never waits, and a thousand at once cost a few round trips.
+One flush is under way at a time, and everything that arrives meanwhile goes together into the next. So a single outcome
+never waits, and a thousand at once cost a few round trips.
 
-A write whose answer was lost is repeated: the statements are fenced by the epoch, and tell a repeat (*already*) from a
-loss. Whatever is handed in is kept until the database has answered *won*, *already* or *lost*. A row that somebody else
-has locked is asked for again a little later; what was refused together is tried one by one. Neither holds up another.
-What is refused alone is given up: at once if the row is at fault, after a few tries if it may be the host's function.
+Each entry is kept until the database has answered *won*, *already* or *lost*. If the answer to a write is lost the
+write is repeated. That is safe, because the statements are fenced by the epoch, and answer a repeat with *already*. If
+another session has locked the row, the write is repeated a little later. If a batch is refused, its entries are tried
+one by one. So neither a locked nor a refused row holds up others. An entry that is refused by itself is given up: at
+once if the row is at fault, after a few tries if it may be a function of the host's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from reactor import events
 from reactor.backoff import locked_delay, reconnect_delay
 from reactor.database.connections import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.engine.settle.unsettled import Unsettled
-from reactor.engine.settle.unwritable import MOST_REFUSALS, instead
+from reactor.engine.settle.unwritable import MOST_REFUSALS, replacement_for
 from reactor.telemetry import Trouble
 from reactor.text.messages import message_of
 from reactor.tokens import Bought, Outcome
@@ -39,7 +40,7 @@ T = TypeVar("T", Outcome, Bought)
 
 
 class Settler:
-    """One writer for everything that this worker tells the tokens table about its tokens."""
+    """The only writer of prediction ids and outcomes in this worker."""
 
     def __init__(self, store: Store, telemetry: Telemetry, *, max_attempts: int, timings: Timings) -> None:
         self._store = store
@@ -54,27 +55,27 @@ class Settler:
         self._idle = anyio.Event()
 
     async def settle(self, outcome: Outcome) -> Outcome | None:
-        """Return what was written, however long the database is away; None where the token was lost.
+        """Write an outcome, however long the database is away. Return what was written; None if the token was lost.
 
-        That is the outcome, or what is written where it is refused. Raises RowRefusedError or HostRefusedError where
-        not even that could be written.
-        Cancelled, it still waits for an answer that is on its way; where none comes, it is written later.
+        If the database refuses the outcome its replacement is written, see unwritable.py. Raises RowRefusedError or
+        HostRefusedError if that is refused too.
+        If cancelled it still waits a little for the answer. Without one, the outcome is written later.
         """
         try:
             return await self._answered(outcome)
         except REFUSED as error:
-            told = {"error_type": error.kind, "error_message": message_of(error)}
+            fields = {"error_type": error.kind, "error_message": message_of(error)}
             claim, bought = outcome.claim, outcome.prediction_id
             self._telemetry.emit(
-                events.WORKER_ERROR, role="settler", token_id=claim.token_id, prediction_id=bought, **told
+                events.WORKER_ERROR, role="settler", token_id=claim.token_id, prediction_id=bought, **fields
             )
-            other = instead(outcome, error, max_attempts=self._max_attempts, timings=self._timings)
-            if other is None:
+            replacement = replacement_for(outcome, error, max_attempts=self._max_attempts, timings=self._timings)
+            if replacement is None:
                 raise
-            return await self._answered(other)
+            return await self._answered(replacement)
 
     async def _answered(self, outcome: Outcome) -> Outcome | None:
-        answered = asyncio.Event()  # made in an eighth of anyio's time
+        answered = asyncio.Event()  # takes an eighth of the time of an anyio event to make
         entry = self._outcomes.add(outcome, answered)
         self._bought.forget(outcome.claim)  # settling carries the prediction id too
         self._arrived.set()
@@ -90,16 +91,16 @@ class Settler:
         return None if entry.answer == "lost" else outcome
 
     def record(self, bought: Bought) -> None:
-        """Write down soon what was bought; delays nothing."""
+        """Have a prediction id written soon. Does not wait for it."""
         self._bought.add(bought)
         self._arrived.set()
 
     async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | None:
-        """Turn to the fallback prompt, repeating until the database has spoken; None where the token was lost.
+        """Write a new intent to buy, with the fallback prompt, until the database answers; None if the token was lost.
 
-        Raises RowRefusedError, and HostRefusedError at once: the caller counts.
+        Raises RowRefusedError and HostRefusedError at the first refusal: the caller counts them.
         """
-        self._bought.forget(claim)  # what was bought for the rejected prompt is over
+        self._bought.forget(claim)  # the prediction of the rejected prompt is over
         failures = 0
         while True:
             try:
@@ -116,7 +117,7 @@ class Settler:
             failures += 1
 
     async def run(self) -> None:
-        """Flush whatever is due, until cancelled."""
+        """Flush the entries that are due, until cancelled."""
         while True:
             due_at = min(self._outcomes.due_at, self._bought.due_at)
             with anyio.move_on_after(due_at - time.monotonic()):
@@ -144,7 +145,7 @@ class Settler:
             await self._store.availability.sleep(reconnect_delay(self._failures))
             self._failures += 1
             return
-        except DatabaseError as error:  # certainly nothing was written
+        except DatabaseError as error:  # it is certain that nothing was written
             self._refused(unsettled, batch, error)
             return
         self._failures = 0
@@ -156,7 +157,7 @@ class Settler:
                 unsettled.answer(entry, answer)
 
     def _refused(self, unsettled: Unsettled[T], batch: Sequence[Entry[T]], error: DatabaseError) -> None:
-        """Try one by one what was refused together; of one that is refused for itself, tell whoever handed it in."""
+        """Try the entries of a refused batch one by one; one that is refused by itself gets the error as its answer."""
         if len(batch) > 1:
             for entry in batch:
                 entry.alone = True
@@ -167,7 +168,7 @@ class Settler:
             if entry.refusals >= MOST_REFUSALS:
                 unsettled.answer(entry, error)
                 return
-        if not entry.told:
-            entry.told = True
+        if not entry.logged:
+            entry.logged = True
             self._trouble.met(error)
         entry.put_off(reconnect_delay(entry.failures))

@@ -1,4 +1,4 @@
-"""What a worker has to say about its tokens and the database has not answered for yet."""
+"""The results that were handed in, and for which the database has not answered yet."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from reactor.database.store import Answer
     from reactor.tokens import Claim
 
-LARGEST_BATCH = 200  # a statement; keeps any one row lock short
+LARGEST_BATCH = 200  # entries in a statement; keeps each row lock short
 
 T = TypeVar("T", Outcome, Bought)
 
 
 class Entry(Generic[T]):
-    """Something handed in."""
+    """A result that was handed in."""
 
-    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "refusals", "told")
+    __slots__ = ("alone", "answer", "answered", "due_at", "failures", "item", "logged", "refusals")
 
     def __init__(self, item: T, answered: asyncio.Event | None) -> None:
         self.item: T = item
-        self.alone = False  # was refused together with others: tried by itself
+        self.alone = False  # it was refused together with others, so it is tried by itself
         self.failures = 0
-        self.refusals = 0  # by a function of the host's, when it was tried by itself
-        self.told = False  # that there is trouble with it
+        self.refusals = 0  # when it was tried by itself
+        self.logged = False  # its error was
         self.due_at = 0.0  # monotonic seconds
         self.answered = answered
         self.answer: Answer | RowRefusedError | HostRefusedError = "lost"
@@ -43,7 +43,7 @@ class Entry(Generic[T]):
 
 
 class Unsettled(Generic[T]):
-    """Entries by the fence of their claim: a token may be claimed anew before it is answered for."""
+    """The entries, by the fence of their claim: a token may be claimed anew before its entry is answered."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[UUID, int], Entry[T]] = {}
@@ -52,16 +52,16 @@ class Unsettled(Generic[T]):
         return len(self._entries)
 
     def add(self, item: T, answered: asyncio.Event | None = None) -> Entry[T]:
-        """Hand in; takes the place of what was handed in for the same claim. `answered` is set with the answer."""
+        """Hand in a result; it replaces an earlier one of the same claim. `answered` is set with the answer."""
         entry = self._entries[item.claim.fence] = Entry(item, answered)
         return entry
 
     def forget(self, claim: Claim) -> None:
-        """Take back what was handed in for a claim, if anything was."""
+        """Drop the entry of a claim, if there is one."""
         self._entries.pop(claim.fence, None)
 
     def answer(self, entry: Entry[T], answer: Answer | RowRefusedError | HostRefusedError) -> None:
-        """Let an entry go, and whoever waits for its answer go on."""
+        """Remove an entry, and give the answer to the attempt that waits for it."""
         if self._entries.get(entry.item.claim.fence) is entry:
             self.forget(entry.item.claim)
         entry.answer = answer
@@ -70,11 +70,11 @@ class Unsettled(Generic[T]):
 
     @property
     def due_at(self) -> float:
-        """When the next entry is due, in monotonic seconds; infinity where there is none."""
+        """When the next entry is due, in monotonic seconds; infinity if there is none."""
         return min((entry.due_at for entry in self._entries.values()), default=float("inf"))
 
     def batches(self) -> Iterator[list[Entry[T]]]:
-        """What is due, oldest first: many together, then one of those that are tried alone."""
+        """The entries that are due, oldest first: many together, then one of those that are tried alone."""
         now = time.monotonic()
         due = [entry for entry in self._entries.values() if entry.due_at <= now]
         if together := [entry for entry in due if not entry.alone][:LARGEST_BATCH]:

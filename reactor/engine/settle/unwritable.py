@@ -1,8 +1,9 @@
-"""What becomes of a token whose outcome the database refuses, again and again, also when it is written alone.
+"""What is written instead of an outcome that the database refuses even when it is written alone.
 
-A constraint, or data that cannot be stored, refuses the same row for ever: the token fails. What a function of the
-host's raises may be repaired: the token goes back with its prediction id, so that a later attempt resumes what was
-bought. Each time counts one attempt, because retries are claimed before fresh tokens: a flood of refused ones must end.
+If a constraint refuses the row, or its data cannot be stored, that never changes: the token fails. If a function of the
+host's raises an error, somebody may repair it: the token goes back with its prediction id, so that a later attempt
+resumes the prediction. Each time counts as an attempt. Otherwise a flood of refused tokens would never end, and retries
+are claimed before fresh tokens.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from reactor.engine.timings import Timings
     from reactor.tokens import Outcome
 
-MOST_REFUSALS = 5  # of one write in a row, by a function of the host's: 1 to 2 s, then its slot is given to others
+MOST_REFUSALS = 5  # of one write in a row, by a function of the host's; after these 1 to 2 s the slot is freed
 
 
-def instead(
+def replacement_for(
     outcome: Outcome, error: RowRefusedError | HostRefusedError, *, max_attempts: int, timings: Timings
 ) -> Failed | Retry | None:
-    """The outcome to write instead of a refused one; None where the row is to be left as it is, to its lease."""
+    """Return the outcome to write instead of a refused one; None: the row stays as it is, until its lease is over."""
     claim, bought, reason = outcome.claim, outcome.prediction_id, f"The database refused the result ({error.kind})"
     if not isinstance(error, HostRefusedError):
         return Failed(claim, reason, "PermanentError", claim.attempts, bought)
