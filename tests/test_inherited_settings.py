@@ -180,7 +180,7 @@ async def test_a_worker_that_finds_a_read_only_database_begins_once_that_is_lift
 async def test_health_says_that_a_database_is_read_only_and_that_it_is_no_longer(
     database, connection, open_session, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.health.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("reactor.engine.health.READY_EVERY", 0.0)
     session = open_session(database, writes=True)
     health = Health(session, "tokens_s0", slots=10)
     await session.fetch("SET default_transaction_read_only = on")  # a reload does this to open connections

@@ -1,8 +1,9 @@
-"""How one worker fares: its roles as they are when somebody asks, the database by a look of its own.
+"""What /readyz and /metrics report about one worker: the state of its roles, and of the database.
 
-Events alone would be stale: a gate that another worker closed, a database that went away while nothing was to do. So
-the database is asked, on a connection of its own that is opened once somebody wants to know: neither a claim nor a wake
-ever waits for that. Every look is bounded and kept for a moment: whoever asks is answered soon, however many ask.
+Events alone would be out of date: another worker may close the gate, or the database may go away while nothing is to
+do. So each report queries the database. It has a connection of its own, opened at the first report, so that no claim
+and no wake waits for a report. Each query has a time limit, and its answer is kept for a moment. So a report is soon
+there, however many ask for one.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from reactor.database.session import Session
 
 T = TypeVar("T")
-LOOK_WITHIN = 2.0  # seconds
-LOOK_EVERY = 1.0  # seconds that an answer, or that there was none, is good for
-GAUGES_WITHIN = 1.0  # seconds; less than a look, which may have to wait for the gauges on the same connection
+READY_WITHIN = 2.0  # seconds
+READY_EVERY = 1.0  # seconds for which an answer is kept, also if there was none
+GAUGES_WITHIN = 1.0  # seconds; less than READY_WITHIN, because both use one connection, and one waits for the other
 GAUGES_EVERY = 3.0  # seconds
 
 
 class Health:
-    """A sink for the listener's events, and the place where a worker's roles can be looked at."""
+    """A sink for the listener's events that also reads the state of a worker's roles."""
 
     def __init__(self, session: Session, tokens_table: str, *, slots: int) -> None:
         self._session = session
@@ -42,12 +43,12 @@ class Health:
         self._proven: Callable[[], bool] = lambda: False
         self._blocked: Callable[[], bool] = lambda: False
         self._unproven = "starting"
-        self._database = Look(self._look, within=LOOK_WITHIN, every=LOOK_EVERY)
-        self._counted = Look(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
+        self._database = CachedAnswer(self._look, within=READY_WITHIN, every=READY_EVERY)
+        self._counted = CachedAnswer(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         del fields  # every sink gets them
-        # Once degraded it is connected and lost again and again, and stays degraded until it is proven.
+        # A degraded listener is connected and lost again and again. It stays degraded until it is proven.
         match event:
             case events.LISTENER_DEGRADED:
                 self._unproven = "degraded"
@@ -62,12 +63,12 @@ class Health:
         blocked: Callable[[], bool],
         stand_in: Session,
     ) -> None:
-        """Look at a worker's slots, listener and locks from now on; its `stand_in` asks where the server is crowded."""
+        """Report on a worker from now on. Its `stand_in` is used if the server has no connection left."""
         self._in_use, self._proven, self._blocked = in_use, proven, blocked
         self._session.stand_in = stand_in
 
     def detach(self) -> None:
-        """The worker has stopped, and its connections are closed."""
+        """Stop reporting on the worker: it has stopped, and its connections are closed."""
         self._in_use, self._proven, self._blocked = lambda: 0, lambda: False, lambda: False
         self._session.stand_in = None
 
@@ -76,15 +77,14 @@ class Health:
         await self._session.close_if_idle()
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether the database can be worked with, and how everything stands."""
-        told = await self._database()
-        told = {"database": "away", "triggers": None, "intake": None} | (told or {})
+        """Return whether the worker can use the database, and the state of everything."""
+        state = {"database": "away", "triggers": None, "intake": None} | (await self._database() or {})
         slots = {"in_use": self._in_use(), "of": self._slots}
         locks = "held by a stranger" if self._blocked() else "ok"
-        return told["database"] == "ok", told | {"listener": self._listener, "locks": locks, "slots": slots}
+        return state["database"] == "ok", state | {"listener": self._listener, "locks": locks, "slots": slots}
 
     async def gauges(self) -> dict[str, float | None]:
-        """The gauges by name; those that the database would have to tell are missing while it is away."""
+        """The gauges by name. While the database is away, those that need it are missing."""
         return {
             "reactor_listener_up": float(self._proven()),
             "reactor_slots_in_use": float(self._in_use()),
@@ -97,17 +97,17 @@ class Health:
 
     async def _look(self) -> dict[str, Any]:
         try:
-            return {"database": "ok"} | await self._stand()
+            return {"database": "ok"} | await self._database_state()
         except ReadOnlyError:
             return {"database": "read-only"}
 
-    async def _stand(self) -> dict[str, Any]:
+    async def _database_state(self) -> dict[str, Any]:
         if (await self._session.fetch(plain_query("inherited"), False))[0]["read_only"]:
-            self._session.drop()  # a new connection finds out when that is lifted
+            self._session.drop()  # only a new connection notices when it may write again
             raise ReadOnlyError
         try:
             state = dict(await gate_state(self._session))
-        except RolledBackError as error:  # the database answers, and nobody claims
+        except RolledBackError as error:  # the database answers, but no worker can claim
             state = {"paused": True, "reason": message_of(error), "resumes_in": None}
         try:
             enabled = (await discover(self._session, self._tokens_table)).triggers_enabled
@@ -126,8 +126,8 @@ class Health:
         }
 
 
-class Look(Generic[T]):
-    """A question to the database, asked at most once in `every` seconds and waited for `within`."""
+class CachedAnswer(Generic[T]):
+    """The answer to a query that is sent at most once in `every` seconds and may take `within` seconds."""
 
     def __init__(self, ask: Callable[[], Awaitable[T]], *, within: float, every: float) -> None:
         self._ask = ask
@@ -138,7 +138,7 @@ class Look(Generic[T]):
         self._good_until = 0.0  # monotonic seconds
 
     async def __call__(self) -> T | None:
-        """Return the answer, at most `every` seconds old; None where there was none in time."""
+        """Return the answer, at most `every` seconds old; None if there was none in time."""
         async with self._turn:
             if time.monotonic() >= self._good_until:
                 self._answer = await self._asked()

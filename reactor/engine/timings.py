@@ -1,4 +1,4 @@
-"""How long the worker waits for what."""
+"""Every pause and time limit of the worker."""
 
 from __future__ import annotations
 
@@ -7,59 +7,60 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Seconds. `Worker` is given one and hands it to its parts; tests give one with shorter times."""
+    """Seconds. A `Worker` gets one and passes it to its parts; tests use shorter times."""
 
     # wake
-    probe_every: float = 9.0  # ± a tenth; with `probe_within`, a deaf connection is known after 15 s at most
+    probe_every: float = 9.0  # ± a tenth; with `probe_within`, a deaf connection is noticed after 15 s at most
     probe_within: float = 5.0
     deaf_pause: float = 60.0  # between reconnects of a listener that never hears its probe: a pooler is in between
-    full_for: float = 0.005  # with every slot taken, until the watch is left: what ends sooner is not worth it
-    watch_every: float = 2.0  # between tries to take the watch: a worker on watch that dies tells nobody
+    full_for: float = 0.005  # that every slot must be taken before the watch is left; for less it is not worth it
+    watch_every: float = 2.0  # between tries to take the watch, because a worker that dies on watch tells nobody
     stand_in: float = 5.0  # ± a fifth; after a ring that another worker has to answer, until the sweep looks
-    # Between two looks at the transactions under way: a mint waits an eighth longer at most than its transaction took.
+    # Between two looks at the transactions under way: a mint waits at most an eighth longer than its transaction took.
     shortest_look: float = 0.002
     longest_look: float = 5.0
-    # A token that is due but stays locked by somebody else is asked for ever more rarely.
+    # Between claims for a token that is due but locked by another session: twice as long each time.
     shortest_spin: float = 0.01
     longest_spin: float = 1.0
 
     # claim
-    after_empty: float = 0.01  # between an empty claim and the next that a wake asks for: forged NOTIFYs cost no more
-    longest_onward: float = 1.0  # for which claims continue behind the last token of a backlog
+    after_empty: float = 0.01  # between an empty claim and the next; limits the cost of forged NOTIFYs
+    longest_onward: float = 1.0  # that claims go on behind the last token of a backlog, before one from the front
     refused_token: float = 5.0  # until a token that the database refused is tried again; twice as long each time
     longest_refused_token: float = 300.0
-    longest_between_rounds: float = 1.0  # of a detour
+    longest_between_rounds: float = 1.0  # of a detour, unless a round takes long
 
     # leases and rescue
     longest_renewal: float = 3.0  # between renewals; a third of the lease if that is less
     longest_left_alone: float = 600.0  # for a token whose row cannot be written, until a rescue tries it again
     rescue_every: float = 2.5  # with a renewal every 3 s and 2 s overdue, a token runs again 8 s after its worker died
-    # For a look, and for a statement that takes tokens over. The connection's own limits are shorter.
+    # For a look, and for a statement that takes tokens over. The connection's own time limits are shorter.
     rescue_within: float = 15.0
-    # After this worker was cut off from the database: others have not renewed either, and get time for it. After a
-    # restart the query waits as long by itself; a crashed backend, a promoted standby or a network is no restart.
+    # After this worker was cut off from the database. Others may not have renewed their leases either, and get time to.
+    # After a restart of the server abandoned.sql waits as long by itself. But it does not notice a crashed backend, a
+    # promoted standby or a broken network.
     steady_after: float = 10.0
 
     # generate
-    sure_after: float = 10.0  # a request, until a listing without its prediction is believed
+    sure_after: float = 10.0  # after a request, until a listing without its prediction is believed
     listing_every: float = 1.0  # between looks at the listing
     cancel_within: float = 5.0
 
     # settle
-    answer_within: float = 5.0  # that a stop waits for the database's answer to a result or to a fallback's intent
-    refused_result: float = 300.0  # until a result that the host's code refused is resumed; then 2 and 4 times as many
+    answer_within: float = 5.0  # that a stop waits for the database's answer to an outcome or to a fallback's intent
+    refused_result: float = 300.0  # until a result that the host's code refused is resumed; then 2 and 4 times as long
     longest_refused_result: float = 1200.0  # the provider keeps a result for an hour
 
     # gate
     check_every: float = 10.0  # between looks at the gate, and between checks of a refused API token
     breaker_pause: float = 5.0
     account_pause: float = 10.0  # credit bought "takes a few minutes" to count, and a probe costs nothing
-    first_rest: float = 5.0  # of a worker that alone does not reach the provider; twice as long each time
+    first_rest: float = 5.0  # of a worker that alone does not reach the provider; then twice as long each time
     longest_rest: float = 60.0
 
     # stop, drain, connections
-    drain_every: float = 1.0  # between looks whether all is done
-    last_writes_within: float = 5.0  # once every attempt has ended
+    drain_every: float = 1.0  # between looks for unfinished tokens
+    last_writes_within: float = 5.0  # after every attempt has ended
     close_idle_every: float = 10.0  # between looks for idle connections
 
     def renewal(self, lease: float) -> float:

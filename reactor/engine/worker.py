@@ -1,12 +1,12 @@
-"""A reactor process: what runs in it, and in which order it stops.
+"""A reactor process: the tasks in it, and the order in which they stop.
 
     upkeep ─────────── listener, settler, renewals, the inspector, the provider's connection
       └─ attempts ──── a task for each slot in use
            └─ claiming ─ dispatcher, rescuer, sweep
 
-Stopping goes from the inside out. The first signal cancels claiming: nothing more is claimed. Attempts get the grace,
-then are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep ends last: leases are
-renewed and outcomes written as long as anybody holds a token.
+Stopping goes from the inside out. The first signal cancels claiming: nothing more is claimed. Attempts may go on for
+the grace period. Then they are cancelled, and each hands its token back; a second signal cancels them at once. Upkeep
+ends last, so leases are renewed and outcomes written as long as this worker holds a token.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Worker:
         self._health = health
         self._timings = timings
         self._store_type = store
-        # New at every start: a host name or a pid comes back, this does not.
+        # New at every start. A host name or a pid may be used again, this key is not.
         self._key = secrets.randbelow(2**63 - 1) + 1
         self._wake = Wake()
         self._stopping = False
@@ -73,7 +73,7 @@ class Worker:
         self._attempts_scope: anyio.CancelScope | None = None
 
     def stop(self) -> None:
-        """Stop claiming and let attempts finish within the grace; called again, release them at once."""
+        """Stop claiming and let attempts finish within the grace period; called again, release them at once."""
         if not self._stopping:
             self._stopping = True
             self._claiming_scope.cancel()
@@ -86,9 +86,9 @@ class Worker:
         self.stop()
 
     async def run(self, *, drain: bool = False) -> None:
-        """Work until stopped; with `drain`, until nothing is detected or generating.
+        """Work until stopped; with `drain`, until no token is detected or generating.
 
-        Cancelled from outside, it still hands back what it holds. Raises TableError where the table is not migrated.
+        If cancelled from outside it still hands its tokens back. Raises TableError if the table is not migrated.
         """
         async with self._sessions() as sessions:
             store: Store | None = None
@@ -146,7 +146,7 @@ class Worker:
         with self._until_stopped():
             await upkeep.start(wiring.listener.run)
         async with wiring.attempts as self._attempts_scope:
-            await self._take_in(wiring, store, drain=drain)
+            await self._keep_claiming(wiring, store, drain=drain)
             self._telemetry.emit(
                 events.WORKER_STOPPING, held=wiring.leases.held, grace_seconds=settings.shutdown_grace_seconds
             )
@@ -161,7 +161,7 @@ class Worker:
             if self._health is not None:
                 await self._health.close_idle()
 
-    async def _take_in(self, wiring: Wiring, store: Store, *, drain: bool) -> None:
+    async def _keep_claiming(self, wiring: Wiring, store: Store, *, drain: bool) -> None:
         with self._until_stopped():
             async with anyio.create_task_group() as claiming:
                 claiming.start_soon(wiring.rescuer.run)
@@ -176,7 +176,7 @@ class Worker:
         """Return once no token is detected or generating anywhere."""
         trouble = Trouble(self._telemetry, "worker")
         while leases.held or await self._unfinished(store, trouble):
-            with anyio.move_on_after(self._timings.drain_every):  # nobody says when another worker has finished
+            with anyio.move_on_after(self._timings.drain_every):  # no event says when another worker has finished
                 await leases.slot_freed()
 
     async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
@@ -187,7 +187,7 @@ class Worker:
             return True
 
     async def _store(self, sessions: dict[str, Session]) -> Store:
-        """Look the table up, waiting for the database as long as it takes."""
+        """Find the tokens table. Waits for the database as long as it takes."""
         trouble, failures = Trouble(self._telemetry, "worker"), 0
         while True:
             try:

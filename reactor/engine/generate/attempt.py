@@ -1,9 +1,11 @@
 """One attempt at one token: resume or buy a prediction, wait for its image, and decide the outcome.
 
-purchase ──▶ wait for the image ──▶ Succeeded
-   │                │
-   └──── error ─────┴──▶ the prompt was rejected for the first time ──▶ a new purchase with the fallback prompt
-                    └──▶ any other error ──▶ the verdict: Retry, Failed or Released
+    purchase ──▶ wait for the image ──▶ Succeeded
+       │                │
+       └──── error ─────┴──▶ the prompt was rejected for the first time ──▶ a new purchase with the fallback prompt
+                        └──▶ any other error ──▶ the verdict: Retry, Failed or Released
+
+purchase.py buys, verdict.py says what an error does to the token, and gate.py what it does to the fleet.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Attempt:
         self._telemetry = telemetry
         self._rules = rules
         self._lease_runs = lease_runs
-        self._probe = probe  # what the half-open gate opens on, while it waits for this token; None: it does not
+        self._probe = probe  # what opens the half-open gate, as long as it waits for this token; else None
         self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:

@@ -37,7 +37,7 @@ class TokenEvents:
         self._telemetry.emit(events.LEASE_LOST, token_id=claim.token_id, prediction_id=prediction_id)
 
     def unsettled(self, outcome: Outcome, kind: str, message: str) -> None:
-        """An outcome could not be written. The event names the prediction, because it may have been paid for."""
+        """An outcome is not known to be written. Its prediction is named, because it may have been paid for."""
         fields = {"token_id": outcome.claim.token_id, "prediction_id": outcome.prediction_id}
         self._telemetry.emit(events.WORKER_ERROR, role="attempt", **fields, error_type=kind, error_message=message)
 

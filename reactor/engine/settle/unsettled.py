@@ -30,8 +30,8 @@ class Entry(Generic[T]):
         self.item: T = item
         self.alone = False  # it was refused together with others, so it is tried by itself
         self.failures = 0
-        self.refusals = 0  # when it was tried by itself
-        self.logged = False  # its error was
+        self.refusals = 0  # of this entry by itself
+        self.logged = False  # whether its error was logged
         self.due_at = 0.0  # monotonic seconds
         self.answered = answered
         self.answer: Answer | RowRefusedError | HostRefusedError = "lost"

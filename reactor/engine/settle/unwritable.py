@@ -2,8 +2,8 @@
 
 If a constraint refuses the row, or its data cannot be stored, that never changes: the token fails. If a function of the
 host's raises an error, somebody may repair it: the token goes back with its prediction id, so that a later attempt
-resumes the prediction. Each time counts as an attempt. Otherwise a flood of refused tokens would never end, and retries
-are claimed before fresh tokens.
+resumes the prediction. Each time counts as an attempt, so that a flood of refused tokens ends: as retries they are
+claimed before fresh tokens.
 """
 
 from __future__ import annotations
