@@ -10,7 +10,7 @@ from strangers import stranger
 from reactor.database.store import Store
 from reactor.database.table import plain_query
 from reactor.engine.timings import Timings
-from reactor.engine.wake.bell import Bell, _Doubt
+from reactor.engine.wake.bell import Bell, _Earlier
 from reactor.engine.wake.wake import Wake
 from reactor.failpoints import switched_on
 from reactor.telemetry import Telemetry
@@ -318,7 +318,7 @@ async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, 
 def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(monkeypatch, seconds, pause):
     monkeypatch.setattr("reactor.engine.wake.bell.anyio.current_time", lambda: 1000.0 + seconds)
 
-    assert _Doubt(1, since=1000.0).pause(Timings()) == pytest.approx(pause)
+    assert _Earlier(1, since=1000.0).pause(Timings()) == pytest.approx(pause)
 
 
 @pytest.mark.parametrize("between", ["quiet", "nothing"])

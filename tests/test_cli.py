@@ -481,7 +481,7 @@ def test_a_gate_row_that_cannot_be_made_anew_is_one_line(reactor, database, name
     code, out, err = reactor(name)
 
     assert (code, out) == (1, "")
-    assert err == "Error: reactor.intake has lost its row, and nobody claims without; run: reactor migrate\n"
+    assert err == "Error: reactor.intake has lost its row, and no worker claims without it; run: reactor migrate\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--reason", " ")])

@@ -1,8 +1,8 @@
 """Finds tokens in `generating` whose holder cannot finish them, and takes them over into this worker's free slots.
 
-The holder is a dead worker; or another program, which set the status without a lease as ours; or this worker itself,
-because the answer to its claim was lost. The query abandoned.sql finds such tokens, and rescue.sql takes them over.
-When a worker counts as dead is in leases.py. Every worker runs a rescuer, so none is a leader.
+The holder is a dead worker; or another program, which left no lease or one longer than any worker's; or this worker
+itself, because the answer to its claim was lost. The query abandoned.sql finds these tokens, and rescue.sql takes them
+over. When a worker counts as dead is in leases.py. Every worker runs a rescuer; there is no leader.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_TRIED = 100  # tokens that one pass tries if some are refused; the number o
 # Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
 # look goes on from there, after WAIT_FOR times as long as this one took.
 HELD_AT_ONCE, WAIT_FOR = 10_000, 20.0
-MOST_RESCUES = 5  # a token that was held by this many dead workers may be what kills them
+MOST_RESCUES = 5  # then the token fails: if so many workers died with it, it may be what kills them
 
 
 class Rescuer:

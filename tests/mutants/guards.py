@@ -384,8 +384,8 @@ MUTANTS = (
     Mutant(
         "no wake after a reconnect",
         "reactor/engine/wake/listener.py",
-        "        self._wake.ring()\n        if self._told_lost",
-        "        if self._told_lost",
+        "        self._wake.ring()\n        if self._lost_logged",
+        "        if self._lost_logged",
         "tests/test_listener.py::test_a_listener_whose_connection_is_terminated_comes_back_and_wakes",
     ),
     Mutant(
@@ -909,14 +909,14 @@ MUTANTS = (
     Mutant(
         "a worker goes on watch without a look for silent mints",
         "reactor/engine/wake/bell.py",
-        "        if under_way < doubt.under_way:\n            self._wake.ring()\n",
-        "        if under_way < doubt.under_way < inf:\n            self._wake.ring()\n",
+        "        if under_way < earlier.under_way:\n            self._wake.ring()\n",
+        "        if under_way < earlier.under_way < inf:\n            self._wake.ring()\n",
         f"{BELL}::test_a_mint_at_the_moment_in_which_a_worker_goes_on_watch_is_claimed",
     ),
     Mutant(
         "a transaction that began while mints were silent is forgotten",
         "reactor/engine/wake/bell.py",
-        "        if under_way:\n            return doubt.pause(self._timings)\n",
+        "        if under_way:\n            return earlier.pause(self._timings)\n",
         "",
         f"{BELL}::test_looks_go_on_as_long_as_a_transaction_that_had_begun",
     ),
@@ -1295,7 +1295,7 @@ MUTANTS = (
         "a worker's own watch looks only once no transaction is under way",
         "reactor/engine/wake/bell.py",
         "elif anyio.current_time() >= self._ring_at:",
-        "elif self._doubt is None:",
+        "elif self._earlier is None:",
         f"{BELL}::test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way",
     ),
     Mutant(

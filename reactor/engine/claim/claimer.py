@@ -3,8 +3,8 @@
 While somebody holds an old snapshot (a dump, a report), no row that was claimed leaves the index, and each claim from
 the front passes all of them: 50 ns a row. So after two full claims in a row, the next claim starts behind the last
 token. It misses tokens that were locked or came in before that place; the next claim from the front finds them. A claim
-from the front is made once a second at least, more often if it costs less than a twentieth of the time, and always
-before the claimer says that there is no more.
+from the front is made once a second at least, more often as long as that costs at most a twentieth of the time, and
+always before the claimer says that there is no more.
 
 If the database refuses to let us claim some tokens, the front is the place behind them: see detour.py.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Batch
 
-ONWARD_FOR = 20.0  # times the extra duration of a claim from the front, until the next one from there
+ONWARD_FOR = 20.0  # times the extra duration of a claim from the front; then comes the next one from there
 
 
 class Claimer:

@@ -46,8 +46,8 @@ MOST_TRIES = 300  # refusals in one round before it gallops
 PROBES = 3  # tokens that a gallop tries in one go
 MOST_AGAIN = 20  # remembered tokens that one round tries again
 MOST_REMEMBERED = 10_000  # refused tokens
-# The next round begins ROUND_FOR times as long after a round as that took, but `longest_between_rounds` at most. It
-# never begins before LEAST_FOR times as long.
+# The pause between two rounds, in durations of the last round. `longest_between_rounds` limits it, but it is never less
+# than LEAST_FOR.
 ROUND_FOR, LEAST_FOR = 20.0, 4.0
 
 

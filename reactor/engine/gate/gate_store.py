@@ -46,7 +46,7 @@ async def gate_state(session: Session) -> dict[str, Any]:
             await session.fetch(plain_query("restore_gate"))
         rows = await session.fetch(plain_query("gate_state"))
     if not rows:
-        raise RolledBackError("reactor.intake has lost its row, and nobody claims without; run: reactor migrate")
+        raise RolledBackError("reactor.intake has lost its row, and no worker claims without it; run: reactor migrate")
     return {**rows[0], "reason": fit(rows[0]["reason"] or "") or None}
 
 

@@ -41,7 +41,7 @@ class Attempts:
         self._attempt = attempt
         self._leases = leases
         self._settler = settler
-        self._tell = TokenEvents(telemetry, rules)
+        self._events = TokenEvents(telemetry, rules)
 
     async def __aenter__(self) -> anyio.CancelScope:
         """Open the group; cancelling the scope hands back the tokens under way."""
@@ -71,13 +71,13 @@ class Attempts:
     async def _work(self, holding: Holding, attempt: Attempt) -> None:
         started_at = time.monotonic()
         try:
-            self._tell.began(holding.claim)
+            self._events.began(holding.claim)
             outcome = await self._outcome(attempt, holding)
             if outcome is not None:
                 await self._settle(holding, outcome, started_at)
         except anyio.get_cancelled_exc_class():
             if holding.lost:
-                self._tell.lost(attempt.claim, attempt.prediction_id)
+                self._events.lost(attempt.claim, attempt.prediction_id)
             raise
 
     async def _outcome(self, attempt: Attempt, holding: Holding) -> Outcome | None:
@@ -92,11 +92,11 @@ class Attempts:
                 await reached("released")
             raise
         except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
-            self._tell.crashed(attempt, error)
+            self._events.crashed(attempt, error)
             reason = f"Internal error: {type(error).__name__}"
             outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
         if outcome is None:
-            self._tell.lost(attempt.claim, attempt.prediction_id)
+            self._events.lost(attempt.claim, attempt.prediction_id)
         return outcome
 
     async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
@@ -107,14 +107,16 @@ class Attempts:
             self._leases.leave_alone(holding.claim.id)
             if outcome.prediction_id is not None:  # a later holder of the row resumes it
                 self._settler.record(Bought(outcome.claim, outcome.prediction_id))
-            self._tell.unsettled(outcome, error.kind, f"cannot be ended, left to its lease: {message_of(error)}")
+            self._events.unsettled(
+                outcome, error.kind, f"cannot be settled, so its lease has to run out: {message_of(error)}"
+            )
         except anyio.get_cancelled_exc_class():
-            self._tell.unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")
+            self._events.unsettled(outcome, "TimeoutError", "the worker stopped before the database answered")
             raise
         else:
             if isinstance(written, (Succeeded, Failed)):
                 holding.end()
             if written is None:
-                self._tell.lost(outcome.claim, outcome.prediction_id)
+                self._events.lost(outcome.claim, outcome.prediction_id)
             else:
-                self._tell.ended(written, time.monotonic() - started_at)
+                self._events.ended(written, time.monotonic() - started_at)

@@ -8,13 +8,13 @@ worker makes a claim for the same token. So mints ring only while a worker has a
     every slot is taken ──▶ quiet: mints do not ring as long as no worker is on watch
 
 There is an advisory lock for each of the two states. A worker holds them on its listener's connection, and they end
-with it, so a dead worker silences nothing. The triggers look at both locks when a mint is written. They are silent if a
+with it, so a dead worker silences no mint. The triggers look at both locks when a mint is written. They are silent if a
 worker is quiet and no worker is on watch. In every other case they ring, also if there is no worker at all.
 
 No mint is missed. A worker that goes on watch claims once more, because mints that were committed before did not ring.
 A transaction that minted before and commits later does not ring either. So the worker notes which transactions are
-under way when it takes the watch, and claims again whenever one of them has ended. It looks for that every now and then
-and never waits for a lock, because a waiting statement keeps a snapshot open, and then no dead row can be removed.
+under way when it takes the watch, and claims again whenever one of them has ended. It finds that out by looking again
+and again, not by waiting for a lock: a waiting statement keeps a snapshot open, and then no dead row can be removed.
 
 If the worker on watch hangs, nobody answers at once. The other workers hear the ring too: their sweeps look 5 s later.
 
@@ -63,7 +63,7 @@ Wanted = Literal["watch", "quiet", "nothing"]
 
 
 @dataclass(slots=True)
-class _Doubt:
+class _Earlier:
     """The transactions that were under way when the watch was taken. They may have minted without a ring."""
 
     upto: int  # a transaction id above all of theirs
@@ -95,7 +95,7 @@ class Bell:
         self.watching = False
         self._quiet = False
         self._elsewhere = False  # another worker is on watch
-        self._doubt: _Doubt | None = None
+        self._earlier: _Earlier | None = None
         self._own_key: int | None = None  # of a watch of this worker's own
         self._ring_at = 0.0  # the loop's clock: when to claim under an own watch although nothing rang
         self._strangers = {"watch": Strangers(), "quiet": Strangers()}
@@ -160,6 +160,7 @@ class Bell:
         return self.watching or self._own_key is not None
 
     async def _go_on_watch(self, ask: Ask) -> float | None:
+        """Try to take the watch; if only strangers hold its lock, keep a watch of this worker's own."""
         await reached("before_watch")
         known_taken = self._elsewhere or self._own_key is not None  # so one try is enough
         for pause in _TRIES[:1] if known_taken else _TRIES:
@@ -180,7 +181,7 @@ class Bell:
         if not taken:
             return jittered(self._timings.watch_every)
         self._telemetry.emit(events.WATCH_TAKEN)
-        self._doubt = _Doubt(found["upto"], anyio.current_time())
+        self._earlier = _Earlier(found["upto"], anyio.current_time())
         await reached("on_watch")
         return await self._look_again(ask)
 
@@ -192,7 +193,7 @@ class Bell:
             upto = (await ask(plain_query("own_watch"), self._channels[0], key, True))["upto"]
             if upto is None or self._ask is not ask:
                 return jittered(self._timings.watch_every)
-            self._own_key, self._doubt = key, _Doubt(upto, anyio.current_time())
+            self._own_key, self._earlier = key, _Earlier(upto, anyio.current_time())
             self._ring_at = anyio.current_time() + self._timings.watch_every
         elif anyio.current_time() >= self._ring_at:
             # When this watch began, a producer's session could remember for 0.1 s that mints are silent.
@@ -217,16 +218,16 @@ class Bell:
 
     async def _look_again(self, ask: Ask) -> float | None:
         """Ring the wake if a transaction has ended that may have minted without a ring; return the next pause."""
-        doubt = self._doubt
-        if doubt is None:
+        earlier = self._earlier
+        if earlier is None:
             return None
-        under_way = (await ask(plain_query("under_way"), doubt.upto))["transactions"]
-        if under_way < doubt.under_way:
+        under_way = (await ask(plain_query("under_way"), earlier.upto))["transactions"]
+        if under_way < earlier.under_way:
             self._wake.ring()
-        doubt.under_way = under_way
+        earlier.under_way = under_way
         if under_way:
-            return doubt.pause(self._timings)
-        self._doubt = None
+            return earlier.pause(self._timings)
+        self._earlier = None
         return None
 
     async def _leave(self, ask: Ask) -> float | None:
@@ -244,5 +245,5 @@ class Bell:
         if self._ask is ask:
             if self.watching:
                 self._telemetry.emit(events.WATCH_LEFT, quiet=quiet)
-            self.watching, self._quiet, self._doubt = False, quiet, None
+            self.watching, self._quiet, self._earlier = False, quiet, None
         return None if quiet == hush else jittered(self._timings.watch_every)

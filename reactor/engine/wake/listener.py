@@ -62,7 +62,7 @@ class Listener:
         self._failures = 0
         self._unproven = 0  # probes of this connection in a row that did not prove it
         self._deaf = 0  # connections in a row that heard no probe
-        self._told_lost = False
+        self._lost_logged = False
         self._unanswered = False  # a query on this connection
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
@@ -126,14 +126,14 @@ class Listener:
     def _connected(self) -> None:
         self._failures = self._unproven = 0
         self._wake.ring()
-        if self._told_lost:
+        if self._lost_logged:
             self._store.availability.back()
         if self._deaf < DEAF_AFTER:  # else it is logged once it is proven
             self._tell_connected()
 
     def _tell_connected(self) -> None:
         self._telemetry.emit(events.LISTENER_CONNECTED, channel=self._store.table.wake_channel)
-        self._told_lost = False
+        self._lost_logged = False
 
     def _asking(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> Ask:
         """Return a function that fetches one row on this connection, one query at a time.
@@ -210,8 +210,8 @@ class Listener:
         status.started()
 
     def _lost(self, error: Exception) -> None:
-        if not self._told_lost:
-            self._told_lost = True
+        if not self._lost_logged:
+            self._lost_logged = True
             self._telemetry.emit(
                 events.LISTENER_LOST, error_type=type(error).__name__.strip("_"), error_message=message_of(error)
             )
