@@ -2,8 +2,8 @@
 
 Events alone would be out of date: another worker may close the gate, or the database may go away while nothing is to
 do. So each report queries the database. It has a connection of its own, opened at the first report, so that no claim
-and no wake waits for a report. Each query has a time limit, and its answer is kept for a moment. So a report is soon
-there, however many ask for one.
+and no wake waits for a report. Each query has a time limit, and its answer is kept for a moment. So a report takes
+little time, however many are asked for.
 """
 
 from __future__ import annotations
