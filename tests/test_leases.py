@@ -6,6 +6,7 @@ from uuid import UUID
 import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running
+from stores import failing_once
 
 from reactor.database.connections import ConnectionLostError, RolledBackError, RowRefusedError
 from reactor.database.store import Abandoned, Rescued, Store
@@ -28,17 +29,23 @@ async def hold(_argument):
 class Signal:
     """Wraps a method of the store; `returned` is set once a call has returned."""
 
-    def __init__(self, monkeypatch, name):
-        self._original = getattr(Store, name)
-        self.returned = anyio.Event()
-        signal = self
+    def __init__(self, name):
+        method = getattr(Store, name)
+        self._returned = anyio.Event()
 
-        async def wrapped(store, *arguments, **named):
-            result = await signal._original(store, *arguments, **named)
-            signal.returned.set()
+        async def signalled(store, *arguments, **named):
+            returned = self._returned
+            result = await method(store, *arguments, **named)
+            returned.set()
             return result
 
-        monkeypatch.setattr(Store, name, wrapped)
+        self.store = type("Signalling", (Store,), {name: signalled})
+
+    async def next(self):
+        """Wait until a call has returned that begins from now on."""
+        self._returned = returned = anyio.Event()
+        with anyio.fail_after(5):
+            await returned.wait()
 
 
 @pytest.mark.parametrize(("lease", "expected"), [(60, 3), (9, 3), (6, 2), (1, pytest.approx(0.333, abs=0.01))])
@@ -46,15 +53,14 @@ def test_a_lease_is_renewed_every_third_of_it_and_every_3_seconds_at_most(lease,
     assert TIMINGS.renewal(lease) == expected
 
 
-async def test_a_lease_is_renewed_while_the_attempt_runs(database, provider, connection, make_token, monkeypatch):
+async def test_a_lease_is_renewed_while_the_attempt_runs(database, provider, connection, make_token):
     provider.script["wait"] = [hold]
-    renewed = Signal(monkeypatch, "renew")
-    async with running(database, provider, lease_seconds=1) as (_, log):
+    renewal = Signal("renew")
+    async with running(database, provider, store=renewal.store, lease_seconds=1) as (_, log):
         await make_token()
         await log.wait("token.generation.started")
         before = await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0")
-        with anyio.fail_after(5):
-            await renewed.returned.wait()
+        await renewal.next()
         after = await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0")
 
     assert after > before
@@ -74,20 +80,17 @@ async def test_a_token_that_a_renewal_finds_lost_is_dropped_before_it_ends(
     assert provider.asked("cancel") == []
 
 
-async def test_a_renewal_that_crosses_a_settle_loses_nothing(database, provider, make_token, monkeypatch):
-    settle = Store.settle
-    settled = anyio.Event()
-    renew = Signal(monkeypatch, "renew")
+async def test_a_renewal_that_crosses_a_settle_loses_nothing(database, provider, make_token):
+    renewal, settled = Signal("renew"), anyio.Event()
 
-    async def answered_late(store, outcomes):
-        answers = await settle(store, outcomes)
-        settled.set()
-        renew.returned = anyio.Event()
-        await renew.returned.wait()
-        return answers
+    class AnsweredLate(renewal.store):
+        async def settle(self, outcomes):
+            answers = await super().settle(outcomes)
+            settled.set()
+            await renewal.next()
+            return answers
 
-    monkeypatch.setattr(Store, "settle", answered_late)
-    async with running(database, provider, lease_seconds=1) as (_, log):
+    async with running(database, provider, store=AnsweredLate, lease_seconds=1) as (_, log):
         await make_token()
         with anyio.fail_after(5):
             await settled.wait()
@@ -96,46 +99,40 @@ async def test_a_renewal_that_crosses_a_settle_loses_nothing(database, provider,
     assert not log.of("token.lease_lost")
 
 
-async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_each(
-    database, provider, make_token, monkeypatch
-):
-    settle = Store.settle
-    provider.script["create"] = [TransientError("boom", retry_after=0.0)]
-    async with running(database, provider) as (_, log):
+async def test_a_token_claimed_again_before_its_settle_is_answered_is_told_once_each(database, provider, make_token):
+    again = anyio.Event()
 
-        async def answered_late(store, outcomes):
-            answers = await settle(store, outcomes)
-            if not log.of("token.generation.retry"):
-                await log.wait("token.generation.started", times=2)
+    class AnsweredLate(Store):
+        async def settle(self, outcomes):
+            answers = await super().settle(outcomes)
+            await again.wait()
             return answers
 
-        monkeypatch.setattr(Store, "settle", answered_late)
+    provider.script["create"] = [TransientError("boom", retry_after=0.0)]
+    async with running(database, provider, store=AnsweredLate) as (_, log):
         await make_token()
+        await log.wait("token.generation.started", times=2)
+        again.set()
         await log.wait("token.generation.succeeded")
 
     assert len(log.of("token.generation.retry")) == 1
     assert not log.of("token.lease_lost")
 
 
-@pytest.fixture
-def claimed_twice(monkeypatch):
-    """Return each claim twice, under two epochs: the first one has lost its token before its attempt begins."""
-    claim = Store.claim
+class ClaimingTwice(Store):
+    """Claims each token under two epochs: the first is lost before its attempt begins."""
 
-    async def told_twice(store, *arguments):
-        batch = await claim(store, *arguments)
+    async def claim(self, *arguments):
+        batch = await super().claim(*arguments)
         twice = ((replace(one, epoch=one.epoch - 1, prediction_id="p0"), one) for one in batch.claims)
         return replace(batch, claims=tuple(chain.from_iterable(twice)))
 
-    monkeypatch.setattr(Store, "claim", told_twice)
 
-
-@pytest.mark.usefixtures("claimed_twice")
 async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
     database, provider, make_token, token_row
 ):
     provider.script["wait"] = [hold]
-    async with running(database, provider, worker_batch_size=2) as (_, log):
+    async with running(database, provider, store=ClaimingTwice, worker_batch_size=2) as (_, log):
         token_id = await make_token()
         await log.wait("token.lease_lost", token_id=token_id)
         await log.wait("token.generation.succeeded", token_id=token_id)
@@ -144,22 +141,20 @@ async def test_a_token_that_is_lost_before_its_attempt_begins_is_not_worked_on(
     assert (await token_row(token_id))["status"] == "uploading"
 
 
-@pytest.mark.usefixtures("claimed_twice")
-async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(
-    database, provider, make_token, monkeypatch
-):
-    settle, answering = Store.settle, anyio.Event()
+async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(database, provider, make_token):
+    answering = anyio.Event()
 
-    async def answered_late(store, outcomes):
-        await answering.wait()
-        return await settle(store, outcomes)
+    class AnsweredLate(ClaimingTwice):
+        async def settle(self, outcomes):
+            await answering.wait()
+            return await super().settle(outcomes)
 
     async def refused(_bought):
         raise PermanentError("boom")
 
-    monkeypatch.setattr(Store, "settle", answered_late)
     provider.script["wait"] = [refused, refused]
-    async with running(database, provider, timings=Timings(answer_within=0.05), worker_batch_size=2) as (_, log):
+    timings = Timings(answer_within=0.05)
+    async with running(database, provider, timings=timings, store=AnsweredLate, worker_batch_size=2) as (_, log):
         token_id = await make_token()
         await log.wait("token.lease_lost", token_id=token_id)
         answering.set()
@@ -175,20 +170,18 @@ async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, 
     assert provider.asked("create") == []
 
 
-async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(
-    database, provider, make_token, token_row, monkeypatch
-):
-    claim = Store.claim
+async def test_a_claim_whose_answer_was_lost_is_taken_up_by_its_own_worker(database, provider, make_token, token_row):
+    lost = []
 
-    async def answer_lost(store, *arguments):
-        batch = await claim(store, *arguments)
-        if batch.claims:
-            monkeypatch.setattr(Store, "claim", claim)
-            raise ConnectionLostError("reset by peer")
-        return batch
+    class AnswerLost(Store):
+        async def claim(self, *arguments):
+            batch = await super().claim(*arguments)
+            if batch.claims and not lost:
+                lost.append(batch)
+                raise ConnectionLostError("reset by peer")
+            return batch
 
-    monkeypatch.setattr(Store, "claim", answer_lost)
-    async with running(database, provider, timings=Timings(rescue_every=0.1)) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.1), store=AnswerLost) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -222,21 +215,18 @@ async def test_the_sixth_rescue_fails_the_token(database, provider, connection, 
     assert provider.calls == []
 
 
-async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
-    database, provider, connection, make_token, monkeypatch
-):
-    async def all_slots(_store, tokens, _worker, **_):
-        return [SimpleNamespace(id=UUID(int=number)) for number in range(tokens)], None
+async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(database, provider, connection, make_token):
+    class AsManyAbandoned(Store):
+        async def abandoned(self, tokens, _worker, **_):
+            return [SimpleNamespace(id=UUID(int=number)) for number in range(tokens)], None
 
-    async def rescues(store, abandoned, worker, **_):
-        return [Rescued(claim, "dead", None) for claim in (await store.claim(len(abandoned), worker)).claims]
+        async def rescue(self, abandoned, worker, **_):
+            return [Rescued(claim, "dead", None) for claim in (await self.claim(len(abandoned), worker)).claims]
 
     provider.script["wait"] = [hold] * 20
-    monkeypatch.setattr(Store, "abandoned", all_slots)
-    monkeypatch.setattr(Store, "rescue", rescues)
     for _ in range(20):
         await make_token()
-    async with running(database, provider, idle=False, worker_batch_size=5) as (_, log):
+    async with running(database, provider, store=AsManyAbandoned, idle=False, worker_batch_size=5) as (_, log):
         await log.wait("token.generation.started", times=5)
         await anyio.wait_all_tasks_blocked()
         held = await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'generating'")
@@ -246,19 +236,20 @@ async def test_a_rescue_and_a_claim_never_hold_more_than_there_are_slots(
 
 
 async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_before_the_queue(
-    database, provider, make_token, monkeypatch
+    database, provider, make_token
 ):
-    abandoned, full, ended = Store.abandoned, anyio.Event(), anyio.Event()
+    full, looked, ended = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def once_full(*arguments, **named):
-        await full.wait()
-        found, last = await abandoned(*arguments, **named)
-        return [token for token in found if token.epoch == 0], last  # without the token claimed meanwhile
+    class LookingOnceFull(Store):
+        async def abandoned(self, *arguments, **named):
+            await full.wait()
+            found, last = await super().abandoned(*arguments, **named)
+            looked.set()
+            return [token for token in found if token.epoch == 0], last  # without the one that was claimed meanwhile
 
-    monkeypatch.setattr(Store, "abandoned", once_full)
-    looked = Signal(monkeypatch, "abandoned")
     provider.script["wait"] = [lambda _: ended.wait()]
-    async with running(database, provider, timings=Timings(rescue_every=3600.0), worker_batch_size=1) as (_, log):
+    timings = Timings(rescue_every=3600.0)
+    async with running(database, provider, timings=timings, store=LookingOnceFull, worker_batch_size=1) as (_, log):
         await make_token()
         await log.wait("token.generation.started")
         for _ in range(5):
@@ -266,7 +257,7 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
         left = await make_token(status="generating", generation_worker=log.of("worker.started")[0]["worker"])
         full.set()
         with anyio.fail_after(5):
-            await looked.returned.wait()
+            await looked.wait()
         await anyio.wait_all_tasks_blocked()
         assert not log.of("token.generation.rescued")
         ended.set()
@@ -275,15 +266,16 @@ async def test_the_slot_that_a_full_worker_frees_goes_to_an_abandoned_token_befo
     assert second["token_id"] == left
 
 
-async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provider, make_token, monkeypatch):
+async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provider, make_token):
     looking = anyio.Event()
 
-    async def hangs(*_arguments, **_named):
-        looking.set()
-        await anyio.sleep_forever()
+    class Looking(Store):
+        async def abandoned(self, *_arguments, **_named):
+            looking.set()
+            await anyio.sleep_forever()
 
-    monkeypatch.setattr(Store, "abandoned", hangs)
-    async with running(database, provider, timings=Timings(rescue_within=3600.0), idle=False) as (_, log):
+    timings = Timings(rescue_within=3600.0)
+    async with running(database, provider, timings=timings, store=Looking, idle=False) as (_, log):
         with anyio.fail_after(5):
             await looking.wait()
         await make_token()
@@ -293,63 +285,57 @@ async def test_a_look_for_abandoned_tokens_keeps_no_mint_waiting(database, provi
 async def test_a_full_worker_hushes_its_mints_while_its_rescuer_waits_for_a_slot(
     database, provider, make_token, monkeypatch
 ):
-    claim, claiming, looked, hushed = Store.claim, anyio.Event(), anyio.Event(), anyio.Event()
+    claiming, looked, hushed = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def another(*_arguments, **_named):
-        await claiming.wait()
-        looked.set()
-        return [Abandoned(UUID(int=1), 1, None, "own")], None
+    class ClaimingOnceItLooked(Store):
+        async def abandoned(self, *_arguments, **_named):
+            await claiming.wait()
+            looked.set()
+            return [Abandoned(UUID(int=1), 1, None, "own")], None
 
-    async def once_it_looked(store, *arguments):
-        claiming.set()
-        await looked.wait()
-        await anyio.wait_all_tasks_blocked()  # now only the rescuer can go on
-        return await claim(store, *arguments)
+        async def claim(self, *arguments):
+            claiming.set()
+            await looked.wait()
+            await anyio.wait_all_tasks_blocked()  # the rescuer's turn is next
+            return await super().claim(*arguments)
 
     await make_token()
     provider.script["wait"] = [hold]
-    monkeypatch.setattr(Store, "abandoned", another)
-    monkeypatch.setattr(Store, "claim", once_it_looked)
     monkeypatch.setattr(Bell, "want", lambda _bell, wanted: hushed.set() if wanted == "quiet" else None)
-    async with running(database, provider, timings=Timings(rescue_every=3600.0), idle=False, worker_batch_size=1):
+    timings = Timings(rescue_every=3600.0)
+    async with running(
+        database, provider, timings=timings, store=ClaimingOnceItLooked, idle=False, worker_batch_size=1
+    ):
         with anyio.fail_after(5):
             await hushed.wait()
 
 
 @pytest.mark.parametrize("name", ["claim", "abandoned", "renew"])
 async def test_a_row_that_the_database_refuses_does_not_end_the_worker(
-    database, provider, connection, make_token, monkeypatch, name
+    database, provider, connection, make_token, name
 ):
-    original, refused = getattr(Store, name), anyio.Event()
-
-    async def refuses_once(store, *arguments, **named):
-        monkeypatch.setattr(Store, name, original)
-        refused.set()
-        raise RowRefusedError("CheckViolationError: no", kind="CheckViolationError")
-
-    monkeypatch.setattr(Store, name, refuses_once)
-    async with running(database, provider, lease_seconds=1) as (_, log):
+    store = failing_once(name, RowRefusedError("CheckViolationError: no", kind="CheckViolationError"))
+    async with running(database, provider, store=store, lease_seconds=1) as (_, log):
         held = anyio.Event()
         provider.script["wait"] = [lambda _: held.wait()]
         await make_token()
         with anyio.fail_after(10):
-            await refused.wait()
+            await store.failed.wait()
         held.set()
         await log.wait("token.generation.succeeded")
 
 
-async def test_a_locked_row_costs_no_other_its_lease(database, provider, connection, make_token, connect, monkeypatch):
+async def test_a_locked_row_costs_no_other_its_lease(database, provider, connection, make_token, connect):
     provider.script["wait"] = [hold] * 2
-    async with running(database, provider, lease_seconds=3) as (_, log):
+    renewal = Signal("renew")
+    async with running(database, provider, store=renewal.store, lease_seconds=3) as (_, log):
         locked, other = await make_token(), await make_token()
         await log.wait("token.generation.started", times=2)
         host = await connect()
         async with host.transaction():
             await host.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
             before = await lease_of(connection, other)
-            renewed = Signal(monkeypatch, "renew")
-            with anyio.fail_after(5):
-                await renewed.returned.wait()
+            await renewal.next()
             after = await lease_of(connection, other)
 
     assert after > before
@@ -407,18 +393,14 @@ async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_
     assert len(told) == 1
 
 
-async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(
-    database, provider, connection, make_token, monkeypatch
-):
+async def test_a_token_whose_end_cannot_be_written_is_left_to_its_lease(database, provider, connection, make_token):
+    look = Signal("abandoned")
     await refuse(connection, "NEW.status <> 'generating'")
-    async with running(database, provider, timings=Timings(rescue_every=0.05)) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.05), store=look.store) as (_, log):
         await make_token()
         await log.wait("worker.error", role="attempt")
-        looked = Signal(monkeypatch, "abandoned")
         for _ in range(3):
-            looked.returned = anyio.Event()
-            with anyio.fail_after(5):
-                await looked.returned.wait()
+            await look.next()
 
     assert len(provider.asked("wait")) == 1
     assert not log.of("token.generation.rescued")
@@ -474,17 +456,17 @@ async def lease_of(connection, token_id):
     return await connection.fetchval("SELECT generation_lease_ends_at FROM tokens_s0 WHERE token_id = $1", token_id)
 
 
-async def test_a_rescuer_that_may_not_look_says_so_once(database, provider, monkeypatch):
+async def test_a_rescuer_that_may_not_look_says_so_once(database, provider):
     asked, often = [], anyio.Event()
 
-    async def denied(_store, *_arguments, **_named):
-        asked.append(1)
-        if len(asked) == 4:
-            often.set()
-        raise RolledBackError("InsufficientPrivilegeError: permission denied")
+    class Denied(Store):
+        async def abandoned(self, *_arguments, **_named):
+            asked.append(1)
+            if len(asked) == 4:
+                often.set()
+            raise RolledBackError("InsufficientPrivilegeError: permission denied")
 
-    monkeypatch.setattr(Store, "abandoned", denied)
-    async with running(database, provider, timings=Timings(rescue_every=0.02)) as (_, log):
+    async with running(database, provider, timings=Timings(rescue_every=0.02), store=Denied) as (_, log):
         with anyio.fail_after(10):
             await often.wait()
 

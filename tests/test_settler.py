@@ -1,6 +1,7 @@
 import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running, until
+from stores import failing_once
 
 from reactor.database.connections import ConnectionLostError, RolledBackError
 from reactor.database.store import Store
@@ -26,26 +27,11 @@ def hold(provider, times=1):
     return gate
 
 
-def failing_once(monkeypatch, name, error, *, after):
-    """Make the next call of the store's method fail, before or after it did its work."""
-    original = getattr(Store, name)
-
-    async def fails(store, *arguments):
-        monkeypatch.setattr(Store, name, original)
-        if after:
-            await original(store, *arguments)
-        raise error
-
-    monkeypatch.setattr(Store, name, fails)
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", ["settle", "record"])
-async def test_a_write_whose_answer_is_lost_is_repeated_and_won(
-    database, provider, make_token, token_row, monkeypatch, name, after
-):
-    failing_once(monkeypatch, name, ConnectionLostError("reset by peer"), after=after)
-    async with running(database, provider) as (_, log):
+async def test_a_write_whose_answer_is_lost_is_repeated_and_won(database, provider, make_token, token_row, name, after):
+    store = failing_once(name, ConnectionLostError("reset by peer"), after=after)
+    async with running(database, provider, store=store) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -54,9 +40,9 @@ async def test_a_write_whose_answer_is_lost_is_repeated_and_won(
     assert not log.of("token.lease_lost")
 
 
-async def test_a_write_that_was_rolled_back_is_repeated(database, provider, make_token, token_row, monkeypatch):
-    failing_once(monkeypatch, "settle", RolledBackError("deadlock detected"), after=False)
-    async with running(database, provider) as (_, log):
+async def test_a_write_that_was_rolled_back_is_repeated(database, provider, make_token, token_row):
+    store = failing_once("settle", RolledBackError("deadlock detected"))
+    async with running(database, provider, store=store) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -64,40 +50,39 @@ async def test_a_write_that_was_rolled_back_is_repeated(database, provider, make
     assert len(log.of("worker.error", role="settler")) == 1
 
 
-async def test_trouble_with_a_row_that_was_locked_before_is_told(database, provider, make_token, monkeypatch):
-    original, answers = Store.settle, [["locked"], RolledBackError("canceling statement due to statement timeout")]
+async def test_trouble_with_a_row_that_was_locked_before_is_told(database, provider, make_token):
+    answers = [["locked"], RolledBackError("canceling statement due to statement timeout")]
 
-    async def settle(store, outcomes):
-        answer = answers.pop(0) if answers else await original(store, outcomes)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    class Locked(Store):
+        async def settle(self, outcomes):
+            answer = answers.pop(0) if answers else await super().settle(outcomes)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
-    monkeypatch.setattr(Store, "settle", settle)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=Locked) as (_, log):
         await make_token()
         await log.wait("token.generation.succeeded")
 
     assert "statement timeout" in log.of("worker.error", role="settler")[0]["error_message"]
 
 
-async def test_what_ends_during_a_flush_is_written_together_in_the_next(database, provider, make_token, monkeypatch):
-    settle, batches = Store.settle, []
-    ended, all_asked = anyio.Event(), anyio.Event()
+async def test_what_ends_during_a_flush_is_written_together_in_the_next(database, provider, make_token):
+    batches, ended, all_asked = [], anyio.Event(), anyio.Event()
 
     async def last_asked(_argument):
         all_asked.set()
 
     provider.script["wait"] = [None] * 20 + [last_asked]
 
-    async def slow_first(store, outcomes):
-        batches.append(len(outcomes))
-        if len(batches) == 1:
-            await ended.wait()
-        return await settle(store, outcomes)
+    class SlowAtFirst(Store):
+        async def settle(self, outcomes):
+            batches.append(len(outcomes))
+            if len(batches) == 1:
+                await ended.wait()
+            return await super().settle(outcomes)
 
-    monkeypatch.setattr(Store, "settle", slow_first)
-    async with running(database, provider, worker_batch_size=30) as (_, log):
+    async with running(database, provider, store=SlowAtFirst, worker_batch_size=30) as (_, log):
         await make_token()
         await log.wait("token.generation.started")
         for _ in range(20):
@@ -193,19 +178,18 @@ async def test_a_fallback_waits_for_a_locked_row_and_holds_up_no_other(
 
 
 async def test_the_rejected_prediction_is_not_recorded_again_once_the_fallback_is_in_use(
-    database, provider, make_token, token_row, monkeypatch
+    database, provider, make_token, token_row
 ):
-    record, asked, censored, recorded = Store.record, anyio.Event(), anyio.Event(), []
+    asked, censored, recorded = anyio.Event(), anyio.Event(), []
 
-    async def recorded_later(store, bought):
-        recorded.extend(each.prediction_id for each in bought)
-        return await record(store, bought)
-
-    async def reset(_store, _bought):
-        monkeypatch.setattr(Store, "record", recorded_later)
-        asked.set()
-        await censored.wait()
-        raise ConnectionLostError("reset by peer")
+    class ResetAtFirst(Store):
+        async def record(self, bought):
+            if not asked.is_set():
+                asked.set()
+                await censored.wait()
+                raise ConnectionLostError("reset by peer")
+            recorded.extend(each.prediction_id for each in bought)
+            return await super().record(bought)
 
     async def rejected(_argument):
         await asked.wait()
@@ -214,10 +198,9 @@ async def test_the_rejected_prediction_is_not_recorded_again_once_the_fallback_i
     async def second(_argument):
         censored.set()
 
-    monkeypatch.setattr(Store, "record", reset)
     provider.script["wait"] = [rejected]
     provider.script["create"] = [None, second]
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=ResetAtFirst) as (_, log):
         token_id = await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -225,18 +208,16 @@ async def test_the_rejected_prediction_is_not_recorded_again_once_the_fallback_i
     assert (await token_row(token_id))["generation_prediction_id"] == "prediction2"
 
 
-async def test_a_settle_under_way_when_the_grace_ends_is_still_told(
-    database, provider, make_token, token_row, monkeypatch
-):
-    settle, asked, stopped = Store.settle, anyio.Event(), anyio.Event()
+async def test_a_settle_under_way_when_the_grace_ends_is_still_told(database, provider, make_token, token_row):
+    asked, stopped = anyio.Event(), anyio.Event()
 
-    async def slow(store, outcomes):
-        asked.set()
-        await stopped.wait()
-        return await settle(store, outcomes)
+    class Slow(Store):
+        async def settle(self, outcomes):
+            asked.set()
+            await stopped.wait()
+            return await super().settle(outcomes)
 
-    monkeypatch.setattr(Store, "settle", slow)
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, store=Slow) as (worker, log):
         token_id = await make_token()
         with anyio.fail_after(5):
             await asked.wait()
