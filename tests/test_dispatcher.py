@@ -21,17 +21,20 @@ THREE_MINTS = """
 """
 
 
+class NeverSayingWhenDue(Store):
+    """Does not answer when the next token is due."""
+
+    async def next_due(self):
+        await anyio.sleep_forever()
+
+
 @pytest.fixture
 def provider():
     return DirectedProvider()
 
 
-async def test_a_wake_does_not_wait_for_the_next_due_time(database, provider, make_token, monkeypatch):
-    async def hangs(_store):
-        await anyio.sleep_forever()
-
-    monkeypatch.setattr(Store, "next_due", hangs)
-    async with running(database, provider) as (_, log):
+async def test_a_wake_does_not_wait_for_the_next_due_time(database, provider, make_token):
+    async with running(database, provider, store=NeverSayingWhenDue) as (_, log):
         await make_token()
         with anyio.fail_after(5):
             await log.wait("token.generation.succeeded")
@@ -40,13 +43,13 @@ async def test_a_wake_does_not_wait_for_the_next_due_time(database, provider, ma
 async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_go_on(
     database, provider, connection, make_token, monkeypatch
 ):
-    async def away(_store):
-        raise ConnectionLostError("too many connections")
+    class Away(Store):
+        async def next_due(self):
+            raise ConnectionLostError("too many connections")
 
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    monkeypatch.setattr(Store, "next_due", away)
     monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _: 0.02)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=Away) as (_, log):
         await log.wait("tokens.claimed", times=5)
         await make_token()
         await log.wait("token.generation.succeeded")
@@ -69,24 +72,27 @@ async def test_a_mint_by_itself_costs_one_claim(database, provider, make_token):
 async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_they_start(
     database, provider, connection, monkeypatch
 ):
-    claim, order = Store.claim, []
+    order, noting = [], anyio.Event()
 
-    async def noted(store, slots, *arguments):
-        place = len(order)
-        order.append(f"claim {slots}")
-        batch = await claim(store, slots, *arguments)
-        if not batch.claims:  # a worker that has just gone on watch looks more than once
-            del order[place]
-        return batch
+    class Noted(Store):
+        async def claim(self, slots, *arguments):
+            if not noting.is_set():
+                return await super().claim(slots, *arguments)
+            place = len(order)
+            order.append(f"claim {slots}")
+            batch = await super().claim(slots, *arguments)
+            if not batch.claims:  # who has just gone on watch looks more than once
+                del order[place]
+            return batch
 
     async def started(_given):
         order.append("create")
 
     monkeypatch.setattr(dispatcher, "LARGEST_CLAIM", 2)
     provider.script["create"] = [started] * 3
-    async with running(database, provider, worker_batch_size=3) as (_, log):
+    async with running(database, provider, store=Noted, worker_batch_size=3) as (_, log):
         await log.idle()
-        monkeypatch.setattr(Store, "claim", noted)
+        noting.set()
         await connection.execute(THREE_MINTS)
         await log.wait("token.generation.succeeded", times=3)
 
@@ -96,27 +102,23 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
 async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
     database, provider, connection, connect, make_token, monkeypatch
 ):
-    claim, host, behind = Store.claim, await connect(), []
+    host, behind = await connect(), []
     minted = """
         INSERT INTO tokens_s0 (author_id, mint_timestamp)
         SELECT author_id, now() - interval '1 hour' FROM tokens_s0 LIMIT 1
     """
 
-    async def one_comes_in_behind(store, slots, worker, after):
-        if after.fresh is not None and not behind:
-            behind.append(await host.execute(minted))
-        return await claim(store, slots, worker, after)
-
-    async def hangs(_store):
-        await anyio.sleep_forever()
+    class OneComesInBehind(NeverSayingWhenDue):
+        async def claim(self, slots, worker, after):
+            if after.fresh is not None and not behind:
+                behind.append(await host.execute(minted))
+            return await super().claim(slots, worker, after)
 
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     monkeypatch.setattr(dispatcher, "LARGEST_CLAIM", 1)
     monkeypatch.setattr(claimer, "ONWARD_FOR", 1e9)
-    monkeypatch.setattr(Store, "claim", one_comes_in_behind)
-    monkeypatch.setattr(Store, "next_due", hangs)
-    monkeypatch.setattr(Bell, "want", lambda _bell, _wanted: None)  # the bell's looks would find the token too
-    async with running(database, provider) as (_, log):
+    monkeypatch.setattr(Bell, "want", lambda _bell, _wanted: None)  # its looks would find it too
+    async with running(database, provider, store=OneComesInBehind) as (_, log):
         for _ in range(4):
             await make_token()
         await connection.fetch("SELECT pg_notify($1, '')", log.of("listener.connected")[0]["channel"])
@@ -167,22 +169,23 @@ async def test_a_token_that_could_not_be_claimed_is_asked_for_again(
 
 @pytest.mark.parametrize("before", [0, 1])
 async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
-    database, provider, make_token, token_row, monkeypatch, before
+    database, provider, make_token, token_row, before
 ):
-    claim, committed, stopped = Store.claim, anyio.Event(), anyio.Event()
+    last, committed, stopped = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def answered_late(store, *arguments):
-        batch = await claim(store, *arguments)
-        if batch.claims:
-            committed.set()
-            await stopped.wait()
-        return batch
+    class AnsweredLate(Store):
+        async def claim(self, *arguments):
+            batch = await super().claim(*arguments)
+            if batch.claims and last.is_set():
+                committed.set()
+                await stopped.wait()
+            return batch
 
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, store=AnsweredLate) as (worker, log):
         for number in range(before):
             await make_token()
             await log.wait("token.generation.succeeded", times=number + 1)
-        monkeypatch.setattr(Store, "claim", answered_late)
+        last.set()
         token_id = await make_token()
         with anyio.fail_after(5):
             await committed.wait()
@@ -227,22 +230,20 @@ async def test_after_an_empty_claim_a_forged_wake_has_to_wait(database, provider
     assert len(log.of("tokens.claimed")) == 1
 
 
-async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(
-    database, provider, make_token, token_row, monkeypatch
-):
-    rescuing, rescued = anyio.Event(), anyio.Event()
+async def test_a_dispatcher_that_waits_its_turn_claims_nothing_after_a_stop(database, provider, make_token, token_row):
+    idle, rescuing, rescued = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def one(_store, *_arguments, **_named):
-        return [Abandoned(UUID(int=1), 1, None, "own")], None
+    class Rescuing(Store):
+        async def abandoned(self, *_arguments, **_named):
+            return [Abandoned(UUID(int=1), 1, None, "own")] if idle.is_set() else [], None
 
-    async def rescues(_store, *_arguments, **_named):
-        rescuing.set()
-        await rescued.wait()
-        return []
+        async def rescue(self, *_arguments, **_named):
+            rescuing.set()
+            await rescued.wait()
+            return []
 
-    async with running(database, provider, timings=Timings(rescue_every=0.05)) as (worker, log):
-        monkeypatch.setattr(Store, "abandoned", one)
-        monkeypatch.setattr(Store, "rescue", rescues)
+    async with running(database, provider, timings=Timings(rescue_every=0.05), store=Rescuing) as (worker, log):
+        idle.set()
         with anyio.fail_after(5):
             await rescuing.wait()
         token_id = await make_token()
@@ -267,15 +268,15 @@ async def test_no_token_is_taken_for_another_that_is_refused(database, provider,
     assert told["token_id"] == bad
 
 
-async def test_a_mint_asks_for_no_due_time(database, provider, make_token, monkeypatch):
-    asked, next_due = [], Store.next_due
+async def test_a_mint_asks_for_no_due_time(database, provider, make_token):
+    asked = []
 
-    async def asks(store):
-        asked.append(1)
-        return await next_due(store)
+    class Asked(Store):
+        async def next_due(self):
+            asked.append(1)
+            return await super().next_due()
 
-    monkeypatch.setattr(Store, "next_due", asks)
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=Asked) as (_, log):
         told = []
         for number in range(1, 21):  # a worker that has just gone on watch looks, and asks, a few times more
             await make_token()

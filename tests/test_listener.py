@@ -29,13 +29,13 @@ def held(provider):
 async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
     database, provider, connection, make_token, monkeypatch
 ):
-    async def nothing(_store):
-        return None
+    class NothingDue(Store):
+        async def next_due(self):
+            return None
 
-    monkeypatch.setattr(Store, "next_due", nothing)
-    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # because a worker that goes on watch claims too
+    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # who goes on watch claims too
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=NothingDue) as (_, log):
         await make_token()
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -66,18 +66,19 @@ async def test_the_first_claim_is_made_under_a_key_whose_liveness_lock_is_held(
 
 
 async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
-    database, provider, connection, make_token, held, monkeypatch
+    database, provider, connection, make_token, held
 ):
     probes, often = [], anyio.Event()
 
-    async def rings_nothing(_store, channel):
-        probes.append(channel)
-        if len(probes) > 5:
-            often.set()
+    class RingingNothing(Store):
+        async def ring(self, channel):
+            probes.append(channel)
+            if len(probes) > 5:
+                often.set()
 
-    monkeypatch.setattr(Store, "ring", rings_nothing)
+    timings = Timings(probe_within=0.05, deaf_pause=0.05)
     await make_token()
-    async with running(database, provider, timings=Timings(probe_within=0.05, deaf_pause=0.05)) as (_, log):
+    async with running(database, provider, timings=timings, store=RingingNothing) as (_, log):
         await log.wait("token.generation.started")
         with anyio.fail_after(10):
             await often.wait()
@@ -86,15 +87,13 @@ async def test_a_listener_that_hears_no_probe_is_not_proven_and_says_so_once(
     assert len(log.of("listener.degraded")) == 1
 
 
-async def test_a_listener_that_cannot_be_probed_is_not_proven(
-    database, provider, connection, make_token, held, monkeypatch
-):
-    async def cannot_ring(_store, _channel):
-        raise ConnectionLostError("the other connection is away")
+async def test_a_listener_that_cannot_be_probed_is_not_proven(database, provider, connection, make_token, held):
+    class Away(Store):
+        async def ring(self, _channel):
+            raise ConnectionLostError("the other connection is away")
 
-    monkeypatch.setattr(Store, "ring", cannot_ring)
     await make_token()
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=Away) as (_, log):
         await log.wait("token.generation.started")
         worker = await connection.fetchval("SELECT generation_worker FROM tokens_s0")
 
@@ -102,14 +101,14 @@ async def test_a_listener_that_cannot_be_probed_is_not_proven(
     assert not log.of("listener.lost")
 
 
-async def test_a_worker_stops_while_its_listener_is_still_being_proven(database, provider, make_token, monkeypatch):
-    async def hangs(_store, _channel):
-        await anyio.sleep_forever()
+async def test_a_worker_stops_while_its_listener_is_still_being_proven(database, provider, make_token):
+    class Ringing(Store):
+        async def ring(self, _channel):
+            await anyio.sleep_forever()
 
-    monkeypatch.setattr(Store, "ring", hangs)
     await make_token()
     with anyio.fail_after(5):
-        async with running(database, provider, idle=False) as (worker, log):
+        async with running(database, provider, store=Ringing, idle=False) as (worker, log):
             worker.stop()
             await log.wait("worker.stopped")
 
@@ -120,15 +119,16 @@ def test_a_deaf_connection_is_known_within_15_seconds():
     assert 1.1 * TIMINGS.probe_every + TIMINGS.probe_within <= 15
 
 
-async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database, provider, monkeypatch):
-    ring, rings = Store.ring, []
+async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database, provider):
+    rings = []
 
-    async def elsewhere(store, channel):
-        rings.append(channel)
-        await ring(store, channel if len(rings) > 8 else f"{channel}_x")
+    class RingingElsewhere(Store):
+        async def ring(self, channel):
+            rings.append(channel)
+            await super().ring(channel if len(rings) > 8 else f"{channel}_x")
 
-    monkeypatch.setattr(Store, "ring", elsewhere)
-    async with running(database, provider, timings=Timings(deaf_pause=0.05, probe_within=0.1), idle=False) as (_, log):
+    timings = Timings(deaf_pause=0.05, probe_within=0.1)
+    async with running(database, provider, timings=timings, store=RingingElsewhere, idle=False) as (_, log):
         await log.wait("listener.degraded")
         await log.wait("listener.connected", times=3)
 
