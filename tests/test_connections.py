@@ -3,6 +3,7 @@
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 import asyncpg
 import pytest
 from conftest import command
@@ -75,12 +76,15 @@ async def test_a_worker_takes_three_connections_five_while_it_works_and_three_ag
 async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
     database, connection, connections, monkeypatch
 ):
-    async def nothing(*_arguments):
-        return Batch()
+    started = anyio.Event()
+
+    class ClaimingNothing(Store):
+        async def claim(self, *arguments):  # which would open a connection too
+            return Batch() if started.is_set() else await super().claim(*arguments)
 
     monkeypatch.setattr("reactor.database.session.PROVEN_FOR", 0.0)
-    async with running(database, DirectedProvider()):
-        monkeypatch.setattr(Store, "claim", nothing)  # because a claim would open a connection too
+    async with running(database, DirectedProvider(), store=ClaimingNothing):
+        started.set()
         await connections(REST)
         await connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"

@@ -28,8 +28,14 @@ def slots():
 
 
 @pytest.fixture
-async def rescues(database, slots, monkeypatch):
-    """A rescuer whose first look begins at the key MIDDLE, and the claims that it took over."""
+def looked():
+    """Set once the rescuer knows what a look has found."""
+    return anyio.Event()
+
+
+@pytest.fixture
+async def rescues(database, slots, looked, monkeypatch):
+    """A rescuer whose looks begin in the middle, and the tokens that it took over."""
     monkeypatch.setattr(rescuer, "uuid4", lambda: MIDDLE)
     started = []
 
@@ -37,7 +43,13 @@ async def rescues(database, slots, monkeypatch):
         slots.hold(claim)
         started.append(claim)
 
-    async with store_of(database) as store:
+    class Looking(Store):
+        async def abandoned(self, *arguments, **named):
+            found = await super().abandoned(*arguments, **named)
+            looked.set()
+            return found
+
+    async with store_of(database, Looking) as store:
         store.availability = SimpleNamespace(steady_for=1e9)
         given = {
             "room": lambda: slots.free,
@@ -116,17 +128,10 @@ async def test_a_look_does_not_use_the_connection_of_the_claims(rescues, connect
 
 
 async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_over(
-    rescues, hold, slots, connection, monkeypatch
+    rescues, hold, slots, looked, connection
 ):
     await hold([1])
-    (looks, started), looked, abandoned = rescues, anyio.Event(), Store.abandoned
-
-    async def noted(*arguments, **named):
-        found = await abandoned(*arguments, **named)
-        looked.set()
-        return found
-
-    monkeypatch.setattr(Store, "abandoned", noted)
+    looks, started = rescues
     async with anyio.create_task_group() as group, looks._claiming:
         group.start_soon(looks._pass)
         with anyio.fail_after(5):
