@@ -6,15 +6,27 @@ from reactor.engine.claim import claimer
 from reactor.engine.claim.claimer import Claimer
 from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
+from reactor.tokens import FRONT
 
 pytestmark = pytest.mark.anyio
 
 WORKER = 7
 
 
+class Timed(Store):
+    """Its claims take as long as a test says, if it says so."""
+
+    clock = None
+
+    async def claim(self, slots, worker, after=FRONT):
+        if self.clock is not None:
+            self.clock.claims(after)
+        return await super().claim(slots, worker, after)
+
+
 @pytest.fixture
 async def store(database):
-    async with store_of(database) as store:
+    async with store_of(database, Timed) as store:
         yield store
 
 
@@ -46,25 +58,23 @@ def mint(connection, make_token):
 class Clock:
     """A clock that only claims move, by the given seconds for each kind of claim."""
 
-    def __init__(self, monkeypatch, *, from_the_front, onward):
+    def __init__(self, monkeypatch, store, *, from_the_front, onward):
         self._now = 0.0
-        claim = Store.claim
-
-        async def taking(store, slots, worker, after):
-            self._now += onward if after.fresh else from_the_front
-            return await claim(store, slots, worker, after)
-
+        self._from_the_front, self._onward = from_the_front, onward
         monkeypatch.setattr(claimer, "time", self)
-        monkeypatch.setattr(Store, "claim", taking)
+        store.clock = self
+
+    def claims(self, after):
+        self._now += self._onward if after.fresh else self._from_the_front
 
     def monotonic(self):
         return self._now
 
 
 @pytest.fixture
-def goes_on(monkeypatch):
-    """Make each claim that goes on so cheap that claims go on until the test ends."""
-    Clock(monkeypatch, from_the_front=1e-3, onward=1e-9)
+def goes_on(monkeypatch, store):
+    """For as long as a test takes."""
+    Clock(monkeypatch, store, from_the_front=1e-3, onward=1e-9)
 
 
 @pytest.fixture
@@ -98,8 +108,8 @@ async def test_a_full_claim_by_itself_is_no_backlog(claim, mint):
     assert [await claim(1), await claim(1)] == [([behind], True), ([third], True)]
 
 
-async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim, mint, backlog, monkeypatch):
-    Clock(monkeypatch, from_the_front=0.01, onward=0.01)  # the worker does not know beforehand what going on takes
+async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(store, claim, mint, backlog, monkeypatch):
+    Clock(monkeypatch, store, from_the_front=0.01, onward=0.01)  # what going on takes is not known before
     claims, behind = await backlog(), await mint(200)
     claims += [await claim(1) for _ in range(21)]
     assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 20
@@ -109,8 +119,8 @@ async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(claim,
     assert await claim(1) == ([behind], True)
 
 
-async def test_what_came_in_behind_is_found_within_a_second(claim, mint, backlog, monkeypatch):
-    Clock(monkeypatch, from_the_front=0.5, onward=0.25)
+async def test_what_came_in_behind_is_found_within_a_second(store, claim, mint, backlog, monkeypatch):
+    Clock(monkeypatch, store, from_the_front=0.5, onward=0.25)
     claims, behind = await backlog(), await mint(200)
 
     claims += [await claim(1) for _ in range(5)]

@@ -20,9 +20,30 @@ HOSTILE = 3000
 MINT = "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors"
 
 
+class Noting(Store):
+    """Notes its statements by name, and the tokens that a detour tries to claim."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.asked, self.tried = [], []
+
+    async def claim(self, *arguments):
+        self.asked.append("claim")
+        return await super().claim(*arguments)
+
+    async def claim_among(self, tokens, worker):
+        self.asked.append("claim_among")
+        self.tried.extend(tokens)
+        return await super().claim_among(tokens, worker)
+
+    async def look(self, *arguments):
+        self.asked.append("look")
+        return await super().look(*arguments)
+
+
 @pytest.fixture
 async def store(database):
-    async with store_of(database) as store:
+    async with store_of(database, Noting) as store:
         yield store
 
 
@@ -123,22 +144,15 @@ async def test_tokens_whose_epoch_is_at_its_end_are_in_nobodys_way(database, con
 @pytest.mark.usefixtures("seldom")
 @pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
 async def test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_meets_none(
-    connection, claimed, flood, monkeypatch, due
+    connection, store, claimed, flood, due
 ):
     await flood(250, due)
     assert await claimed() == set(range(251, 256))
-    asked, fetch = [], Store._claimed
-
-    async def noted(store, *arguments):
-        asked.append(arguments)
-        return await fetch(store, *arguments)
-
-    monkeypatch.setattr(Store, "_claimed", noted)
-    monkeypatch.setattr(Store, "look", None)
+    store.asked.clear()
     await connection.execute(MINT)
 
     assert await claimed() == {256}
-    assert len(asked) == 1
+    assert store.asked == ["claim"]
 
 
 @pytest.mark.usefixtures("always")
@@ -155,16 +169,9 @@ async def test_what_came_in_behind_refused_tokens_is_served_by_the_next_round(co
 
 
 @pytest.fixture
-def tried(monkeypatch):
-    """The tokens that a detour tries to claim, in order, with repeats."""
-    tried, claim = [], Store.claim_among
-
-    async def noted(store, tokens, worker):
-        tried.extend(tokens)
-        return await claim(store, tokens, worker)
-
-    monkeypatch.setattr(Store, "claim_among", noted)
-    return tried
+def tried(store):
+    """The tokens that a detour tries to claim, each time that it does."""
+    return store.tried
 
 
 @pytest.fixture
@@ -307,20 +314,22 @@ async def test_a_row_whose_trigger_waits_for_a_lock_is_gone_around(connection, c
     assert claims == {2, 3, 4, 5, 6}
 
 
-async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(claimer, flood, monkeypatch):
+async def test_what_was_claimed_before_the_database_went_away_is_not_forgotten(database, log, flood):
     await flood(1)
-    claim, answers = Store.claim_among, []
+    answers = []
 
-    async def once(store, tokens, worker):
-        if answers:
-            raise ConnectionLostError("gone")
-        batch = await claim(store, tokens, worker)
-        answers.append(batch)
-        return batch
+    class GoneAfterOne(Store):
+        async def claim_among(self, tokens, worker):
+            if answers:
+                raise ConnectionLostError("gone")
+            batch = await super().claim_among(tokens, worker)
+            answers.append(batch)
+            return batch
 
-    monkeypatch.setattr(Store, "claim_among", once)
+    async with store_of(database, GoneAfterOne) as store:
+        claims = (await Claimer(store, Telemetry(log), timings=TIMINGS).claim(10, WORKER)).claims
 
-    assert len((await claimer.claim(10, WORKER)).claims) == 1
+    assert len(claims) == 1
 
 
 async def test_on_the_way_around_the_gate_counts_too(connection, claimed, flood):
