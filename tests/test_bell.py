@@ -21,7 +21,13 @@ WAKE, QUIET, WATCH = "public_tokens_s0_wake", 1, 0
 LOCK = f"SELECT pg_advisory_lock(hashtextextended('{WAKE}', $1))"
 TAKE = f"SELECT pg_try_advisory_lock(hashtextextended('{WAKE}', $1))"
 MINT = "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors LIMIT 1"
-LOOKS = Store.next_due
+
+
+class NothingDue(Store):
+    """Its sweep does not serve what the bell has to."""
+
+    async def next_due(self):
+        return None
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def provider():
 
 
 SELDOM = Timings(watch_every=3600.0)  # nobody tries for the watch again while a test goes on
-running = partial(running_with, timings=SELDOM)
+running = partial(running_with, timings=SELDOM, store=NothingDue)
 LOOKS_OFTEN = Timings(watch_every=3600.0, longest_look=0.001)
 
 
@@ -40,13 +46,8 @@ def timings():
 
 
 @pytest.fixture(autouse=True)
-def nobody_sweeps(monkeypatch):
-    """Switch off the sweep and later tries for the watch, so that only the bell can work. Report a stranger at once."""
-
-    async def nothing(_store):
-        return None
-
-    monkeypatch.setattr(Store, "next_due", nothing)
+def one_look(monkeypatch):
+    """A stranger is said at once."""
     monkeypatch.setattr("reactor.database.strangers.LOOKS", 1)
 
 
@@ -338,12 +339,12 @@ async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, be
 
 
 @asynccontextmanager
-async def two(database, on_watch, idle, timings=SELDOM, **settings):
-    """Run two workers with their providers; yield the first worker, which is on watch, and both logs."""
-    async with running(database, on_watch, timings=timings, **settings) as (first, log):
+async def two(database, on_watch, idle, timings=SELDOM, store=NothingDue, **settings):
+    """Two workers with their providers; give the first, which is on watch, and both logs."""
+    async with running(database, on_watch, timings=timings, store=store, **settings) as (first, log):
         await log.wait("watch.taken")
         await log.wait("tokens.claimed", times=2)
-        async with running(database, idle, timings=timings) as (_, other):
+        async with running(database, idle, timings=timings, store=store) as (_, other):
             await other.wait("watch.taken_elsewhere")
             yield first, log, other
 
@@ -404,10 +405,9 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 
 
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr(Store, "next_due", LOOKS)
-    idle = DirectedProvider()
-    async with two(database, provider, idle, timings=Timings(watch_every=3600.0, stand_in=0.3)) as (_, log, other):
-        rung = Bell.mint_rang
+    idle, timings = DirectedProvider(), Timings(watch_every=3600.0, stand_in=0.3)
+    async with two(database, provider, idle, timings=timings, store=Store) as (_, log, other):
+        rung = Bell.rung
 
         def hangs(bell):
             if not bell.watching:
