@@ -51,20 +51,16 @@ async def test_an_outcome_that_the_table_refuses_is_told_with_the_prediction(
             assert told["prediction_id"] == "prediction1"
 
 
-async def test_an_outcome_that_a_stop_does_not_wait_for_is_told_with_the_prediction(
-    database, provider, make_token, monkeypatch
-):
+async def test_an_outcome_that_a_stop_does_not_wait_for_is_told_with_the_prediction(database, provider, make_token):
     asked = anyio.Event()
 
-    async def unanswered(_store, _outcomes):
-        asked.set()
-        await anyio.sleep_forever()
+    class Unanswered(Store):
+        async def settle(self, _outcomes):
+            asked.set()
+            await anyio.sleep_forever()
 
-    monkeypatch.setattr(Store, "settle", unanswered)
-    async with running(database, provider, timings=Timings(answer_within=0.01, last_writes_within=0.01)) as (
-        worker,
-        log,
-    ):
+    timings = Timings(answer_within=0.01, last_writes_within=0.01)
+    async with running(database, provider, timings=timings, store=Unanswered) as (worker, log):
         await make_token()
         with anyio.fail_after(10):
             await asked.wait()

@@ -3,6 +3,7 @@ import time
 import anyio
 import pytest
 from doubles import SECRET, Barrier, DirectedProvider, Log, running, settings
+from stores import failing_once
 
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
@@ -277,19 +278,19 @@ async def test_a_rejected_prompt_falls_back_once_and_is_told_nowhere(database, p
 
 
 async def test_a_stop_while_the_fallback_is_written_down_keeps_the_new_intent(
-    database, provider, make_token, token_row, monkeypatch
+    database, provider, make_token, token_row
 ):
-    censor, committed, answered = Store.censor, anyio.Event(), anyio.Event()
+    committed, answered = anyio.Event(), anyio.Event()
 
-    async def answered_late(store, *arguments):
-        intent = await censor(store, *arguments)
-        committed.set()
-        await answered.wait()
-        return intent
+    class AnsweredLate(Store):
+        async def censor(self, *arguments):
+            intent = await super().censor(*arguments)
+            committed.set()
+            await answered.wait()
+            return intent
 
-    monkeypatch.setattr(Store, "censor", answered_late)
     provider.script["wait"] = [ContentPolicyError("NSFW")]
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, store=AnsweredLate) as (worker, log):
         token_id = await make_token()
         with anyio.fail_after(10):
             await committed.wait()
@@ -543,28 +544,19 @@ async def test_a_dead_workers_token_is_taken_over_and_its_prediction_resumed(
 
 
 async def test_a_rescue_whose_answer_was_lost_does_not_believe_a_single_look(
-    database, provider, make_token, connection, monkeypatch
+    database, provider, make_token, connection
 ):
-    rescue = Store.rescue
-
-    async def answer_lost(store, *arguments, **options):
-        await rescue(store, *arguments, **options)
-        monkeypatch.setattr(Store, "rescue", rescue)
-        raise ConnectionLostError("the answer to a rescue")
-
     async def listed_late(seed):
         provider.bought[seed] = Prediction("bought-just-before")
 
-    monkeypatch.setattr(Store, "rescue", answer_lost)
     provider.script["find"] = [listed_late]
     await make_token(status="generating", generation_epoch=4, generation_worker=12345, generation_seed=99)
     await connection.execute(
         "UPDATE tokens_s0 SET generation_seeded_at = now(), generation_lease_ends_at = now() - interval '1 s'"
     )
-    async with running(database, provider, timings=Timings(sure_after=0.5, listing_every=0.05, rescue_every=0.05)) as (
-        _,
-        log,
-    ):
+    store = failing_once("rescue", ConnectionLostError("the answer to a rescue"), after=True)
+    timings = Timings(sure_after=0.5, listing_every=0.05, rescue_every=0.05)
+    async with running(database, provider, timings=timings, store=store) as (_, log):
         await log.wait("token.generation.succeeded", prediction_id="bought-just-before")
 
     assert provider.asked("create") == []
