@@ -15,7 +15,6 @@ from functools import partial
 from itertools import count
 from multiprocessing import forkserver
 from pathlib import Path
-from unittest import mock
 
 import anyio
 from cases import OF_A_RELEASE, OF_A_RENEWAL
@@ -164,10 +163,12 @@ async def _work(pipe, database_url, base_url, fault=None, **given):
 
     values = settings(database_url, lease_seconds=1, poll_interval_seconds=0.2, **given)
     provider = ReplicateProvider("r8_made_up_token", base_url=base_url)
-    worker = Worker(values, provider, Telemetry(tell), Redactor(), timings=QUICK)
+    place, action = fault or (None, None)
+    store = _losing(pipe, place) if action == "lost" else Store
+    worker = Worker(values, provider, Telemetry(tell), Redactor(), timings=QUICK, store=store)
     with ExitStack() as stack:
         if fault is not None:
-            _arm(stack, pipe, worker, *fault)
+            _arm(stack, pipe, worker, store, place, action)
         try:
             await worker.run(drain=True)
         except BaseExceptionGroup as group:
@@ -178,10 +179,10 @@ async def _work(pipe, database_url, base_url, fault=None, **given):
     pipe.send(("ended", errors))
 
 
-def _arm(stack, pipe, worker, place, action):
+def _arm(stack, pipe, worker, store, place, action):
     def switch_on():
         if action == "lost":
-            stack.enter_context(_lost(pipe, place))
+            store.losing.set()
         else:
             stack.enter_context(switched_on(place, partial(ACTIONS[action], pipe)))
 
@@ -214,12 +215,17 @@ async def _pause(pipe):
 ACTIONS = {"exit": _exit, "raise": _raise, "pause": _pause, "overtaken": _pause}
 
 
-def _lost(pipe, statement):
-    """Lose the connection once, after the statement was committed and before the worker gets its answer."""
-    ask = getattr(Store, statement)
+def _losing(pipe, statement):
+    """A kind of store that loses its connection once, as soon as `losing` is set.
+
+    The statement was committed by then, and its answer is not known.
+    """
+    ask, losing = getattr(Store, statement), anyio.Event()
     lost = []
 
     async def answerless(store, *arguments, **options):
+        if not losing.is_set():
+            return await ask(store, *arguments, **options)
         answer = await ask(store, *arguments, **options)
         if lost or answer == []:  # not when a claim or a look found nothing
             return answer
@@ -229,7 +235,7 @@ def _lost(pipe, statement):
         store.availability.lost()
         raise ConnectionLostError("terminated by the test")
 
-    return mock.patch.object(Store, statement, answerless)
+    return type("Losing", (Store,), {statement: answerless, "losing": losing})
 
 
 def _leaves(group):
