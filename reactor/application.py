@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from reactor.database.session import Session
+from reactor.database.store import Store
 from reactor.database.table import TableError
 from reactor.engine.health import Health
 from reactor.engine.timings import TIMINGS
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
     from reactor.telemetry import Sink
 
 
-async def run(settings: Settings, *, drain: bool = False, log: Sink | None = None, timings: Timings = TIMINGS) -> None:
+async def run(
+    settings: Settings,
+    *,
+    drain: bool = False,
+    log: Sink | None = None,
+    timings: Timings = TIMINGS,
+    store: type[Store] = Store,
+) -> None:
     """Run the reactor until it is cancelled or, in the main thread, gets SIGTERM or SIGINT.
 
     With `drain`, it also ends once no token is detected or generating. Health and metrics are served on HTTP_PORT from
@@ -43,7 +51,7 @@ async def run(settings: Settings, *, drain: bool = False, log: Sink | None = Non
             metrics = Metrics()
             telemetry = Telemetry(log or HostLog(redact), metrics, health)
             async with (
-                _worker(settings, telemetry, redact, health, timings=timings) as worker,
+                _worker(settings, telemetry, redact, health, timings=timings, store=store) as worker,
                 anyio.create_task_group() as group,
             ):
                 if threading.current_thread() is threading.main_thread():
@@ -90,6 +98,7 @@ async def _worker(
     health: Health | None = None,
     *,
     timings: Timings = TIMINGS,
+    store: type[Store] = Store,
 ) -> AsyncIterator[Worker]:
     provider = ReplicateProvider(
         settings.replicate_api_token.get_secret_value(),
@@ -101,7 +110,7 @@ async def _worker(
         cancel_after=settings.generation_timeout_seconds + settings.lease_seconds,
     )
     try:
-        yield Worker(settings, provider, telemetry, redact, health=health, timings=timings)
+        yield Worker(settings, provider, telemetry, redact, health=health, timings=timings, store=store)
     finally:
         with anyio.move_on_after(1.0, shield=True):
             await provider.aclose()

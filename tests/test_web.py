@@ -12,6 +12,7 @@ from doubles import NO_GATE, SECRET, Log, settings
 from strangers import stranger
 
 from reactor import run
+from reactor.database.store import Store
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.sandbox import Sandbox, Timing
 from reactor.telemetry import Telemetry
@@ -41,11 +42,11 @@ def serving(port, sandbox_url):
     """Run a reactor that serves; yield a client of it, and its log."""
 
     @asynccontextmanager
-    async def serving(database, timings=TIMINGS, **overrides):
+    async def serving(database, timings=TIMINGS, store=Store, **overrides):
         log = Log()
         given = settings(database, **{"replicate_base_url": sandbox_url, "http_port": port, **overrides})
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: run(given, log=log, timings=timings))
+            group.start_soon(lambda: run(given, log=log, timings=timings, store=store))
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 await answered(client)
                 yield client, log
@@ -183,12 +184,12 @@ async def test_triggers_that_were_disabled_are_told(database, serving, connectio
         await until(client, "triggers", "disabled")
 
 
-async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_ready(database, serving, monkeypatch):
-    async def unheard(_store, _channel):
-        """Send nothing: through a transaction pooler no notification arrives."""
+async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_ready(database, serving):
+    class Unheard(Store):
+        async def ring(self, _channel):
+            """As through a transaction pooler: nothing arrives."""
 
-    monkeypatch.setattr("reactor.database.store.Store.ring", unheard)
-    async with serving(database, Timings(probe_within=0.01)) as (client, log):
+    async with serving(database, Timings(probe_within=0.01), Unheard) as (client, log):
         await log.wait("listener.degraded")
         response = await client.get("/readyz")
         metrics = await client.get("/metrics")
