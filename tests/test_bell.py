@@ -407,7 +407,7 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
     idle, timings = DirectedProvider(), Timings(watch_every=3600.0, stand_in=0.3)
     async with two(database, provider, idle, timings=timings, store=Store) as (_, log, other):
-        rung = Bell.rung
+        rung = Bell.mint_rang
 
         def hangs(bell):
             if not bell.watching:
