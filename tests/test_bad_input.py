@@ -18,7 +18,7 @@ from doubles import SECRET, running, settings
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.engine.timings import Timings
-from reactor.providers import bodies, http_client, polling, replicate
+from reactor.providers.limits import Limits
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.settings import SettingsError
@@ -42,13 +42,7 @@ CREATE TRIGGER remember AFTER UPDATE ON tokens_s0 FOR EACH ROW
 
 
 SOON = Timings(sure_after=0.6, listing_every=0.1)
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(polling, "FIRST", 0.02)
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 3.0)
-    monkeypatch.setattr(bodies, "LARGEST", 1_000_000)
+SMALL = Limits(first_poll=0.02, answer_within=3.0, largest_body=1_000_000)
 
 
 @pytest.fixture
@@ -63,8 +57,8 @@ async def base_url(sandbox):
 
 
 @asynccontextmanager
-async def working(database, base_url, *, timings=SOON, **overrides):
-    provider = ReplicateProvider(SECRET, base_url=base_url)
+async def working(database, base_url, *, timings=SOON, limits=SMALL, **overrides):
+    provider = ReplicateProvider(SECRET, base_url=base_url, limits=limits)
     given = {"breaker_threshold": 0, "worker_batch_size": 100, "max_attempts": 2, "rate_limit_per_minute": 0}
     try:
         async with running(database, provider, timings=timings, **given | overrides) as (worker, log):
@@ -214,11 +208,10 @@ ENDS = {
 
 @pytest.mark.parametrize("cases", [CREATES, POLLS, ENDS], ids=["creates", "polls", "ends"])
 async def test_what_the_provider_does_ends_as_the_table_says(
-    database, sandbox, base_url, make_token, history, until, monkeypatch, cases
+    database, sandbox, base_url, make_token, history, until, cases
 ):
-    if cases is ENDS:
-        monkeypatch.setattr(replicate, "GONE_AFTER", 0.2)
-    async with working(database, base_url) as (_, log):
+    limits = replace(SMALL, gone_after=0.2) if cases is ENDS else SMALL
+    async with working(database, base_url, limits=limits) as (_, log):
         found = await ends(cases, sandbox, make_token, history, until)
 
     assert found == cases
@@ -289,10 +282,10 @@ TIMEOUTS = {
 
 
 async def test_an_attempt_that_ran_out_of_time_says_what_was_last_seen(
-    database, sandbox, base_url, make_token, history, until, monkeypatch
+    database, sandbox, base_url, make_token, history, until
 ):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 30.0)
-    async with working(database, base_url, generation_timeout_seconds=1.5, max_attempts=1):
+    limits = replace(SMALL, answer_within=30.0)
+    async with working(database, base_url, limits=limits, generation_timeout_seconds=1.5, max_attempts=1):
         found = await ends(TIMEOUTS, sandbox, make_token, history, until)
 
     assert {words: steps for words, (steps, _) in found.items()} == {
@@ -454,10 +447,9 @@ async def test_bytes_that_no_provider_should_send_end_as_the_table_says(
     assert SECRET not in log.text
 
 
-async def test_a_404_that_is_not_the_apis_own_ends_nothing(database, make_token, history, until, monkeypatch):
-    monkeypatch.setattr(replicate, "GONE_AFTER", 0.0)
+async def test_a_404_that_is_not_the_apis_own_ends_nothing(database, make_token, history, until):
     wire = Odd({"edge": ([], [http(b"<html>404</html>", 404), http([], 404)], DONE, 1)})
-    async with wire.serve() as url, working(database, url):
+    async with wire.serve() as url, working(database, url, limits=replace(SMALL, gone_after=0.0)):
         token_id = await make_token(prompt="an edge")
         await until(NOTHING_LEFT)
 

@@ -14,7 +14,6 @@ from wire import HANG_UP, SILENCE, Wire, http, quick_tls  # noqa: F401  (a fixtu
 from reactor.errors import AmbiguousCreateError, TransientError
 from reactor.providers import Prediction, pages, replicate
 from reactor.providers.bodies import (
-    LARGEST,
     LARGEST_SLOWLY,
     MOST_VALUES,
     MOST_VALUES_SLOWLY,
@@ -23,11 +22,13 @@ from reactor.providers.bodies import (
     json_object,
     weight,
 )
+from reactor.providers.limits import LIMITS
 from reactor.providers.outputs import read_prediction
 from reactor.providers.transport import LARGE
 
 pytestmark = pytest.mark.anyio
 
+LARGEST = LIMITS.largest_body
 MEGABYTE = 1_000_000
 BODY = b'{"id": "p1", "status": "starting"}'
 GZIP = [(b"Content-Encoding", b"gzip")]
@@ -81,19 +82,19 @@ async def test_one_coding_is_undone(coding, body):
 @pytest.mark.parametrize("headers", [[*GZIP, *GZIP], [(b"content-encoding", b"gzip, gzip")], [(b"a", b"b"), *GZIP * 3]])
 def test_a_second_coding_is_not_undone(headers):
     with pytest.raises(UnreadableError, match="not asked for"):
-        decoded(headers, gzip.compress(gzip.compress(BODY)))
+        decoded(headers, gzip.compress(gzip.compress(BODY)), largest=LARGEST)
 
 
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"compress", b"gzip;q=1", b"\xff"])
 def test_an_unknown_coding_is_not_undone(coding):
     with pytest.raises(UnreadableError, match="not asked for"):
-        decoded([(b"content-encoding", coding)], BODY)
+        decoded([(b"content-encoding", coding)], BODY, largest=LARGEST)
 
 
 @pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(BODY)[:-1], gzip.compress(BODY)[:20]], ids=range(4))
 def test_a_body_that_is_cut_or_not_compressed_is_unreadable(body):
     with pytest.raises(UnreadableError, match="cannot be decompressed"):
-        decoded(GZIP, body)
+        decoded(GZIP, body, largest=LARGEST)
 
 
 @pytest.mark.parametrize("bound", [LARGEST, LARGEST + 1])
@@ -101,10 +102,10 @@ def test_a_body_is_decompressed_up_to_the_bound(bound):
     body = gzip.compress(b" " * bound)
 
     if bound <= LARGEST:
-        assert len(decoded(GZIP, body)) == bound
+        assert len(decoded(GZIP, body, largest=LARGEST)) == bound
     else:
         with pytest.raises(UnreadableError, match="more than 8,388,608 bytes"):
-            decoded(GZIP, body)
+            decoded(GZIP, body, largest=LARGEST)
 
 
 MANY_CHUNKS = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n"
@@ -235,4 +236,4 @@ def test_the_worst_answer_that_is_read_holds_the_loop_for_less_than_50_ms(body):
     compressed = gzip.compress(body, 1)
 
     with collected_rarely():
-        assert seconds(lambda: json_object(decoded(GZIP, compressed))) < MOST
+        assert seconds(lambda: json_object(decoded(GZIP, compressed, largest=LARGEST))) < MOST

@@ -12,9 +12,10 @@ from costs import MOST, collected_rarely, seconds
 from reactor.errors import GenerationError
 from reactor.logs import HostLog
 from reactor.providers import listing, outputs, rate_limits, seeds, times
-from reactor.providers.bodies import LARGEST, MOST_VALUES, UnreadableError, json_object, weight
+from reactor.providers.bodies import MOST_VALUES, UnreadableError, json_object, weight
 from reactor.providers.classification import classify_failure, classify_refusal
 from reactor.providers.http_client import LARGEST_HEADER
+from reactor.providers.limits import LIMITS
 from reactor.providers.transport import Answer
 from reactor.text.echoes import Echoes
 from reactor.text.foreign import fit, fit_line
@@ -36,7 +37,7 @@ UNITS = [
     *("9", "9.", "1e", "2026-01-01T00:00:00Z", "Mon, 01 Jan 2026 ", "Mon ", ",", "T", "https://a/", "data:", "\ud800"),
     *("🦊", "e\u0301", "reason: a.", WIDE * 99 + "%", "ﷺ" * 99 + "%", "東" * 99 + "&", "%C3%A9é"),
 ]  # fmt: skip
-SIZE = LARGEST - 1000  # bytes
+SIZE = LIMITS.largest_body - 1000  # bytes
 
 
 def body(**given):

@@ -15,7 +15,8 @@ from conftest import ASYNCIO, UVLOOP
 from wire import HANG_UP, SILENCE, Wire, http
 
 from reactor.errors import AmbiguousCreateError, TransientError
-from reactor.providers import Prediction, http_client
+from reactor.providers import Prediction
+from reactor.providers.limits import Limits
 from reactor.providers.replicate import ReplicateProvider
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +50,8 @@ def serving(authority):
     return context
 
 
-def provided(url):
-    return ReplicateProvider(TOKEN, base_url=url)
+def provided(url, **limits):
+    return ReplicateProvider(TOKEN, base_url=url, limits=Limits(**limits))
 
 
 async def buy(provider):
@@ -89,10 +90,9 @@ async def test_a_certificate_that_is_not_trusted_ends_it_before_anything_is_sent
     assert wire.requests == []
 
 
-async def test_a_handshake_that_does_not_end_is_given_up_before_anything_is_sent(monkeypatch):
-    monkeypatch.setitem(http_client.TIMEOUTS, "connect", 0.1)
+async def test_a_handshake_that_does_not_end_is_given_up_before_anything_is_sent():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        provider = provided(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        provider = provided(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_within=0.1)
         error = await failing(buy(provider))
         await provider.aclose()
 
@@ -100,10 +100,9 @@ async def test_a_handshake_that_does_not_end_is_given_up_before_anything_is_sent
     assert str(error) == "Cannot reach Replicate: no connection in time"
 
 
-async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off(monkeypatch):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.1)
+async def test_the_wire_has_timeouts_though_the_sdk_turns_them_off():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        provider = provided(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        provider = provided(f"http://127.0.0.1:{silent.getsockname()[1]}", answer_within=0.1)
         error = await failing(buy(provider))
         await provider.aclose()
 
@@ -226,13 +225,11 @@ async def test_a_cancelled_request_closes_its_connection(tls):
     assert wire.connections == 2
 
 
-async def test_a_hundred_at_a_time_have_a_connection_each_and_keep_it(tls, monkeypatch):
-    for what in http_client.TIMEOUTS:  # a loaded machine may need longer
-        monkeypatch.setitem(http_client.TIMEOUTS, what, 50.0)
+async def test_a_hundred_at_a_time_have_a_connection_each_and_keep_it(tls):
     many = 100
     wire = Wire(*[ANSWER] * 2 * many, tls=tls)
     async with wire.serve() as url:
-        provider = provided(url)
+        provider = provided(url, connect_within=50.0, answer_within=50.0)  # a loaded machine may need longer
         for _ in range(2):
             async with anyio.create_task_group() as group:
                 for _ in range(many):
@@ -340,13 +337,12 @@ async def test_a_certificate_of_another_host_is_refused(tls, monkeypatch):
     assert wire.requests == []
 
 
-async def test_unfinished_answers_take_bounded_memory(monkeypatch):
-    monkeypatch.setattr(http_client, "MOST_READ", 1_000_000)
+async def test_unfinished_answers_take_bounded_memory():
     head = b"HTTP/1.1 201 Created\r\ncontent-length: 8000000\r\n\r\n"
     stalled = [(0, head + b" " * 300_000), (0, SILENCE)]
     wire = Wire(*[stalled] * 4, ANSWER)
     async with wire.serve() as url:
-        provider = provided(url)
+        provider = provided(url, most_unfinished=1_000_000)
         ended = []
 
         async def refused():

@@ -9,7 +9,9 @@ from test_transport import asked, failing
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import RateLimitedError
-from reactor.providers import Prediction, read_budget, replicate
+from reactor.providers import Prediction
+from reactor.providers.limits import Limits
+from reactor.providers.read_budget import ReadBudget
 from reactor.providers.replicate import KEPT
 
 pytestmark = pytest.mark.anyio
@@ -46,14 +48,12 @@ async def test_a_young_seed_is_looked_for_no_further_back_than_it_is_old():
     assert len(wire.requests) == 3
 
 
-async def test_pages_are_read_no_faster_than_reads_are_to_spare(monkeypatch):
-    monkeypatch.setattr(read_budget, "PER_SECOND", 100.0)
-    monkeypatch.setattr(read_budget, "BURST", 0.0)
-    monkeypatch.setattr(replicate, "MOST_PAGES", 11)
+async def test_pages_are_read_no_faster_than_reads_are_to_spare():
+    limits = Limits(reads_per_second=100.0, reads_at_once=0.0, most_pages=11)
     wire = Wire(*(page(number, timedelta(0)) for number in range(11)))
 
     began = time.monotonic()
-    await asked(wire, lambda provider: failing(provider.find(1000, AGES_AGO)))
+    await asked(wire, lambda provider: failing(provider.find(1000, AGES_AGO)), limits=limits)
 
     assert len(wire.requests) == 11
     assert time.monotonic() - began >= 10 / 100.0
@@ -82,7 +82,7 @@ async def test_a_page_that_is_refused_for_its_rate_stops_all_reads_for_a_while()
 
 
 def test_a_read_that_can_wait_comes_after_a_refusal_and_in_turn():
-    spare = read_budget.ReadBudget()
+    spare = ReadBudget()
     spare.refused(100.0, 3.0)
 
     moments = [spare.book_next(101.0) for _ in range(3)]

@@ -11,7 +11,8 @@ from wire import Wire, http
 
 from reactor.errors import TransientError
 from reactor.providers import Prediction
-from reactor.providers.bodies import LARGEST, MOST_VALUES, TooManyError, UnreadableError, json_object, weight
+from reactor.providers.bodies import MOST_VALUES, TooManyError, UnreadableError, json_object, weight
+from reactor.providers.limits import LIMITS
 from reactor.providers.pages import MOST_OUTPUTS, read_object
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +55,7 @@ PAGES = {
 
 @pytest.mark.parametrize("content", PAGES.values(), ids=PAGES)
 async def test_ours_is_found_on_a_page_whatever_else_the_account_buys(content):
-    assert len(content) <= LARGEST
+    assert len(content) <= LIMITS.largest_body
 
     found = await asked(Wire(http(content.encode())), lambda provider: provider.find(7, EPOCH))
 
@@ -129,7 +130,7 @@ async def test_a_long_prompt_of_others_is_no_reason_to_refuse_a_page():
 
 
 def filled(start, unit, end):
-    return start + unit * ((LARGEST - len(start) - len(end)) // len(unit)) + end
+    return start + unit * ((LIMITS.largest_body - len(start) - len(end)) // len(unit)) + end
 
 
 WORST = {

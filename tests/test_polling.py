@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import RUNNING, Sleep, Workers, ages, promised, taught, times
 
-from reactor.providers import Prediction, polling
+from reactor.providers import Prediction
+from reactor.providers.limits import LIMITS
 from reactor.providers.polling import REMEMBERED, PollHistory, PollSchedule
 
 
@@ -170,5 +171,5 @@ def test_what_somebody_else_bought_is_polled_soon_and_teaches_nothing():
     pause = schedule.pause(0.0)
     schedule.answered(0.2, 0.2, Prediction("p1", "https://x/1.webp", took=5.0))
 
-    assert pause == polling.FIRST
+    assert pause == LIMITS.first_poll
     assert list(history._ends) == [0.3]

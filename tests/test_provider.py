@@ -1,4 +1,5 @@
 import json
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -14,7 +15,8 @@ from reactor.errors import (
     TransientError,
     UnauthorizedError,
 )
-from reactor.providers import Prediction, http_client, outputs, polling, replicate
+from reactor.providers import Prediction, outputs
+from reactor.providers.limits import Limits
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.sandbox.server import serving
@@ -24,11 +26,6 @@ pytestmark = pytest.mark.anyio
 
 DATA_URI = "The output is a data URI, and only a URL can be kept"
 TOKEN = "r8_a_secret_that_must_not_be_told"
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(polling, "FIRST", 0.01)
 
 
 @pytest.fixture
@@ -42,11 +39,17 @@ async def base_url(sandbox):
         yield url
 
 
-@pytest.fixture
-async def provider(base_url):
-    provider = ReplicateProvider(TOKEN, base_url=base_url)
+@asynccontextmanager
+async def providing(base_url, **limits):
+    provider = ReplicateProvider(TOKEN, base_url=base_url, limits=Limits(first_poll=0.01, **limits))
     yield provider
     await provider.aclose()
+
+
+@pytest.fixture
+async def provider(base_url):
+    async with providing(base_url) as provider:
+        yield provider
 
 
 async def failing(call):
@@ -80,12 +83,12 @@ UNANSWERED = {"reset", "close", "hang", "slow", "truncated"}
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("fault", "kind", "bought"), CREATES, ids=[row[0] for row in CREATES])
 async def test_a_create_that_fails_says_whether_something_may_have_been_bought(
-    sandbox, provider, monkeypatch, fault, kind, bought, after
+    sandbox, base_url, fault, kind, bought, after
 ):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.3 if fault in {"hang", "slow"} else 30)
     sandbox.fail(Fault(fault, after=after, seconds=60, retry_after=2))
 
-    error = await failing(provider.create("a fox", 1))
+    async with providing(base_url, answer_within=0.3 if fault in {"hang", "slow"} else 30.0) as provider:
+        error = await failing(provider.create("a fox", 1))
 
     assert type(error) is kind
     assert error.purchase_over is (bought == REFUSED)
@@ -260,12 +263,12 @@ async def test_a_failed_poll_does_not_end_the_prediction(sandbox, provider, faul
     assert len(sandbox.ledger) == 1
 
 
-async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, provider, monkeypatch):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.2)
-    bought = await provider.create("a fox", 1)
-    silence = sandbox.fail(Fault("hang", on="get", times=2))
+async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, base_url):
+    async with providing(base_url, answer_within=0.2) as provider:
+        bought = await provider.create("a fox", 1)
+        silence = sandbox.fail(Fault("hang", on="get", times=2))
 
-    assert await provider.wait(Prediction(bought.id), print) == bought.image_url
+        assert await provider.wait(Prediction(bought.id), print) == bought.image_url
     assert silence.hits == 2
 
 
@@ -311,12 +314,12 @@ async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, faul
     assert told in str(error)
 
 
-async def test_a_prediction_that_stays_missing_ends_the_purchase(sandbox, provider, monkeypatch):
-    monkeypatch.setattr(replicate, "GONE_AFTER", 0.1)
+async def test_a_prediction_that_stays_missing_ends_the_purchase(sandbox, base_url):
     sandbox.fail(Fault("gone"))
-    bought = await provider.create("a fox", 1)
+    async with providing(base_url, gone_after=0.1) as provider:
+        bought = await provider.create("a fox", 1)
 
-    error = await failing(provider.wait(Prediction(bought.id), print))
+        error = await failing(provider.wait(Prediction(bought.id), print))
 
     assert (type(error), error.purchase_over) == (TransientError, True)
     assert str(error) == "The prediction is not there any more"
@@ -659,12 +662,9 @@ async def test_the_listing_is_read_until_it_is_older_than_the_purchase(results, 
     assert [head.split()[1] for head, _ in wire.requests][1:] == ["/v1/predictions?cursor=x"][: asked - 1]
 
 
-async def test_a_listing_without_an_end_is_no_proof(monkeypatch):
-    monkeypatch.setattr(replicate, "MOST_PAGES", 3)
+async def test_a_listing_without_an_end_is_no_proof():
     wire = Wire(*(http({"next": f"/v1/predictions?cursor={place}", "results": []}) for place in range(3)))
-    async with wire.serve() as url:
-        provider = ReplicateProvider(TOKEN, base_url=url)
+    async with wire.serve() as url, providing(url, most_pages=3) as provider:
         error = await failing(provider.find(1, ago(seconds=60)))
-        await provider.aclose()
 
     assert (type(error), error.purchase_over) == (TransientError, False)

@@ -5,8 +5,11 @@ import statistics
 import pytest
 from watched import RUNNING, Limit, Workers, ages, next_poll, promised, taught, times
 
+from reactor.providers.limits import LIMITS
 from reactor.providers.polling import REMEMBERED, PollSchedule
-from reactor.providers.read_budget import PER_SECOND, ReadBudget
+from reactor.providers.read_budget import ReadBudget
+
+PER_SECOND = LIMITS.reads_per_second
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a
 
 from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
 from reactor.providers import Prediction, bodies, http_client
+from reactor.providers.limits import Limits
 from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 
@@ -77,11 +78,10 @@ async def test_a_create_asks_for_no_waiting(model):
 
 
 @every_call
-async def test_a_silent_server_is_given_up(monkeypatch, call):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.1)
+async def test_a_silent_server_is_given_up(call):
     wire = Wire(SILENCE)
 
-    error = await asked(wire, call)
+    error = await asked(wire, call, limits=Limits(answer_within=0.1))
 
     assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
     assert not error.purchase_over
@@ -90,11 +90,10 @@ async def test_a_silent_server_is_given_up(monkeypatch, call):
 
 
 @every_call
-async def test_a_server_that_drips_is_given_up(monkeypatch, call):
-    monkeypatch.setitem(http_client.TIMEOUTS, "answer", 0.2)
+async def test_a_server_that_drips_is_given_up(call):
     wire = Wire(drip(http(STARTING)))
 
-    error = await asked(wire, call)
+    error = await asked(wire, call, limits=Limits(answer_within=0.2))
 
     assert type(error) is (AmbiguousCreateError if call is CALLS["create"] else TransientError)
 
@@ -258,8 +257,7 @@ async def test_values_nested_too_deep_for_python_raise_only_our_errors(call, sta
     assert seen is None or isinstance(seen, Prediction | TransientError | PermanentError)
 
 
-async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr(bodies, "LARGEST", 1000)
+async def test_a_huge_body_is_not_read_to_its_end():
     huge = [(0, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 2000), (0, SILENCE)]
     wire = Wire(huge, http(STARTING, 201))
 
@@ -268,7 +266,7 @@ async def test_a_huge_body_is_not_read_to_its_end(monkeypatch):
         await provider.create("a fox", 1)
         return str(error)
 
-    assert "more than 1,000 bytes" in await asked(wire, calls)
+    assert "more than 1,000 bytes" in await asked(wire, calls, limits=Limits(largest_body=1000))
     assert wire.connections == 2
 
 

@@ -17,8 +17,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LARGEST = 8 * 1024 * 1024  # bytes of a body, also after decompression; a data URI may have an image's size
-LARGEST_SLOWLY = 2 * 1024 * 1024  # bytes, if the standard library has to parse it
+LARGEST_SLOWLY = 2 * 1024 * 1024  # bytes of a body, if the standard library has to parse it
 MOST_VALUES = 150_000  # as `weight` counts them: each costs up to 100 ns and 100 bytes
 MOST_VALUES_SLOWLY = 50_000  # if the standard library has to parse it
 _LONGEST_INTEGER = 1000  # digits; Python refuses to convert 4,300 and more
@@ -34,8 +33,8 @@ class TooManyError(UnreadableError):
     """A body with too many values, or too much that is not strict JSON, to be parsed at once."""
 
 
-def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """The body, decompressed. Raises UnreadableError.
+def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes, *, largest: int) -> bytes:
+    """The body, decompressed; `largest` bytes at most. Raises UnreadableError.
 
     We ask for no compression, but a server may compress anyway. More than one coding is refused, because it has no use
     and can turn 270 bytes into gigabytes.
@@ -48,16 +47,16 @@ def decoded(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
         raise UnreadableError("it is compressed in a way that was not asked for")
     for bits in _CODINGS[codings[0]]:
         with suppress(zlib.error):
-            return _decompressed(body, bits)
+            return _decompressed(body, bits, largest)
     raise UnreadableError("it cannot be decompressed")
 
 
-def _decompressed(body: bytes, bits: int) -> bytes:
+def _decompressed(body: bytes, bits: int, largest: int) -> bytes:
     """Raises UnreadableError, and zlib.error if the body is not such a stream."""
     stream = zlib.decompressobj(bits)
-    content = stream.decompress(body, LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UnreadableError(f"more than {LARGEST:,} bytes")
+    content = stream.decompress(body, largest + 1)
+    if len(content) > largest:
+        raise UnreadableError(f"more than {largest:,} bytes")
     if not stream.eof:
         raise UnreadableError("it cannot be decompressed")
     return content

@@ -20,6 +20,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from reactor.providers.bodies import UnreadableError
+from reactor.providers.limits import LIMITS, Limits
 from reactor.providers.proxies import proxy_of
 from reactor.text.messages import message_of
 
@@ -28,13 +29,11 @@ if TYPE_CHECKING:
 
     from aiohttp.connector import Connection
 
-TIMEOUTS = {"connect": 5.0, "answer": 30.0}  # seconds; each from the beginning of the request
 _KEEP_IDLE = 3600.0  # seconds; a server closes an idle connection sooner, and we notice
 LARGEST_HEADER = 8 * 1024  # bytes of one header
 LARGEST_HEAD = 64 * 1024  # bytes of all headers, including those of 1xx answers before; the API's are about 1,000
 _LARGEST_READ = 256 * 1024  # bytes that the loop reads at once; they may include the start of the body
-MOST_READ = 32 * 1024 * 1024  # bytes of all unfinished answers; beyond it, only answers up to SMALL are read on
-SMALL = 100_000  # bytes
+SMALL = 100_000  # bytes; an answer up to this size is read on, however many bytes of others are unfinished
 _LARGEST_CHUNK = 64 * 1024  # bytes; at most twice as many wait to be read, and each byte may be a chunk of its own
 # TCP notices within 35 s that a peer has vanished; otherwise a create would hang on it. The probes also keep the path
 # through NAT open.
@@ -105,14 +104,14 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class HttpClient:
-    """Sends requests to one origin. An answer with more than `largest` bytes of body is unreadable.
+    """Sends requests to one origin. An answer with a body larger than the limit is unreadable.
 
     Raises ValueError if the environment names a proxy that cannot be used.
     """
 
-    def __init__(self, base_url: str, *, largest: int) -> None:
+    def __init__(self, base_url: str, *, limits: Limits = LIMITS) -> None:
         self._proxy = proxy_of(base_url)
-        self._largest = largest
+        self._limits = limits
         self._tls = httpx.create_ssl_context()  # takes 50-90 ms, so once; heeds SSL_CERT_FILE and SSL_CERT_DIR
         self._session: aiohttp.ClientSession | None = None
         self._reading = 0  # bytes of unfinished answers
@@ -134,7 +133,7 @@ class HttpClient:
         except UnicodeError as error:  # the host's name cannot be encoded for a lookup
             raise httpx.ConnectError(message_of(error)) from error
         except TimeoutError as error:
-            raise httpx.ReadTimeout(message_of(error)) from error
+            raise httpx.ReadTimeout(f"no complete answer within {self._limits.answer_within:g} s") from error
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
             raise httpx.RemoteProtocolError(message_of(error)) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -154,15 +153,15 @@ class HttpClient:
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Raises UnreadableError. aiohttp then closes the connection, because the answer was not read to its end."""
-        body = bytearray()
+        body, limits = bytearray(), self._limits
         try:
             async for piece in response.content.iter_any():
                 body += piece
                 self._reading += len(piece)
-                if len(body) > self._largest:
-                    raise UnreadableError(f"more than {self._largest:,} bytes")
-                if len(body) > SMALL and self._reading > MOST_READ:
-                    raise UnreadableError(f"more than {MOST_READ:,} bytes of several answers at once")
+                if len(body) > limits.largest_body:
+                    raise UnreadableError(f"more than {limits.largest_body:,} bytes")
+                if len(body) > SMALL and self._reading > limits.most_unfinished:
+                    raise UnreadableError(f"more than {limits.most_unfinished:,} bytes of several answers at once")
         finally:
             self._reading -= len(body)
         return bytes(body)
@@ -176,7 +175,7 @@ class HttpClient:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=TIMEOUTS["answer"], connect=TIMEOUTS["connect"]),
+            timeout=aiohttp.ClientTimeout(total=self._limits.answer_within, connect=self._limits.connect_within),
             auto_decompress=False,  # bodies.py does it, with a bound
             read_bufsize=_LARGEST_CHUNK,
             max_line_size=LARGEST_HEADER,

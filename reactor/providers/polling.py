@@ -25,6 +25,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from reactor.backoff import jittered
+from reactor.providers.limits import LIMITS, Limits
 from reactor.providers.read_budget import ReadBudget
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 # Seconds, and a share of the age. Less than the bound promises, because jitter and the answer's time are added to it.
 GAP, GROWTH = 0.45, 0.125
 JITTER = 0.05  # of a gap
-FIRST = 0.15  # seconds to the first poll if nothing was learnt yet, or the prediction's age is unknown
 FOLLOW_UP, FOLLOW_UP_GROWTH = 0.05, 0.02  # seconds, and a share of the age: between an early aimed poll and the next
 MARGIN = 0.01  # seconds after a learnt end
 LONGEST_PAUSE = 5.0  # seconds until the pause is computed again, because more may have been learnt by then
@@ -46,8 +46,9 @@ REMEMBERED = 20  # predictions
 class PollHistory:
     """The ages at which the model's last predictions ended. An age is in seconds since the create was answered."""
 
-    def __init__(self) -> None:
-        self.reads = ReadBudget()
+    def __init__(self, *, limits: Limits = LIMITS) -> None:
+        self.reads = ReadBudget(limits=limits)
+        self.first = limits.first_poll
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
     @property
@@ -84,7 +85,7 @@ class PollSchedule:
         self._since = self._polled_at = self._running_at = now
         self._bought_in = bought_in
         # Seconds from the last poll to a follow-up; inf if none is wanted.
-        self._follow_up = FIRST if history.is_empty or bought_in is None else inf
+        self._follow_up = history.first if history.is_empty or bought_in is None else inf
         self._aimed = False  # whether the next poll is an aimed one
         self._bound_at: float | None = None  # when the bound asks for a poll, if no other comes first
         self._wait_until = self._resumes_at = -inf

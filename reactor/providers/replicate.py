@@ -19,6 +19,7 @@ from reactor.providers.arguments import check_sendable, clean_token, describe_ca
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import classify_refusal
 from reactor.providers.keep_warm import keep_warm
+from reactor.providers.limits import LIMITS, Limits
 from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
 from reactor.providers.outputs import read_prediction
 from reactor.providers.polling import PollHistory
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     import httpx
 
 KEPT = timedelta(hours=2)  # the API removes a prediction's input, and the seed in it, after one hour
-MOST_PAGES = 1000  # of 100 predictions: more than an account makes in KEPT
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
-GONE_AFTER = 10.0  # seconds of polling until a 404 is believed: reads may lag behind creates
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # raised when it parses an answer, by pydantic too
 
 
@@ -60,6 +59,7 @@ class ReplicateProvider:
         model_input: dict[str, Any] | None = None,
         seed_input: str = "seed",
         cancel_after: float | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
         token = clean_token(api_token)
         self._target: dict[str, Any] = sdk_target(model)
@@ -68,14 +68,15 @@ class ReplicateProvider:
         self._redact = Redactor([token])
         self._echoes = Echoes()
         self._base_url = base_url or DEFAULT_BASE_URL
-        self._transport = Transport(self._base_url, api_prefix)
+        self._transport = Transport(self._base_url, api_prefix, limits=limits)
         self._cancel_after = cancel_after
         # Without a base URL the SDK would take the environment's. Only a hook can add a header.
         hooks = {"request": [self._add_deadline]}
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._describe_call = describe_call(self._client, model)
         self._plain_http = is_loopback(self._base_url)
-        self._history = PollHistory()
+        self._history = PollHistory(limits=limits)
+        self._limits = limits
 
     @property
     def finds_since(self) -> datetime:
@@ -120,7 +121,7 @@ class ReplicateProvider:
         other predictions has the same happens once in 20,000 searches, and costs a picture of something else.
         """
         since, read = max(since, self.finds_since), [FIRST_PAGE]
-        while len(read) <= MOST_PAGES:
+        while len(read) <= self._limits.most_pages:
             page = await self._page(read[-1])
             with self._translated_errors():
                 entries = listed(page)
@@ -175,7 +176,7 @@ class ReplicateProvider:
             request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
 
     async def _poll(self, prediction_id: str, since: float) -> Prediction:
-        """Read a prediction once. A 404 means that it has ended, if GONE_AFTER has passed since the monotonic `since`.
+        """Read a prediction once. A 404 means that it ended, if `gone_after` has passed since the monotonic `since`.
 
         A 404 without a JSON object comes from a server in front of the API, which knows nothing about predictions.
         """
@@ -185,7 +186,7 @@ class ReplicateProvider:
                 return self._read(body, of=prediction_id)
             except AnsweredError as error:
                 gone = error.answer.status == 404 and error.answer.body is not None
-                if not gone or time.monotonic() - since < GONE_AFTER:
+                if not gone or time.monotonic() - since < self._limits.gone_after:
                     raise
                 return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
 

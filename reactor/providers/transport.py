@@ -21,9 +21,9 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 from reactor.failpoints import reached
-from reactor.providers import bodies
 from reactor.providers.bodies import UnreadableError, decoded
 from reactor.providers.http_client import HttpClient
+from reactor.providers.limits import LIMITS, Limits
 from reactor.providers.pages import read_object
 
 if TYPE_CHECKING:
@@ -90,12 +90,13 @@ class Transport(httpx.AsyncBaseTransport):
     The SDK begins every path with `base_url` and /v1. `api_prefix` replaces this /v1.
     """
 
-    def __init__(self, base_url: str, api_prefix: str) -> None:
+    def __init__(self, base_url: str, api_prefix: str, *, limits: Limits = LIMITS) -> None:
         self._base_url = httpx.URL(base_url)
         path = self._base_url.raw_path.rstrip(b"/")
         self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
         self._origin = _origin(self._base_url)
-        self.client = HttpClient(base_url, largest=bodies.LARGEST)
+        self._largest = limits.largest_body
+        self.client = HttpClient(base_url, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else.
@@ -109,7 +110,7 @@ class Transport(httpx.AsyncBaseTransport):
         reply = await self.client.ask(request.method, self._url(request), headers, request.content)
         if request.method == "POST":
             await reached("request_sent")
-        body = await _body_of(reply)
+        body = await _body_of(reply, self._largest)
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:
@@ -136,10 +137,10 @@ class Transport(httpx.AsyncBaseTransport):
         return [*headers, _UNCOMPRESSED]
 
 
-async def _body_of(reply: Reply) -> dict[str, Any] | None:
+async def _body_of(reply: Reply, largest: int) -> dict[str, Any] | None:
     """The JSON object in an answer. Raises UnreadableError only for a success, because other statuses say enough."""
     try:
-        content = decoded(reply.headers, reply.body)
+        content = decoded(reply.headers, reply.body, largest=largest)
         body = await read_object(content)
     except UnreadableError:
         if reply.status < 300:

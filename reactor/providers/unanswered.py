@@ -7,7 +7,6 @@ import re
 import httpx
 
 from reactor.providers.bodies import UnreadableError
-from reactor.providers.http_client import TIMEOUTS
 from reactor.text.messages import message_of
 
 NEVER_SENT = (
@@ -26,8 +25,6 @@ def describe(error: Exception) -> str:
     match error:
         case httpx.ConnectTimeout():
             return "no connection in time"
-        case TimeoutError() | httpx.TimeoutException():
-            return f"no complete answer within {TIMEOUTS['answer']:g} s"
         case httpx.RemoteProtocolError():
             return "it broke off or is not HTTP"
         case (
@@ -35,6 +32,7 @@ def describe(error: Exception) -> str:
             | httpx.LocalProtocolError()
             | httpx.UnsupportedProtocol()
             | httpx.InvalidURL()
+            | httpx.ReadTimeout()
             | UnreadableError()
         ):
             return _CODES.sub("", message_of(error)).strip()

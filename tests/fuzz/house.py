@@ -23,7 +23,7 @@ from reactor.database.table import plain_query
 from reactor.engine.timings import Timings
 from reactor.engine.worker import Worker
 from reactor.logs import HostLog, StructuredLog
-from reactor.providers import http_client, polling, replicate
+from reactor.providers.limits import Limits
 from reactor.providers.replicate import ReplicateProvider
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
@@ -31,11 +31,7 @@ from reactor.text.redaction import Redactor
 WITHIN = 20.0  # seconds for an honest token, whatever tokens are beside it
 TRIES = 3  # of a case that took too much time or memory: noise does not show up every time
 SOON = Timings(sure_after=0.2, listing_every=0.05)
-QUICK = [
-    (polling, "FIRST", 0.01),
-    (replicate, "GONE_AFTER", 0.0),
-    (backoff, "random", random.Random(7)),  # Hypothesis complains if others use the global one
-]
+QUICK = Limits(first_poll=0.01, gone_after=0.0, answer_within=1.0)
 INSERT = "INSERT INTO tokens_s0 (author_id{names}) VALUES ($1{values}) RETURNING token_id"
 BUSY = "SELECT count(*) FROM tokens_s0 WHERE token_id = ANY ($1) AND status = 'generating'"
 CLEAN = "TRUNCATE tokens_s0, authors; DELETE FROM reactor.intake; INSERT INTO reactor.intake DEFAULT VALUES"
@@ -146,9 +142,8 @@ def house(database):
     steps, out, lines = Steps(), io.StringIO(), Lines()
     root, ours = logging.getLogger(), logging.getLogger("reactor")
     with ExitStack() as stack:
-        for module, name, value in QUICK:
-            stack.enter_context(patch.object(module, name, value))
-        stack.enter_context(patch.dict(http_client.TIMEOUTS, answer=1.0))
+        # Hypothesis complains if others use the global one.
+        stack.enter_context(patch.object(backoff, "random", random.Random(7)))
         root.addHandler(lines)
         stack.callback(root.removeHandler, lines)
         stack.enter_context(patch.object(ours, "level", logging.DEBUG))
@@ -179,7 +174,7 @@ def working(database, url, log, steps):
 
     async def main(*, task_status):
         steps.thread = threading.get_ident()
-        provider = ReplicateProvider(SECRET, base_url=url)
+        provider = ReplicateProvider(SECRET, base_url=url, limits=QUICK)
         worker = Worker(given, provider, Telemetry(log, HostLog(redact)), redact, timings=SOON)
         task_status.started(worker)
         await worker.run()

@@ -461,7 +461,7 @@ MUTANTS = (
     Mutant(
         "a 404 ends a prediction at once",
         "reactor/providers/replicate.py",
-        "if not gone or time.monotonic() - since < GONE_AFTER:",
+        "if not gone or time.monotonic() - since < self._limits.gone_after:",
         "if not gone:",
         f"{BAD}::test_a_prediction_that_shows_late_is_not_bought_again",
     ),
@@ -888,7 +888,7 @@ MUTANTS = (
     Mutant(
         "incomplete answers take memory without bound",
         "reactor/providers/http_client.py",
-        "if len(body) > SMALL and self._reading > MOST_READ:",
+        "if len(body) > SMALL and self._reading > limits.most_unfinished:",
         "if False:",
         f"{WIRE}::test_unfinished_answers_take_bounded_memory",
     ),
@@ -1848,7 +1848,7 @@ MUTANTS = (
     Mutant(
         "looks exceed the reads to spare",
         "reactor/providers/read_budget.py",
-        "at = max(due, self._booked_until - BURST)",
+        "at = max(due, self._booked_until - self._at_once)",
         "at = due",
         f"{READS}::test_a_hundred_predictions_share_the_reads_to_spare",
     ),
@@ -2235,7 +2235,7 @@ MUTANTS = (
     Mutant(
         "a compressed answer of any size is unpacked",
         "reactor/providers/bodies.py",
-        "stream.decompress(body, LARGEST + 1)",
+        "stream.decompress(body, largest + 1)",
         "stream.decompress(body)",
         f"{BODIES}::test_an_attack_is_ambiguous_and_takes_little_memory",
     ),
