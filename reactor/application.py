@@ -47,7 +47,7 @@ async def run(
     """
     redact = Redactor(settings.secrets())
     try:
-        async with _health(settings) as health:
+        async with _health(settings, timings) as health:
             metrics = Metrics()
             telemetry = Telemetry(log or HostLog(redact), metrics, health)
             async with (
@@ -117,11 +117,12 @@ async def _worker(
 
 
 @asynccontextmanager
-async def _health(settings: Settings) -> AsyncIterator[Health]:
+async def _health(settings: Settings, timings: Timings) -> AsyncIterator[Health]:
     pooled = settings.listen_database_url is not None
-    session = Session(settings.database_url.get_secret_value(), name="reactor health", pooled=pooled, writes=True)
+    dsn = settings.database_url.get_secret_value()
+    session = Session(dsn, name="reactor health", pooled=pooled, writes=True, timings=timings.connections)
     try:
-        yield Health(session, settings.tokens_table, slots=settings.worker_batch_size)
+        yield Health(session, settings.tokens_table, slots=settings.worker_batch_size, timings=timings)
     finally:
         with anyio.move_on_after(1.0, shield=True):
             await session.aclose()

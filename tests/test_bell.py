@@ -35,20 +35,15 @@ def provider():
     return DirectedProvider()
 
 
-SELDOM = Timings(watch_every=3600.0)  # nobody tries for the watch again while a test goes on
+timed = partial(Timings, stranger_looks=1)  # a stranger is said at once
+SELDOM = timed(watch_every=3600.0)  # nobody tries for the watch again while a test goes on
 running = partial(running_with, timings=SELDOM, store=NothingDue)
-LOOKS_OFTEN = Timings(watch_every=3600.0, longest_look=0.001)
+LOOKS_OFTEN = timed(watch_every=3600.0, longest_look=0.001)
 
 
 @pytest.fixture
 def timings():
     return SELDOM
-
-
-@pytest.fixture(autouse=True)
-def one_look(monkeypatch):
-    """A stranger is said at once."""
-    monkeypatch.setattr("reactor.database.strangers.LOOKS", 1)
 
 
 @pytest.fixture
@@ -241,7 +236,7 @@ async def bell(connect, table, timings):
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
+@pytest.mark.parametrize("timings", [timed(watch_every=0.001)])
 async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection, monkeypatch):
     bell, _, looks = bell
     turns, enough = [], anyio.Event()
@@ -389,7 +384,7 @@ async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token
 
 async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
     idle = DirectedProvider()
-    async with two(database, provider, idle, timings=Timings(watch_every=0.2)) as (_, _log, other):
+    async with two(database, provider, idle, timings=timed(watch_every=0.2)) as (_, _log, other):
 
         async def gone(*_arguments, **_named):
             await anyio.sleep_forever()
@@ -405,7 +400,7 @@ async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, conne
 
 
 async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
-    idle, timings = DirectedProvider(), Timings(watch_every=3600.0, stand_in=0.3)
+    idle, timings = DirectedProvider(), timed(watch_every=3600.0, stand_in=0.3)
     async with two(database, provider, idle, timings=timings, store=Store) as (_, log, other):
         rung = Bell.mint_rang
 
@@ -443,7 +438,7 @@ async def test_a_lock_that_was_taken_without_an_answer_is_let_go(database, provi
         return plain_query(name).replace("END AS let_go", f"ELSE {after_the_lock} > 0 END AS let_go")
 
     monkeypatch.setattr("reactor.engine.wake.bell.plain_query", fails_once)
-    async with running(database, provider, timings=Timings(watch_every=0.05), worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=timed(watch_every=0.05), worker_batch_size=1) as (_, log):
         await log.wait("watch.taken")
         await full(log, make_token, gate, provider)
         free = await (await connect()).fetchval(TAKE, WATCH)
@@ -604,7 +599,7 @@ async def test_a_mint_is_claimed_at_once_although_strangers_hold_the_watch_and_t
 async def test_a_watch_of_ones_own_ends_as_the_common_one_is_free(database, provider, connection, strange, monkeypatch):
     mallory = await strange()
     await mallory.execute(LOCK.replace("$1", str(WATCH)))
-    async with running(database, provider, timings=Timings(watch_every=0.05)) as (_, log):
+    async with running(database, provider, timings=timed(watch_every=0.05)) as (_, log):
         await until(lambda: connection.fetchval(OWN_WATCHES))
         await mallory.execute("SELECT pg_advisory_unlock_all()")
         await log.wait("watch.taken")
@@ -630,7 +625,7 @@ async def test_a_worker_whose_own_watch_meets_no_free_slot_is_quiet(
     assert alone == 0
 
 
-@pytest.mark.parametrize("timings", [Timings(watch_every=every, longest_look=0.001) for every in (0.001, 3600.0)])
+@pytest.mark.parametrize("timings", [timed(watch_every=every, longest_look=0.001) for every in (0.001, 3600.0)])
 async def test_a_watch_of_ones_own_looks_now_and_then_whatever_is_under_way(bell, connection, strange, timings):
     """The look is needed, because a session that remembers silence from before the watch does not ring."""
     bell, wake, looks = bell
@@ -659,7 +654,7 @@ async def test_a_stranger_that_holds_the_quiet_lock_alone_is_said(database, prov
     assert blocked["held_by"].startswith("stranger_")
 
 
-@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
+@pytest.mark.parametrize("timings", [timed(watch_every=0.001)])
 async def test_another_workers_quiet_lock_is_no_strangers(bell, connection):
     bell, _, looks = bell
     tried, twice = [], anyio.Event()
@@ -678,10 +673,8 @@ async def test_another_workers_quiet_lock_is_no_strangers(bell, connection):
     assert (set(tried), bell._quiet, bell.blocked) == ({plain_query("leave")}, False, False)
 
 
-@pytest.mark.parametrize("timings", [Timings(watch_every=0.001)])
-async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange, monkeypatch):
-    monkeypatch.setattr("reactor.database.strangers.SHORTEST_GAP", 0.0)
-    monkeypatch.setattr("reactor.database.strangers.LOOKS", 5)
+@pytest.mark.parametrize("timings", [Timings(watch_every=0.001, strangers_apart=0.0, stranger_looks=5)])
+async def test_sessions_of_one_role_that_take_turns_are_said(bell, strange):
     bell, _, looks = bell
     one, other = await strange(), await strange()
     before, said = [], anyio.Event()

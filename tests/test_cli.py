@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from hosts import host
 from reactor.cli.output import output
 from reactor.database.session import Session
 from reactor.database.table import HEAD
+from reactor.database.timings import ConnectionTimings
 
 
 def test_help_and_version_need_no_environment(reactor, monkeypatch):
@@ -395,7 +397,8 @@ def test_a_database_that_is_away_is_the_same_line_in_every_command_without_its_p
 def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
-        monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.2)
+        soon = ConnectionTimings(connect_within=0.2)
+        monkeypatch.setattr("reactor.cli.failures.Session", partial(Session, timings=soon))
         monkeypatch.setattr("reactor.migrations.migration_lock.CONNECT_WITHIN", 0.2)
 
         told = {reactor("status"), reactor("migrate")}

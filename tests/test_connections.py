@@ -1,5 +1,6 @@
 """How many connections a worker takes, and what it does if the server has few left."""
 
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,6 +14,7 @@ from doubles import running as running_with
 from reactor.database.session import Session
 from reactor.database.store import Store
 from reactor.database.table import plain_query
+from reactor.database.timings import ConnectionTimings
 from reactor.engine.health import Health
 from reactor.engine.timings import Timings
 from reactor.tokens import Batch
@@ -41,7 +43,12 @@ def connections(connection):
     return are
 
 
-running = partial(running_with, timings=Timings(longest_renewal=0.02, close_idle_every=0.02))
+OFTEN = Timings(longest_renewal=0.02, close_idle_every=0.02)
+running = partial(running_with, timings=OFTEN)
+
+
+def connected_by(**timings):
+    return replace(OFTEN, connections=ConnectionTimings(**timings))
 
 
 @pytest.fixture
@@ -55,35 +62,38 @@ def limit(database):
     command(database, f"ALTER DATABASE {urlsplit(database).path[1:]} CONNECTION LIMIT -1")
 
 
-async def test_a_worker_takes_three_connections_five_while_it_works_and_three_again(
-    database, make_token, connections, monkeypatch
-):
-    provider, gate = DirectedProvider(), Barrier()
+async def test_a_worker_takes_three_connections_five_while_it_works_and_three_again(database, make_token, connections):
+    provider, gate, rested = DirectedProvider(), Barrier(), anyio.Event()
+
+    class Rested(Store):
+        async def close_idle(self):
+            if rested.is_set():
+                self._writes._used_at = self._renewals._used_at = float("-inf")
+            await super().close_idle()
+
     provider.script["wait"] = [gate]
-    async with running(database, provider) as (_, log):
+    async with running(database, provider, store=Rested) as (_, log):
         await connections(REST)
         await make_token()
         await gate.entered()
         await connections(WORK)
         gate.open()
         await log.wait("token.generation.succeeded")
-        monkeypatch.setattr("reactor.database.session.IDLE_AFTER", 0.0)
+        rested.set()
         await connections(REST)
         await make_token()
         await log.wait("token.generation.succeeded", times=2)
 
 
-async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
-    database, connection, connections, monkeypatch
-):
+async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(database, connection, connections):
     started = anyio.Event()
 
     class ClaimingNothing(Store):
         async def claim(self, *arguments):  # which would open a connection too
             return Batch() if started.is_set() else await super().claim(*arguments)
 
-    monkeypatch.setattr("reactor.database.session.PROVEN_FOR", 0.0)
-    async with running(database, DirectedProvider(), store=ClaimingNothing):
+    timings = connected_by(proven_for=0.0)
+    async with running(database, DirectedProvider(), timings=timings, store=ClaimingNothing):
         started.set()
         await connections(REST)
         await connection.execute(
@@ -93,13 +103,10 @@ async def test_the_connection_of_the_claims_is_replaced_before_a_mint_needs_it(
         await connections(REST)
 
 
-async def test_the_last_connections_are_left_to_others(
-    database, connection, make_token, connections, limit, monkeypatch
-):
-    monkeypatch.setattr("reactor.database.session.CROWDED_FOR", 0.0)
+async def test_the_last_connections_are_left_to_others(database, connection, make_token, connections, limit):
     provider, gate = DirectedProvider(), Barrier()
     await limit(connection, 5)  # one of the test, two of the worker: fewer than three are left
-    async with running(database, provider, worker_batch_size=2) as (_, log):
+    async with running(database, provider, timings=connected_by(crowded_for=0.0), worker_batch_size=2) as (_, log):
         for times in range(1, 4):
             await make_token()
             await log.wait("token.generation.succeeded", times=times)

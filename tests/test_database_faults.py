@@ -21,7 +21,7 @@ from databases import clone, on
 from doubles import DirectedProvider, running, until
 from proxy import proxied
 
-from reactor.database.connections import SERVER_SETTINGS
+from reactor.database.timings import ConnectionTimings
 from reactor.embedded import EmbeddedPostgres
 from reactor.engine.timings import Timings
 from reactor.failpoints import switched_on
@@ -69,14 +69,9 @@ def database(server):
 
 
 OFTEN = Timings(longest_renewal=0.2)  # so that every role meets every fault soon
-SOON = replace(OFTEN, probe_every=1.0, probe_within=0.6)
-
-
-@pytest.fixture
-def answers_soon(monkeypatch):
-    """Shorten the time limits of the client: a half-open connection reaches them."""
-    monkeypatch.setattr("reactor.database.connections.ANSWER_WITHIN", 0.6)
-    monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 0.6)
+# The client's limits too: a half-open connection reaches them.
+ANSWERS_SOON = ConnectionTimings(connect_within=0.6, answer_within=0.6)
+SOON = replace(OFTEN, probe_every=1.0, probe_within=0.6, connections=ANSWERS_SOON)
 
 
 class Operator:
@@ -227,7 +222,7 @@ async def test_a_crash_of_one_backend_which_restarts_them_all_is_waited_for(data
     assert max(case.told_kinds().values(), default=1) == 1
 
 
-async def test_a_frozen_database_is_waited_for(server, database, answers_soon):
+async def test_a_frozen_database_is_waited_for(server, database):
     async with working(database, timings=SOON) as case:
         frozen = [
             row["pid"]
@@ -270,7 +265,7 @@ async def test_all_connections_terminated_are_opened_again(database):
 
 
 @pytest.mark.parametrize("how", ["refuse", "swallow"])
-async def test_a_network_that_is_away_is_waited_for(database, answers_soon, how):
+async def test_a_network_that_is_away_is_waited_for(database, how):
     async with proxied(database) as proxy, working(database, through=proxy.url, timings=SOON) as case:
         getattr(proxy, how)()
         case.end.set()
@@ -295,7 +290,7 @@ async def test_connections_that_are_cut_are_opened_again(database):
     ("connection", "role"),
     [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("upkeep", "sweep")],
 )
-async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon, connection, role, monkeypatch):
+async def test_a_connection_that_is_half_open_is_replaced(database, connection, role):
     alone = {
         "probe_every": 3600.0,
         "check_every": 3600.0,
@@ -317,7 +312,7 @@ async def test_a_connection_that_is_half_open_is_replaced(database, answers_soon
 
 
 @pytest.mark.parametrize("probe_within", [0.6, 20.0], ids=["the probe's limit", "the question's limit"])
-async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, answers_soon, monkeypatch, probe_within):
+async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, probe_within):
     swallowed = count(1)
     timings = replace(SOON, probe_within=probe_within)
     async with proxied(database) as proxy, working(database, through=proxy.url, timings=timings) as case:
@@ -340,7 +335,7 @@ async def test_a_listener_that_is_half_open_is_lost_and_no_poolers(database, ans
     assert not case.log.of("listener.degraded")
 
 
-async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(database, answers_soon):
+async def test_after_a_long_break_of_the_network_the_listener_is_soon_proven(database):
     async with proxied(database) as proxy, working(database, through=proxy.url, timings=SOON) as case:
         (old,) = await case.operator.do(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS}")
         proxy.swallow()
@@ -417,9 +412,9 @@ async def test_a_database_without_a_free_connection_is_waited_for(database):
     assert "too many connections" in told[0]["error_message"]
 
 
-async def test_a_statement_that_takes_too_long_is_repeated(database, monkeypatch):
-    monkeypatch.setitem(SERVER_SETTINGS, "statement_timeout", "800ms")
-    async with working(database) as case:
+async def test_a_statement_that_takes_too_long_is_repeated(database):
+    timings = replace(OFTEN, connections=ConnectionTimings(statement_timeout=0.8))
+    async with working(database, timings=timings) as case:
         await case.operator.harm("NEW.status = 'uploading'", "PERFORM pg_sleep(30)")
         await case.operator.fault(begun=True)
         case.end.set()
@@ -446,9 +441,9 @@ async def test_a_deadlock_is_broken_and_the_claim_repeated(database):
     assert case.told() == Counter(dispatcher=1)
 
 
-async def test_a_table_that_is_locked_is_waited_for(database, monkeypatch):
-    monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "300ms")
-    async with working(database) as case:
+async def test_a_table_that_is_locked_is_waited_for(database):
+    timings = replace(OFTEN, connections=ConnectionTimings(lock_timeout=0.3))
+    async with working(database, timings=timings) as case:
         async with case.operator.connected() as other, other.transaction():
             await other.execute("LOCK TABLE tokens_s0 IN ACCESS EXCLUSIVE MODE")
             case.end.set()

@@ -7,6 +7,7 @@ from hosts import inherited
 from pooler import pooler
 
 from reactor.engine.health import Health
+from reactor.engine.timings import Timings
 
 # Odd settings, all at once, as hosts' databases have them.
 ODD = {
@@ -177,12 +178,9 @@ async def test_a_worker_that_finds_a_read_only_database_begins_once_that_is_lift
 
 
 @pytest.mark.anyio
-async def test_health_says_that_a_database_is_read_only_and_that_it_is_no_longer(
-    database, connection, open_session, monkeypatch
-):
-    monkeypatch.setattr("reactor.engine.health.READY_EVERY", 0.0)
+async def test_health_says_that_a_database_is_read_only_and_that_it_is_no_longer(database, connection, open_session):
     session = open_session(database, writes=True)
-    health = Health(session, "tokens_s0", slots=10)
+    health = Health(session, "tokens_s0", slots=10, timings=Timings(health_every=0.0))
     await session.fetch("SET default_transaction_read_only = on")  # a reload does this to open connections
     told = [await health.ready(), await health.ready()]
     session.drop()

@@ -4,14 +4,17 @@ import itertools
 
 import pytest
 
-from reactor.database.strangers import LONGEST_GAP, LOOKS, MOST_NAMED, SHORTEST_GAP, Strangers
+from reactor.database.strangers import LONGEST_GAP, MOST_NAMED, Strangers
+from reactor.engine.timings import TIMINGS
+
+SHORTEST_GAP, LOOKS = TIMINGS.strangers_apart, TIMINGS.stranger_looks
 
 TRY = 2.0  # seconds between two looks
 
 
 def told(looks, every=TRY):
     """The reports, each with the number of its look. Holders None: the lock was ours or another worker's."""
-    strangers = Strangers()
+    strangers = Strangers(needed=LOOKS, apart=SHORTEST_GAP)
     said = []
     for number, holders in enumerate(looks):
         if holders is None:

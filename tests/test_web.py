@@ -13,6 +13,7 @@ from strangers import stranger
 
 from reactor import run
 from reactor.database.store import Store
+from reactor.database.timings import ConnectionTimings
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.sandbox import Sandbox, Timing
 from reactor.telemetry import Telemetry
@@ -108,11 +109,11 @@ async def test_without_a_database_the_worker_lives_and_is_not_ready(serving):
         assert secret not in live.text + ready.text + metrics.text + log.text
 
 
-async def test_an_answer_does_not_wait_for_a_database_that_does_not_answer(serving, monkeypatch):
-    monkeypatch.setattr("reactor.database.connections.CONNECT_WITHIN", 600.0)
+async def test_an_answer_does_not_wait_for_a_database_that_does_not_answer(serving):
+    patient = Timings(connections=ConnectionTimings(connect_within=600.0))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nowhere"
-        async with serving(url) as (client, _):
+        async with serving(url, patient) as (client, _):
             with anyio.fail_after(20):
                 async with anyio.create_task_group() as group:
                     for path in ("/readyz", "/metrics", "/readyz", "/metrics", "/livez"):

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from reactor.database.timings import CONNECTION_TIMINGS
 from reactor.text.messages import message_of, of_connecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECT_WITHIN = 5.0  # seconds
-ANSWER_WITHIN = 10.0  # seconds; the client's limit, a little above the server's, so that the server rolls back first
+    from reactor.database.timings import ConnectionTimings
+
 SERVER_SETTINGS = {
-    "statement_timeout": "8s",
-    "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "15s",
     "idle_session_timeout": "0",  # a role's default would kill the idle listener
     "default_transaction_isolation": "read committed",  # a stricter role default would fail claims with 40001
@@ -110,14 +109,16 @@ def session_name(role: str) -> str:
     return f"reactor {role}"
 
 
-async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Connection[Any], bool]:
+async def dial(
+    dsn: str, *, name: str, pooled: bool = False, timings: ConnectionTimings = CONNECTION_TIMINGS
+) -> tuple[asyncpg.Connection[Any], bool]:
     """Open one connection; return it, and whether it is pooled.
 
     A transaction pooler gets no startup parameters, because it refuses those that it does not know, and no prepared
     statements, because its clients share them. Raises ConnectionLostError if no connection can be made.
     """
     try:
-        connection, pooled = await _open(dsn, name, pooled=pooled)
+        connection, pooled = await _open(dsn, name, pooled=pooled, timings=timings)
     except asyncpg.TooManyConnectionsError as error:
         raise TooManyConnectionsError(kind_and_message(error)) from error
     except ValueError as error:
@@ -128,21 +129,27 @@ async def dial(dsn: str, *, name: str, pooled: bool = False) -> tuple[asyncpg.Co
     return connection, pooled
 
 
-async def _open(dsn: str, name: str, *, pooled: bool) -> tuple[asyncpg.Connection[Any], bool]:
+async def _open(
+    dsn: str, name: str, *, pooled: bool, timings: ConnectionTimings
+) -> tuple[asyncpg.Connection[Any], bool]:
     named = {"application_name": name}
+    limits = {
+        "statement_timeout": f"{timings.statement_timeout:g}s",
+        "lock_timeout": f"{timings.lock_timeout:g}s",
+    }
     if not pooled:
         with suppress(asyncpg.ProtocolViolationError):  # "unsupported startup parameter": a pooler after all
             connection = await asyncpg.connect(
                 dsn,
-                timeout=CONNECT_WITHIN,
-                command_timeout=ANSWER_WITHIN,
-                server_settings=named | SERVER_SETTINGS,
+                timeout=timings.connect_within,
+                command_timeout=timings.answer_within,
+                server_settings=named | limits | SERVER_SETTINGS,
             )
             return connection, False
     connection = await asyncpg.connect(
         dsn,
-        timeout=CONNECT_WITHIN,
-        command_timeout=ANSWER_WITHIN,
+        timeout=timings.connect_within,
+        command_timeout=timings.answer_within,
         server_settings=named,
         statement_cache_size=0,
     )

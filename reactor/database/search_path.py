@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from reactor.database.connections import dial
 from reactor.database.table import PINNED, plain_query
+from reactor.database.timings import CONNECTION_TIMINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     import asyncpg
+
+    from reactor.database.timings import ConnectionTimings
 
 
 SAFE_FOR = 30.0  # seconds until we ask again which path is safe
@@ -75,9 +78,11 @@ class Inherited:
     schemas: str  # those that it names and that exist, as an array's text
 
 
-async def connect(dsn: str, *, name: str) -> tuple[asyncpg.Connection[Any], Inherited | None]:
+async def connect(
+    dsn: str, *, name: str, timings: ConnectionTimings = CONNECTION_TIMINGS
+) -> tuple[asyncpg.Connection[Any], Inherited | None]:
     """Open one connection and pin it, for statements that fire no trigger of the host's. Raises as `dial` does."""
-    connection, pooled = await dial(dsn, name=name)
+    connection, pooled = await dial(dsn, name=name, timings=timings)
     try:
         return connection, await pin(connection, pooled=pooled)
     except BaseException:

@@ -41,9 +41,12 @@ from reactor.database.connections import (
 )
 from reactor.database.search_path import Inherited, SafePath, pin, within
 from reactor.database.table import PINNED, plain_query
+from reactor.database.timings import CONNECTION_TIMINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from reactor.database.timings import ConnectionTimings
 
 # The server shuts down, starts up or is full, or a time limit of the session is over.
 _LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}
@@ -55,9 +58,6 @@ _NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", 
 # prerequisites; and the limits for a lock or a statement, which may end within the trigger.
 _RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
 _CHECKS_POLICIES = "ExecWithCheckOptions"  # the server function that an error names, in any language
-IDLE_AFTER = 60.0  # seconds without a statement
-PROVEN_FOR = 5.0  # seconds without a statement, after which a connection may be lost without our knowledge
-CROWDED_FOR = 10.0  # seconds until a session looks again whether the server has connections left
 
 
 class Session:
@@ -75,6 +75,7 @@ class Session:
         pooled: bool = False,
         availability: Availability | None = None,
         writes: bool = False,
+        timings: ConnectionTimings = CONNECTION_TIMINGS,
     ) -> None:
         self.stand_in: Session | None = None
         self.availability = availability or Availability()
@@ -83,6 +84,7 @@ class Session:
         self._name = name
         self._pooled = pooled
         self._writes = writes
+        self._timings = timings
         self._connection: asyncpg.Connection[Any] | None = None
         self._path = PINNED  # as it is set on the connection
         self._inherited: Inherited | None = None  # if the connection is a pooler's
@@ -158,7 +160,7 @@ class Session:
             except TooManyConnectionsError:
                 if self.stand_in is None:
                     self._lose()
-                self._crowded_until = time.monotonic() + jittered(CROWDED_FOR)
+                self._crowded_until = time.monotonic() + jittered(self._timings.crowded_for)
                 raise
             except ConnectionLostError:
                 self._lose()
@@ -166,7 +168,7 @@ class Session:
         return self._connection
 
     async def _opened(self) -> asyncpg.Connection[Any]:
-        connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled)
+        connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled, timings=self._timings)
         try:
             await self._settle_inherited(connection, pooled=pooled)
         except BaseException:
@@ -221,13 +223,13 @@ class Session:
 
     async def prove(self) -> None:
         """Check that the connection answers, if it has not been used for a while; one that does not is replaced."""
-        if time.monotonic() - self._used_at >= PROVEN_FOR:
+        if time.monotonic() - self._used_at >= self._timings.proven_for:
             with suppress(DatabaseError):  # the next statement raises it again
                 await self.fetch(plain_query("answer"))
 
     async def close_if_idle(self) -> None:
         """Close the connection if it has not been used for a while; the next statement opens another."""
-        if time.monotonic() - self._used_at >= IDLE_AFTER and not self._turn.locked():
+        if time.monotonic() - self._used_at >= self._timings.idle_after and not self._turn.locked():
             async with self._turn:
                 await self.aclose()
 

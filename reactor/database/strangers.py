@@ -2,7 +2,7 @@
 
 Any role that may connect can hold them. A producer's trigger holds one for microseconds, so one look that finds such a
 holder means nothing. We count the looks in which only strangers held the lock. Holders are counted by role, because
-several sessions of one role may take turns. A lock that strangers hold in LOOKS looks is logged, once.
+several sessions of one role may take turns. A lock that strangers hold in `needed` looks is logged, once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 
-LOOKS = 5
-SHORTEST_GAP = 1.0  # seconds; two looks that are closer count as one
 LONGEST_GAP = 10.0  # seconds between two looks; after a longer one the count starts over
 MOST_NAMED = 5  # roles
 
@@ -21,6 +19,8 @@ MOST_NAMED = 5  # roles
 class Strangers:
     """The strangers that one worker has seen hold one lock."""
 
+    needed: int  # looks until they are reported
+    apart: float  # seconds; two looks that are closer count as one
     told: bool = False
     _looks: int = 0
     _last: float = -inf
@@ -37,7 +37,7 @@ class Strangers:
 
         `now`: seconds of any clock that never goes back.
         """
-        if now - self._last < SHORTEST_GAP:
+        if now - self._last < self.apart:
             return None
         if now - self._last > LONGEST_GAP:
             self._looks = 0
@@ -46,7 +46,7 @@ class Strangers:
         self._looks += bool(holders)
         self._seen.update(holders.keys())
         self._processes = {role: pid for role, pid in (self._processes | holders).items() if role in self._seen}
-        if self.told or self._looks < LOOKS:
+        if self.told or self._looks < self.needed:
             return None
         self.told = True
         named = self._seen.most_common(MOST_NAMED)

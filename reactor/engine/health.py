@@ -18,16 +18,17 @@ from reactor.database.connections import DatabaseError, ReadOnlyError, RolledBac
 from reactor.database.store import discover, gauges
 from reactor.database.table import TableError, plain_query
 from reactor.engine.gate.gate_store import gate_state
+from reactor.engine.timings import TIMINGS
 from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from reactor.database.session import Session
+    from reactor.engine.timings import Timings
 
 T = TypeVar("T")
 READY_WITHIN = 2.0  # seconds
-READY_EVERY = 1.0  # seconds for which an answer is kept, also if there was none
 GAUGES_WITHIN = 1.0  # seconds; less than READY_WITHIN, because both use one connection, and one waits for the other
 GAUGES_EVERY = 3.0  # seconds
 
@@ -35,7 +36,7 @@ GAUGES_EVERY = 3.0  # seconds
 class Health:
     """A sink for the listener's events that also reads the state of a worker's roles."""
 
-    def __init__(self, session: Session, tokens_table: str, *, slots: int) -> None:
+    def __init__(self, session: Session, tokens_table: str, *, slots: int, timings: Timings = TIMINGS) -> None:
         self._session = session
         self._tokens_table = tokens_table
         self._slots = slots
@@ -43,7 +44,7 @@ class Health:
         self._proven: Callable[[], bool] = lambda: False
         self._blocked: Callable[[], bool] = lambda: False
         self._unproven = "starting"
-        self._database = CachedAnswer(self._look, within=READY_WITHIN, every=READY_EVERY)
+        self._database = CachedAnswer(self._look, within=READY_WITHIN, every=timings.health_every)
         self._counted = CachedAnswer(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:

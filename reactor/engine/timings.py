@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reactor.database.timings import CONNECTION_TIMINGS, ConnectionTimings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Seconds. A `Worker` gets one and passes it to its parts; tests use shorter times."""
+    """Seconds, and one count. A `Worker` gets one and passes it to its parts; tests use shorter times."""
 
     # wake
     probe_every: float = 9.0  # ± a tenth; with `probe_within`, a deaf connection is noticed after 15 s at most
@@ -16,6 +18,8 @@ class Timings:
     full_for: float = 0.005  # that every slot must be taken before the watch is left; for less it is not worth it
     watch_every: float = 2.0  # between tries to take the watch, because a worker that dies on watch tells nobody
     stand_in: float = 5.0  # ± a fifth; after a ring that another worker has to answer, until the sweep looks
+    strangers_apart: float = 1.0  # two looks at who holds a lock that are closer count as one
+    stranger_looks: int = 5  # a count: after so many looks in which only strangers hold a lock, that is logged
     # Between two looks at the transactions under way: a mint waits at most an eighth longer than its transaction took.
     shortest_look: float = 0.002
     longest_look: float = 5.0
@@ -58,10 +62,14 @@ class Timings:
     first_rest: float = 5.0  # of a worker that alone does not reach the provider; then twice as long each time
     longest_rest: float = 60.0
 
+    # health
+    health_every: float = 1.0  # for which an answer about the database is kept, also if there was none
+
     # stop, drain, connections
     drain_every: float = 1.0  # between looks for unfinished tokens
     last_writes_within: float = 5.0  # after every attempt has ended
     close_idle_every: float = 10.0  # between looks for idle connections
+    connections: ConnectionTimings = CONNECTION_TIMINGS
 
     def renewal(self, lease: float) -> float:
         """Seconds between renewals of a lease of `lease` seconds."""

@@ -213,7 +213,14 @@ class Worker:
         names = ("claims", "writes", "renewals", "upkeep")
         availability, safe = Availability(), SafePath()
         sessions = {
-            name: Session(dsn, name=session_name(name), pooled=pooled, availability=availability, writes=True)
+            name: Session(
+                dsn,
+                name=session_name(name),
+                pooled=pooled,
+                availability=availability,
+                writes=True,
+                timings=self._timings.connections,
+            )
             for name in names
         }
         for session in sessions.values():

@@ -1329,7 +1329,7 @@ MUTANTS = (
     Mutant(
         "a producer that is met in four quick looks is reported as a stranger",
         "reactor/database/strangers.py",
-        "if now - self._last < SHORTEST_GAP:",
+        "if now - self._last < self.apart:",
         "if False:",
         "tests/test_lock_strangers.py::test_looks_in_quick_succession_count_as_one",
     ),

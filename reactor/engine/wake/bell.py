@@ -98,7 +98,10 @@ class Bell:
         self._earlier: _Earlier | None = None
         self._own_key: int | None = None  # of a watch of this worker's own
         self._ring_at = 0.0  # the loop's clock: when to claim under an own watch although nothing rang
-        self._strangers = {"watch": Strangers(), "quiet": Strangers()}
+        self._strangers = {lock: self._nobody() for lock in ("watch", "quiet")}
+
+    def _nobody(self) -> Strangers:
+        return Strangers(needed=self._timings.stranger_looks, apart=self._timings.strangers_apart)
 
     @property
     def blocked(self) -> bool:

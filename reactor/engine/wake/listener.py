@@ -80,7 +80,9 @@ class Listener:
         self._starting = task_status
         while True:
             try:
-                connection, inherited = await connect(self._dsn, name=session_name("listener"))
+                connection, inherited = await connect(
+                    self._dsn, name=session_name("listener"), timings=self._timings.connections
+                )
                 try:
                     await self._listen(connection, inherited)
                 finally:
