@@ -3,7 +3,6 @@
 import random
 
 _LONGEST_RETRY = 3600.0  # seconds; 2**n exceeds it from the thirteenth attempt
-_LONGEST_RECONNECT = 5.0  # seconds
 
 
 def retry_delay(attempts_before: int) -> float:
@@ -11,12 +10,12 @@ def retry_delay(attempts_before: int) -> float:
     return min(2.0 ** min(attempts_before, 32), _LONGEST_RETRY) * random.uniform(0.9, 1.1)
 
 
-def reconnect_delay(failures: int) -> float:
+def reconnect_delay(failures: int, *, first: float = 0.1, longest: float = 5.0) -> float:
     """Seconds before the next try to reach the database: up to 0.1, 0.2, 0.4 … 5, with a jitter down to a fifth.
 
     The wide jitter spreads out a fleet that lost its database at one instant.
     """
-    return random.uniform(0.2, 1.0) * min(0.1 * 2.0 ** min(failures, 16), _LONGEST_RECONNECT)
+    return random.uniform(0.2, 1.0) * min(first * 2.0 ** min(failures, 16), longest)
 
 
 def locked_delay(failures: int) -> float:

@@ -369,14 +369,12 @@ async def test_a_renewal_without_an_answer_costs_no_lease(database):
     assert renewed_after < 2.5
 
 
-async def test_the_first_to_find_the_database_back_wakes_the_others(server, database, monkeypatch):
-    for module in ("settle.settler", "leases", "claim.idle"):
-        monkeypatch.setattr(f"reactor.engine.{module}.reconnect_delay", lambda _failures: 3600.0)
-    # The sweep rings before its next look is due, so that the dispatcher, which waits for a ring, meets the fault too.
-    monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _failures: 0.02)
-    async with working(database, poll_interval_seconds=0.2) as case:
+async def test_the_first_to_find_the_database_back_wakes_the_others(server, database):
+    timings = replace(OFTEN, first_reconnect=3600.0, longest_reconnect=3600.0)  # the sweep looks sooner
+    async with working(database, timings=timings, poll_interval_seconds=0.2) as case:
         server.stop()
         case.end.set()
+        case.worker._wake.ring()  # the dispatcher, which waits for a ring, is to meet the fault too
         await case.troubled("settler", "leases", "dispatcher")
         server.start()
         await case.recovers()

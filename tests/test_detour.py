@@ -9,6 +9,7 @@ from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
 from reactor.engine.claim import detour
 from reactor.engine.claim.claimer import Claimer
+from reactor.engine.claim.detour import Detour
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.telemetry import Telemetry
 from reactor.tokens import FRONT
@@ -58,8 +59,19 @@ def timings():
 
 
 @pytest.fixture
-def claimer(store, log, timings):
-    return Claimer(store, Telemetry(log), timings=timings)
+def rounds():
+    return Detour
+
+
+@pytest.fixture
+def bounds():
+    return {}
+
+
+@pytest.fixture
+def claimer(store, log, timings, rounds, bounds):
+    detour = rounds(store, Telemetry(log), timings=timings, **bounds)
+    return Claimer(store, Telemetry(log), timings=timings, detour=detour)
 
 
 @pytest.fixture
@@ -75,16 +87,23 @@ def claimed(claimer):
     return claimed
 
 
-@pytest.fixture
-def seldom(monkeypatch):
-    """Let no round from the front begin after the first."""
-    monkeypatch.setattr(detour, "LEAST_FOR", 1e9)
+class Seldom(Detour):
+    """Begins no round from the front by itself after the first."""
+
+    @property
+    def due(self):
+        return self.under_way or self._next_round == 0.0
 
 
-@pytest.fixture
-def always(monkeypatch):
-    """Start a round from the front after each claim that passed all refused tokens."""
-    monkeypatch.setattr(detour.Detour, "due", True)
+class Always(Detour):
+    """Starts a round from the front after each claim that passed all refused tokens."""
+
+    due = True
+
+
+seldom = pytest.mark.parametrize("rounds", [Seldom])
+always = pytest.mark.parametrize("rounds", [Always])
+forgetful = pytest.mark.parametrize("bounds", [{"most_remembered": 10}], ids=["forgetful"])
 
 
 @pytest.fixture
@@ -141,7 +160,7 @@ async def test_tokens_whose_epoch_is_at_its_end_are_in_nobodys_way(database, con
     assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'detected'") == HOSTILE
 
 
-@pytest.mark.usefixtures("seldom")
+@seldom
 @pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
 async def test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_meets_none(
     connection, store, claimed, flood, due
@@ -155,7 +174,7 @@ async def test_behind_the_place_of_refused_tokens_a_claim_is_one_statement_that_
     assert store.asked == ["claim"]
 
 
-@pytest.mark.usefixtures("always")
+@always
 @pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
 async def test_what_came_in_behind_refused_tokens_is_served_by_the_next_round(connection, claimed, flood, due):
     await flood(50, "NULL")
@@ -174,12 +193,8 @@ def tried(store):
     return store.tried
 
 
-@pytest.fixture
-def forgetful(monkeypatch):
-    monkeypatch.setattr(detour, "MOST_REMEMBERED", 10)
-
-
-@pytest.mark.usefixtures("seldom", "forgetful")
+@seldom
+@forgetful
 @pytest.mark.parametrize("due", ["NULL", "'-infinity'"], ids=["fresh", "retries"])
 async def test_behind_any_number_of_refused_tokens_others_are_claimed_after_few_refusals(claimed, flood, tried, due):
     await flood(30_000, due)
@@ -188,7 +203,8 @@ async def test_behind_any_number_of_refused_tokens_others_are_claimed_after_few_
     assert len(tried) <= 3 * detour.MOST_TRIES
 
 
-@pytest.mark.usefixtures("always", "forgetful")
+@always
+@forgetful
 async def test_a_round_meets_few_refusals_however_many_tokens_were_forgotten(claimed, flood, tried):
     await flood(HOSTILE)
     await claimed()
@@ -199,7 +215,8 @@ async def test_a_round_meets_few_refusals_however_many_tokens_were_forgotten(cla
         assert len(tried) <= detour.MOST_TRIES + 5 * detour.PROBES
 
 
-@pytest.mark.usefixtures("always", "forgetful")
+@always
+@forgetful
 async def test_between_two_goes_of_a_round_what_came_in_at_the_end_is_claimed(connection, claimer, claimed, flood):
     await flood(HOSTILE)
     await claimed()
@@ -209,7 +226,7 @@ async def test_between_two_goes_of_a_round_what_came_in_at_the_end_is_claimed(co
     assert [claim.token_id for claim in (await claimer.claim(10, WORKER)).claims] == [HOSTILE + 6]
 
 
-@pytest.mark.usefixtures("seldom")
+@seldom
 async def test_tokens_that_a_gallop_passed_untried_are_claimed_by_a_later_round(claimer, claimed, flood, connection):
     await flood(1500)
     await connection.execute(
@@ -225,13 +242,13 @@ async def test_tokens_that_a_gallop_passed_untried_are_claimed_by_a_later_round(
         assert rounds <= 1500 / detour.MOST_TRIES
 
 
-@pytest.mark.usefixtures("always")
-async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, monkeypatch, tried):
+@always
+@pytest.mark.parametrize("bounds", [{"most_again": 7}], ids=["seven"])
+async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, tried):
     await flood(HOSTILE // 10)
     await claimed()
     tried.clear()
     assert (await claimed(), tried) == (set(), [])
-    monkeypatch.setattr(detour, "MOST_AGAIN", 7)
     kept = claimer._detour._refused
     kept.update(dict.fromkeys(kept, (1e-9, 5.0)))  # every one may be tried again
 
@@ -239,18 +256,18 @@ async def test_a_round_tries_few_refused_tokens_again(claimer, claimed, flood, m
     assert len(tried) == 7
 
 
-@pytest.mark.usefixtures("always")
+@always
+@pytest.mark.parametrize("bounds", [{"most_again": 1}], ids=["one"])
 @pytest.mark.parametrize("timings", [Timings(refused_token=0.0)])
-async def test_once_one_is_refused_no_longer_the_others_are_tried_at_once(connection, claimed, flood, monkeypatch):
+async def test_once_one_is_refused_no_longer_the_others_are_tried_at_once(connection, claimed, flood):
     await flood(60)
     await claimed()
-    monkeypatch.setattr(detour, "MOST_AGAIN", 1)
     await connection.execute("DROP TRIGGER refuse ON tokens_s0")
 
     assert await claimed() | await claimed() == set(range(1, 61))
 
 
-@pytest.mark.usefixtures("always")
+@always
 async def test_once_nothing_is_refused_any_more_there_is_nothing_to_go_around(connection, claimer, claimed, flood):
     await flood(3)
     await claimed()
@@ -271,8 +288,8 @@ async def test_rounds_take_a_fifth_of_the_time_at_most(claimer, monkeypatch, too
     assert claimer._detour._next_round == pytest.approx(1000.0 + took + rest)
 
 
-async def test_what_is_remembered_of_refused_tokens_is_bounded(claimer, claimed, flood, monkeypatch):
-    monkeypatch.setattr(detour, "MOST_REMEMBERED", 10)
+@forgetful
+async def test_what_is_remembered_of_refused_tokens_is_bounded(claimer, claimed, flood):
     await flood(150)
 
     assert await claimed() == set(range(151, 156))

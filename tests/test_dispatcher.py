@@ -8,6 +8,7 @@ from doubles import Barrier, DirectedProvider, refuse, running
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Abandoned, Store
 from reactor.engine.claim import claimer, dispatcher
+from reactor.engine.claim.dispatcher import LARGEST_CLAIM
 from reactor.engine.generate.attempts import Attempts
 from reactor.engine.timings import Timings
 from reactor.engine.wake.bell import Bell
@@ -15,9 +16,9 @@ from reactor.errors import TransientError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
-THREE_MINTS = """
+MINTS = """
     WITH author AS (INSERT INTO authors (wallet_address, prompt_text) VALUES ('0x3', 'a fox') RETURNING id)
-    INSERT INTO tokens_s0 (author_id) SELECT author.id FROM author, generate_series(1, 3)
+    INSERT INTO tokens_s0 (author_id) SELECT author.id FROM author, generate_series(1, {})
 """
 
 
@@ -48,8 +49,7 @@ async def test_a_due_time_that_cannot_be_asked_for_is_told_once_and_the_claims_g
             raise ConnectionLostError("too many connections")
 
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    monkeypatch.setattr("reactor.engine.wake.sweep.reconnect_delay", lambda _: 0.02)
-    async with running(database, provider, store=Away) as (_, log):
+    async with running(database, provider, timings=Timings(longest_reconnect=0.02), store=Away) as (_, log):
         await log.wait("tokens.claimed", times=5)
         await make_token()
         await log.wait("token.generation.succeeded")
@@ -88,15 +88,14 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
     async def started(_given):
         order.append("create")
 
-    monkeypatch.setattr(dispatcher, "LARGEST_CLAIM", 2)
-    provider.script["create"] = [started] * 3
-    async with running(database, provider, store=Noted, worker_batch_size=3) as (_, log):
+    provider.script["create"] = [started] * (LARGEST_CLAIM + 1)
+    async with running(database, provider, store=Noted, worker_batch_size=LARGEST_CLAIM + 1) as (_, log):
         await log.idle()
         noting.set()
-        await connection.execute(THREE_MINTS)
-        await log.wait("token.generation.succeeded", times=3)
+        await connection.execute(MINTS.format(LARGEST_CLAIM + 1))
+        await log.wait("token.generation.succeeded", times=LARGEST_CLAIM + 1)
 
-    assert order[:5] == ["claim 2", "claim 1", "create", "create", "create"]
+    assert order[:4] == [f"claim {LARGEST_CLAIM}", "claim 1", "create", "create"]
 
 
 async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
@@ -145,7 +144,7 @@ async def test_a_token_that_may_not_be_claimed_does_not_block_the_queue(
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
     tokens = [await make_token(**due) for _ in range(8)]
     await refuse(connection, "NEW.token_id IN (1, 4) AND NEW.status = 'generating'", state=state)
-    async with running(database, provider, worker_batch_size=3) as (_, log):
+    async with running(database, provider, worker_batch_size=LARGEST_CLAIM + 1) as (_, log):
         await log.wait("token.generation.succeeded", times=6)
 
     assert {told["token_id"] for told in log.of("token.generation.succeeded")} == {*tokens} - {1, 4}

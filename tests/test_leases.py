@@ -483,14 +483,13 @@ async def test_a_rescuer_that_may_not_look_says_so_once(database, provider):
 async def test_a_listener_that_never_connects_keeps_nobody_from_rescuing(
     database, provider, connection, make_token, monkeypatch
 ):
-    monkeypatch.setattr("reactor.engine.wake.listener.reconnect_delay", lambda _: 0.05)
     await make_token(status="generating", generation_epoch=1, generation_worker=7, generation_seed=3)
     await connection.execute("UPDATE tokens_s0 SET generation_lease_ends_at = now() - interval '1 minute'")
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
     async with running(
         database,
         provider,
-        timings=Timings(steady_after=0.5, rescue_every=0.1),
+        timings=Timings(steady_after=0.5, rescue_every=0.1, longest_reconnect=0.05),
         connected=False,
         idle=False,
         listen_database_url=nowhere,

@@ -11,15 +11,16 @@ from stores import store_of
 
 from reactor.database.store import Store
 from reactor.engine import leases, rescuer
-from reactor.engine.leases import Leases
-from reactor.engine.rescuer import Rescuer
-from reactor.engine.timings import TIMINGS
+from reactor.engine.leases import MOST_LEFT_ALONE, Leases
+from reactor.engine.rescuer import HELD_AT_ONCE, MOST_TRIED, Rescuer
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
 
 US = 7
 MIDDLE = UUID(int=2**127)
+SELDOM = Timings(rescue_every=3600.0)  # no pass is due by itself: a rest that is shorter has another reason
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def rescues(database, slots, looked, monkeypatch):
             "claiming": asyncio.Lock(),
             "lease": 60.0,
         }
-        yield Rescuer(store, slots, Telemetry(Log()), **given, timings=TIMINGS), started
+        yield Rescuer(store, slots, Telemetry(Log()), **given, timings=SELDOM), started
 
 
 @pytest.fixture
@@ -83,31 +84,29 @@ async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connect
     looks, started = rescues
 
     assert not await looks._pass()
-    assert (looks._next_in, started) == (TIMINGS.rescue_every, [])
+    assert (looks._next_in, started) == (SELDOM.rescue_every, [])
 
 
-async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold, monkeypatch):
-    monkeypatch.setattr(rescuer, "MOST_TRIED", 3)
-    monkeypatch.setattr(rescuer, "WAIT_FOR", 0.0)
-    await hold(range(1, 8))
-    await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + 7)}'")
+async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold):
+    last = 2 * MOST_TRIED + 1
+    await hold(range(1, last + 1))
+    await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + last)}'")
     looks, started = rescues
 
-    assert [(await looks._pass(), looks._next_in) for _ in range(2)] == [(False, 0.0)] * 2
+    assert [(await looks._pass(), looks._next_in < SELDOM.rescue_every) for _ in range(2)] == [(False, True)] * 2
     assert await looks._pass()
-    assert [claim.id.int - MIDDLE.int for claim in started] == [7]
+    assert [claim.id.int - MIDDLE.int for claim in started] == [last]
 
 
-async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold, monkeypatch):
-    monkeypatch.setattr(rescuer, "HELD_AT_ONCE", 100)
-    monkeypatch.setattr(rescuer, "WAIT_FOR", 0.0)
-    await hold(range(1, 251), worker=8)
-    await hold([251])
+async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold):
+    last = 2 * HELD_AT_ONCE + 1
+    await hold(range(1, last), worker=8)
+    await hold([last])
     looks, started = rescues
 
-    assert [(await looks._pass(), looks._next_in) for _ in range(2)] == [(False, 0.0)] * 2
+    assert [(await looks._pass(), looks._next_in < SELDOM.rescue_every) for _ in range(2)] == [(False, True)] * 2
     assert await looks._pass()
-    assert [claim.id.int - MIDDLE.int for claim in started] == [251]
+    assert [claim.id.int - MIDDLE.int for claim in started] == [last]
 
 
 async def test_no_more_is_taken_over_than_there_are_slots(rescues, hold):
@@ -142,12 +141,11 @@ async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_o
     assert await connection.fetchval("SELECT generation_epoch FROM tokens_s0") == 1
 
 
-def test_tokens_that_are_left_alone_are_a_bounded_number(slots, monkeypatch):
-    monkeypatch.setattr(leases, "MOST_LEFT_ALONE", 5)
-    for number in range(20):
+def test_tokens_that_are_left_alone_are_a_bounded_number(slots):
+    for number in range(MOST_LEFT_ALONE + 15):
         slots.leave_alone(UUID(int=number))
 
-    assert slots.known == {UUID(int=number) for number in range(15, 20)}
+    assert slots.known == {UUID(int=number) for number in range(15, MOST_LEFT_ALONE + 15)}
 
 
 def test_a_token_that_is_left_again_is_left_twice_as_long(slots, monkeypatch):

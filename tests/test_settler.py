@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import anyio
 import pytest
 from doubles import DirectedProvider, refuse, running, until
@@ -268,20 +270,15 @@ async def test_a_connection_that_a_hosts_trigger_lost_is_not_ours(
         await log.wait("token.generation.failed", token_id=1)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Remove the pause between two tries."""
-    monkeypatch.setattr("reactor.engine.settle.settler.reconnect_delay", lambda _: 0.0)
-    monkeypatch.setattr("reactor.engine.generate.attempt.reconnect_delay", lambda _: 0.0)
+QUICK = Timings(longest_reconnect=0.0)  # no pause between two tries
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("state", ["42501", "0A000", "55000"])
 async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_is_resumed_once_it_is_repaired(
     database, provider, connection, make_token, token_row, state
 ):
     await refuse(connection, "NEW.token_id <= 2 AND NEW.status = 'uploading'", state=state)
-    async with running(database, provider, worker_batch_size=2) as (_, log):
+    async with running(database, provider, timings=QUICK, worker_batch_size=2) as (_, log):
         for _ in range(3):
             await make_token()
         await log.wait("token.generation.succeeded", token_id=3)
@@ -302,12 +299,11 @@ async def test_a_result_that_a_hosts_function_keeps_refusing_frees_its_slot_and_
     assert len(provider.asked("create")) == 3
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_was_bought(
-    database, provider, connection, make_token, token_row, monkeypatch
+    database, provider, connection, make_token, token_row
 ):
     await refuse(connection, "NEW.status = 'uploading'", state="42501")
-    async with running(database, provider, timings=Timings(refused_result=0.0), max_attempts=2) as (_, log):
+    async with running(database, provider, timings=replace(QUICK, refused_result=0.0), max_attempts=2) as (_, log):
         await make_token()
         await log.wait("token.generation.exhausted")
 
@@ -316,12 +312,11 @@ async def test_a_result_that_is_refused_at_every_attempt_fails_and_names_what_wa
     assert len(provider.asked("create")) == 1
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_row_whose_every_end_a_hosts_function_refuses_is_left_to_its_lease(
     database, provider, connection, make_token, token_row
 ):
     await refuse(connection, "NEW.token_id = 1 AND NEW.status <> 'generating'", state="42501")
-    async with running(database, provider, worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=QUICK, worker_batch_size=1) as (_, log):
         await make_token()
         await make_token()
         told = await log.wait("worker.error", role="attempt")
@@ -337,14 +332,13 @@ async def test_a_row_whose_every_end_a_hosts_function_refuses_is_left_to_its_lea
     assert (told["token_id"], told["prediction_id"]) == (1, "prediction1")
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("state", ["P0001", "42501"])
 async def test_a_fallback_that_the_database_refuses_frees_its_slot(
     database, provider, connection, make_token, token_row, state
 ):
     provider.script["wait"] = [ContentPolicyError("NSFW")]
     await refuse(connection, "NEW.token_id = 1 AND NEW.generation_censored", state=state)
-    async with running(database, provider, worker_batch_size=1) as (_, log):
+    async with running(database, provider, timings=QUICK, worker_batch_size=1) as (_, log):
         await make_token()
         await make_token()
         await log.wait("token.generation.succeeded", token_id=2)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.backoff import reconnect_delay
 from reactor.database.connections import REFUSED, DatabaseError
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class Leases:
         failures = 0
         while True:
             if failures:
-                await self._store.availability.sleep(reconnect_delay(failures))
+                await self._store.availability.sleep(self._timings.reconnect_delay(failures))
             else:
                 await anyio.sleep(self._timings.renewal(self._lease))
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reactor.backoff import reconnect_delay
 from reactor.database.timings import CONNECTION_TIMINGS, ConnectionTimings
 
 
@@ -68,12 +69,18 @@ class Timings:
     # stop, drain, connections
     drain_every: float = 1.0  # between looks for unfinished tokens
     last_writes_within: float = 5.0  # after every attempt has ended
+    first_reconnect: float = 0.1  # jittered; then twice as long each time
+    longest_reconnect: float = 5.0
     close_idle_every: float = 10.0  # between looks for idle connections
     connections: ConnectionTimings = CONNECTION_TIMINGS
 
     def renewal(self, lease: float) -> float:
         """Seconds between renewals of a lease of `lease` seconds."""
         return min(lease / 3, self.longest_renewal)
+
+    def reconnect_delay(self, failures: int) -> float:
+        """Seconds before the next try to reach the database; see `backoff.py`."""
+        return reconnect_delay(failures, first=self.first_reconnect, longest=self.longest_reconnect)
 
 
 TIMINGS = Timings()

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from reactor import events
-from reactor.backoff import reconnect_delay
 from reactor.database.availability import Availability
 from reactor.database.connections import DatabaseError, session_name
 from reactor.database.search_path import SafePath
@@ -194,7 +193,7 @@ class Worker:
                 table = await discover(sessions["upkeep"], self._settings.tokens_table)
             except DatabaseError as error:
                 trouble.met(error)
-                await anyio.sleep(reconnect_delay(failures))
+                await anyio.sleep(self._timings.reconnect_delay(failures))
                 failures += 1
             else:
                 limit = self._settings.rate_limit_per_minute

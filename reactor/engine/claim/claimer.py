@@ -32,10 +32,10 @@ ONWARD_FOR = 20.0  # times the extra duration of a claim from the front; then co
 class Claimer:
     """One claim statement; after a refusal, a detour."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings, detour: Detour | None = None) -> None:
         self._store = store
         self._timings = timings
-        self._detour = Detour(store, telemetry, timings=timings)
+        self._detour = detour or Detour(store, telemetry, timings=timings)
         self._after: UUID | None = None  # the next claim starts behind this token
         self._onward_until = 0.0  # monotonic seconds: then the next claim starts at the front
         self._onward_took = 0.0  # seconds that the last claim behind another one took

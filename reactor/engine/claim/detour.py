@@ -54,10 +54,19 @@ ROUND_FOR, LEAST_FOR = 20.0, 4.0
 class Detour:
     """The refused tokens, the place behind them, and the rounds that pass them."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        telemetry: Telemetry,
+        *,
+        timings: Timings,
+        most_again: int = MOST_AGAIN,
+        most_remembered: int = MOST_REMEMBERED,
+    ) -> None:
         self._store = store
         self._telemetry = telemetry
         self._timings = timings
+        self._most_again, self._most_remembered = most_again, most_remembered
         self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
         self._again = 0  # refused tokens that may still be tried in this round
         self._tries = 0  # refusals that this round may still meet before it gallops
@@ -94,7 +103,7 @@ class Detour:
         self._known, self._at = self._at, place
         self._began = time.monotonic()
         self.under_way, self._met = True, False
-        self._again, self._tries, self._window = MOST_AGAIN, MOST_TRIES, LOOK_AT
+        self._again, self._tries, self._window = self._most_again, MOST_TRIES, LOOK_AT
 
     async def claim(self, slots: int, worker: int) -> Batch:
         """Make one go: claim up to `slots` of the next tokens, passing refused ones. Raises DatabaseError."""
@@ -200,7 +209,7 @@ class Detour:
         _, before = self._refused.pop(token.id, (0.0, 0.0))
         if not before:
             self._telemetry.emit(events.WORKER_ERROR, role="claimer", token_id=token.token_id, **fields)
-        for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - MOST_REMEMBERED))):
+        for oldest in list(islice(self._refused, max(0, len(self._refused) + 1 - self._most_remembered))):
             del self._refused[oldest]
         seconds = min(max(self._timings.refused_token, 2 * before), self._timings.longest_refused_token)
         self._refused[token.id] = time.monotonic() + seconds, seconds

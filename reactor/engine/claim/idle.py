@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.backoff import reconnect_delay
-
 if TYPE_CHECKING:
     from reactor.database.availability import Availability
     from reactor.engine.gate.breaker import Breaker
@@ -71,7 +69,7 @@ class Idle:
         self._bell.want(("watch" if self._leases.free > 0 else "quiet") if waits else "nothing")
         if self._failures:
             with anyio.CancelScope() as self._pause:
-                await self._availability.sleep(reconnect_delay(self._failures))
+                await self._availability.sleep(self._timings.reconnect_delay(self._failures))
         elif resting:
             with anyio.move_on_after(resting):  # a create that is accepted ends the rest, and rings
                 await self._wake.wait()

@@ -17,7 +17,6 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from reactor import events
-from reactor.backoff import reconnect_delay
 from reactor.database.connections import REFUSED, HostRefusedError
 from reactor.engine.generate.purchase import Purchase
 from reactor.engine.generate.verdict import verdict
@@ -173,7 +172,7 @@ class Attempt:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
                     raise
-                await anyio.sleep(reconnect_delay(refusals))
+                await anyio.sleep(self._timings.reconnect_delay(refusals))
             await checkpoint()  # no answer in time: ask again, unless the attempt is being cut short
 
     async def _timed_out(self) -> Outcome:

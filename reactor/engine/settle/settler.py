@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from reactor import events
-from reactor.backoff import locked_delay, reconnect_delay
+from reactor.backoff import locked_delay
 from reactor.database.connections import REFUSED, ConnectionLostError, DatabaseError, RowRefusedError
 from reactor.engine.settle.unsettled import Unsettled
 from reactor.engine.settle.unwritable import MOST_REFUSALS, replacement_for
@@ -109,7 +109,7 @@ class Settler:
                 raise
             except DatabaseError as trouble:
                 self._trouble.met(trouble)
-                await self._store.availability.sleep(reconnect_delay(failures))
+                await self._store.availability.sleep(self._timings.reconnect_delay(failures))
             else:
                 if intent != "locked":
                     return intent
@@ -142,7 +142,7 @@ class Settler:
             answers = await write([entry.item for entry in batch])
         except ConnectionLostError as error:
             self._trouble.met(error)
-            await self._store.availability.sleep(reconnect_delay(self._failures))
+            await self._store.availability.sleep(self._timings.reconnect_delay(self._failures))
             self._failures += 1
             return
         except DatabaseError as error:  # it is certain that nothing was written
@@ -171,4 +171,4 @@ class Settler:
         if not entry.logged:
             entry.logged = True
             self._trouble.met(error)
-        entry.put_off(reconnect_delay(entry.failures))
+        entry.put_off(self._timings.reconnect_delay(entry.failures))

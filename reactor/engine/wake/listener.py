@@ -18,7 +18,7 @@ import asyncpg
 from anyio import TASK_STATUS_IGNORED
 
 from reactor import events
-from reactor.backoff import jittered, reconnect_delay
+from reactor.backoff import jittered
 from reactor.database.connections import LOST, DatabaseError, ended_by_others, session_name
 from reactor.database.search_path import Inherited, connect, within
 from reactor.database.table import plain_query
@@ -96,7 +96,7 @@ class Listener:
             if self._deaf >= DEAF_AFTER:
                 await anyio.sleep(jittered(self._timings.deaf_pause))
             else:
-                await self._store.availability.sleep(reconnect_delay(self._failures))
+                await self._store.availability.sleep(self._timings.reconnect_delay(self._failures))
 
     async def _listen(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> None:
         lost, heard, ask = anyio.Event(), Wake(), self._asking(connection, inherited)
@@ -119,7 +119,9 @@ class Listener:
                 raise self._closed()
 
     def _until_the_next_probe(self) -> float:
-        return jittered(self._timings.probe_every, 0.1) if self.proven else reconnect_delay(self._unproven)
+        return (
+            jittered(self._timings.probe_every, 0.1) if self.proven else self._timings.reconnect_delay(self._unproven)
+        )
 
     def _closed(self) -> _LostError:
         """Why the connection is gone: it was closed by others, or by us after a query without an answer."""

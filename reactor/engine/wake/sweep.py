@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from reactor.backoff import jittered, reconnect_delay
+from reactor.backoff import jittered
 from reactor.database.connections import DatabaseError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Sweep:
         except DatabaseError as error:
             self._trouble.met(error)
             self._failures += 1
-            return reconnect_delay(self._failures)
+            return self._timings.reconnect_delay(self._failures)
         self._trouble.passed()
         self._failures = 0
         if due_in is None:
