@@ -10,6 +10,7 @@ import socket
 import sys
 import typing
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -126,8 +127,8 @@ def serving(free_port):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr("reactor.web.connection.CLIENT_TIMEOUT", 0.05)
+def impatient(serving):
+    return partial(serving, client_timeout=0.05)
 
 
 @asynccontextmanager
@@ -207,8 +208,8 @@ def test_the_engine_keeps_the_descriptors_it_needs(monkeypatch, soft, slots, exp
         pytest.param(LIVEZ + HALF, id="half a second request"),
     ],
 )
-async def test_a_client_that_keeps_the_port_waiting_is_closed(serving, impatient, begin):
-    async with serving() as port:
+async def test_a_client_that_keeps_the_port_waiting_is_closed(impatient, begin):
+    async with impatient() as port:
         said = await port.says(begin)
 
     assert said.count(b"ok\n") == (b"\r\n\r\n" in begin)
@@ -217,8 +218,8 @@ async def test_a_client_that_keeps_the_port_waiting_is_closed(serving, impatient
 
 
 @pytest.mark.parametrize("begin", [HALF, LIVEZ.replace(b"\r\n\r\n", b"\r\nContent-Length: 999999\r\n\r\n")])
-async def test_bytes_one_by_one_win_no_time(serving, impatient, begin):
-    async with serving() as port, await port.connect() as client:
+async def test_bytes_one_by_one_win_no_time(impatient, begin):
+    async with impatient() as port, await port.connect() as client:
         await client.send(begin)
         with anyio.fail_after(10), suppress(anyio.BrokenResourceError, anyio.EndOfStream):
             while True:
@@ -228,8 +229,8 @@ async def test_bytes_one_by_one_win_no_time(serving, impatient, begin):
     assert port.log.of("http.refused", slow=1)
 
 
-async def test_a_client_that_does_not_take_its_answer_is_closed(serving, impatient):
-    async with serving() as port, await port.connect() as client:
+async def test_a_client_that_does_not_take_its_answer_is_closed(impatient):
+    async with impatient() as port, await port.connect() as client:
         await client.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with anyio.fail_after(10):
             await port.left.wait()
@@ -237,8 +238,8 @@ async def test_a_client_that_does_not_take_its_answer_is_closed(serving, impatie
     assert port.log.of("http.refused", slow=1)
 
 
-async def test_an_answer_may_take_longer_than_a_request(serving, impatient):
-    async with serving() as port, await port.connect() as client:
+async def test_an_answer_may_take_longer_than_a_request(impatient):
+    async with impatient() as port, await port.connect() as client:
         await client.send(b"GET /waiting HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await port.says(b"")  # returns once the port has lost patience with this connection
         port.answer.set()
@@ -340,8 +341,8 @@ JUNK = (
 
 
 @pytest.mark.parametrize("junk", JUNK)
-async def test_a_request_that_makes_no_sense_is_counted_and_writes_no_line(serving, impatient, capfd, caplog, junk):
-    async with serving() as port:
+async def test_a_request_that_makes_no_sense_is_counted_and_writes_no_line(impatient, capfd, caplog, junk):
+    async with impatient() as port:
         await port.says(junk)
         assert await port.lives()
 
@@ -349,17 +350,17 @@ async def test_a_request_that_makes_no_sense_is_counted_and_writes_no_line(servi
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
 
 
-async def test_a_request_to_upgrade_is_answered_without_a_line(serving, impatient, capfd, caplog):
-    async with serving() as port:
+async def test_a_request_to_upgrade_is_answered_without_a_line(impatient, capfd, caplog):
+    async with impatient() as port:
         said = await port.says(LIVEZ.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"))
 
     assert said.endswith(b"ok\n")
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
 
 
-async def test_random_bytes_do_no_harm(serving, impatient, capfd, caplog):
+async def test_random_bytes_do_no_harm(impatient, capfd, caplog):
     dice = random.Random(13)
-    async with serving() as port:
+    async with impatient() as port:
         for _ in range(100):
             junk = bytearray(dice.choice([*JUNK[1:7], LIVEZ * 3]))
             for _ in range(dice.randrange(1, 9)):
@@ -373,8 +374,8 @@ async def test_random_bytes_do_no_harm(serving, impatient, capfd, caplog):
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
 
 
-async def test_a_flood_of_junk_is_one_event_and_a_second_with_the_count(serving, impatient):
-    async with serving() as port:
+async def test_a_flood_of_junk_is_one_event_and_a_second_with_the_count(impatient):
+    async with impatient() as port:
         for _ in range(20):
             await port.says(JUNK[0])
 
@@ -383,10 +384,9 @@ async def test_a_flood_of_junk_is_one_event_and_a_second_with_the_count(serving,
     assert rest == {"event": "http.refused", "count": 19, "malformed": 19}
 
 
-async def test_refusals_of_a_minute_are_told_together(monkeypatch):
-    monkeypatch.setattr("reactor.web.refusals.EMIT_EVERY", 0.01)
+async def test_refusals_of_a_minute_are_told_together():
     log = Log()
-    refusals = Refusals(Telemetry(log))
+    refusals = Refusals(Telemetry(log), emit_every=0.01)
     for _ in range(5):
         refusals.met("host")
     await log.wait("http.refused", count=4)
@@ -462,8 +462,8 @@ async def test_at_loopback_this_machine_is_served_whatever_it_is_called(host):
     assert (await ask(pages(Log()), host=host)).status_code == 200
 
 
-async def test_a_health_check_without_a_host_is_served(serving, impatient):
-    async with serving(pages(Log())) as port:
+async def test_a_health_check_without_a_host_is_served(impatient):
+    async with impatient(pages(Log())) as port:
         said = await port.says(b"GET /livez HTTP/1.0\r\n\r\n")
 
     assert said.endswith(b"ok\n")

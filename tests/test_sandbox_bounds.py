@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_sandbox import CREATE, ask, buy, buying, command, http
 
 from reactor.sandbox import Fault, FaultError, Limits, Sandbox, Timing
+from reactor.sandbox.bounds import Bounds
 from reactor.sandbox.faults import Faults
 from reactor.sandbox.guard import Locked
 
@@ -173,9 +174,8 @@ async def test_what_can_be_read_and_not_be_written_is_refused_before_it_is_enter
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", CREATE), ("POST", OTHER), ("POST", "/sandbox/faults")])
-async def test_a_body_without_end_is_refused(monkeypatch, method, path):
-    monkeypatch.setattr("reactor.sandbox.bounds.LARGEST_BODY", 1000)
-    sandbox, sent = Sandbox(INSTANT), 0
+async def test_a_body_without_end_is_refused(method, path):
+    sandbox, sent = Sandbox(INSTANT, bounds=Bounds(largest_body=1000)), 0
 
     async def body():
         nonlocal sent
@@ -200,9 +200,8 @@ async def test_a_token_is_asked_for_before_the_body_is_taken():
     assert (await ask(sandbox, "POST", CREATE, "another", content=body())).status_code == 401
 
 
-async def test_the_newest_predictions_are_kept_and_listed(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS", 150)
-    sandbox = Sandbox(INSTANT)
+async def test_the_newest_predictions_are_kept_and_listed():
+    sandbox = Sandbox(INSTANT, bounds=Bounds(predictions=150))
     ids = [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(149)]
     first = (await ask(sandbox, "GET", "/v1/predictions")).json()
     ids += [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(149, 151)]
@@ -219,9 +218,8 @@ async def test_the_newest_predictions_are_kept_and_listed(monkeypatch):
     await assert_well(sandbox)
 
 
-async def test_a_page_that_was_begun_goes_on_after_the_oldest_are_forgotten(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS", 250)
-    sandbox = Sandbox(INSTANT)
+async def test_a_page_that_was_begun_goes_on_after_the_oldest_are_forgotten():
+    sandbox = Sandbox(INSTANT, bounds=Bounds(predictions=250))
     ids = [(await buy(sandbox, seed=seed)).json()["id"] for seed in range(250)]
     first = (await ask(sandbox, "GET", "/v1/predictions")).json()
     ids.append((await buy(sandbox)).json()["id"])
@@ -231,9 +229,8 @@ async def test_a_page_that_was_begun_goes_on_after_the_oldest_are_forgotten(monk
     assert [each["id"] for each in second["results"]] == ids[149:124:-1]
 
 
-async def test_predictions_with_much_input_are_fewer(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS_BYTES", 100_000)
-    sandbox = Sandbox(INSTANT)
+async def test_predictions_with_much_input_are_fewer():
+    sandbox = Sandbox(INSTANT, bounds=Bounds(predictions_bytes=100_000))
     for _ in range(20):
         await buy(sandbox, "x" * 30_000)
     few = len(sandbox.ledger)
@@ -243,9 +240,8 @@ async def test_predictions_with_much_input_are_fewer(monkeypatch):
     assert [len(bought.prompt) for bought in sandbox.ledger] == [200_000]
 
 
-async def test_what_was_asked_is_forgotten_in_time_and_its_answer_noted_all_the_same(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.bounds.REQUESTS", 10)
-    sandbox = Sandbox(INSTANT)
+async def test_what_was_asked_is_forgotten_in_time_and_its_answer_noted_all_the_same():
+    sandbox = Sandbox(INSTANT, bounds=Bounds(requests=10))
     for _ in range(40):
         await ask(sandbox, "GET", f"/v1/predictions/{'x' * 2000}")
 
@@ -263,9 +259,8 @@ async def test_faults_are_no_more_than_a_thousand():
         faults.add(Fault("500"))
 
 
-def test_prompts_that_direct_are_forgotten_in_time(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.faults.DIRECTING", 10)
-    faults = Faults()
+def test_prompts_that_direct_are_forgotten_in_time():
+    faults = Faults(bounds=Bounds(directing=10))
     for number in range(50):
         faults.mistakes(f"fox {number} [sandbox: 500]")
 

@@ -4,6 +4,7 @@ import pytest
 from test_sandbox import ask, buying
 
 from reactor.sandbox import Sandbox, Timing
+from reactor.sandbox.bounds import Bounds
 
 pytestmark = pytest.mark.anyio
 
@@ -22,9 +23,8 @@ async def test_a_fault_has_no_text_of_any_length(name):
     assert (statuses, len(list(sandbox.faults))) == ([200, 422], 1)
 
 
-async def test_predictions_of_models_with_long_names_are_fewer(monkeypatch):
-    monkeypatch.setattr("reactor.sandbox.bounds.PREDICTIONS_BYTES", 100_000)
-    sandbox = Sandbox(INSTANT)
+async def test_predictions_of_models_with_long_names_are_fewer():
+    sandbox = Sandbox(INSTANT, bounds=Bounds(predictions_bytes=100_000))
     for _ in range(20):
         await ask(sandbox, "POST", f"/v1/models/{'a' * 15_000}/{'b' * 15_000}/predictions", json=buying())
 

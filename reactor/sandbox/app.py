@@ -19,7 +19,7 @@ from reactor.hosts import LoopbackOnly, is_loopback
 from reactor.sandbox import catalog, gallery, wire
 from reactor.sandbox.api import Api
 from reactor.sandbox.books import Books
-from reactor.sandbox.bounds import LONGEST, BoundedBodies
+from reactor.sandbox.bounds import BOUNDS, LONGEST, BoundedBodies, Bounds
 from reactor.sandbox.faults import Fault, FaultError, Faults, problem
 from reactor.sandbox.guard import Guard, Handler, Limits, Locked
 from reactor.sandbox.predictions import Timing
@@ -57,16 +57,17 @@ class Sandbox:
         limits: Limits | None = None,
         retention: float = RETENTION,
         seed: int = 0,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         timing = timing or Timing()
-        self.faults = Faults(seed)
-        books = Books()
+        self.faults = Faults(seed, bounds=bounds)
+        books = Books(bounds=bounds)
         self.ledger, self.requests = books.ledger, books.requests
         self._api = Api(books, timing, self.faults, retention)
         self._guard = Guard(books, self.faults, limits or Limits(), token=token, latency=timing.latency)
         self._gallery = gallery.Gallery(books)
         refusals = dict.fromkeys((404, 405, 413, 422), _refused)
-        bodies = [Middleware(BoundedBodies)]
+        bodies = [Middleware(BoundedBodies, largest=bounds.largest_body)]
         self.app = Starlette(routes=self._routes(), exception_handlers=refusals, middleware=bodies)
         self.app.router.redirect_slashes = False  # because it would redirect to any Host that a request names
 

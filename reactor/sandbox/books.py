@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from reactor.sandbox import bounds
+from reactor.sandbox.bounds import BOUNDS, LONGEST_PATH, Bounds
 
 if TYPE_CHECKING:
     from reactor.sandbox.predictions import Prediction
@@ -38,9 +38,10 @@ class Page(NamedTuple):
 class Books:
     """The requests and the predictions, oldest first. See bounds.py for how many are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bounds: Bounds = BOUNDS) -> None:
         self.ledger: list[Prediction] = []
         self.requests: list[Seen] = []
+        self._bounds = bounds
         self._bytes = 0  # of the requests that made the predictions in the ledger
         self._forgotten = 0  # predictions that were in the ledger and are no longer
         self._by_id: dict[str, Prediction] = {}
@@ -50,7 +51,8 @@ class Books:
         self.ledger.append(prediction)
         self._by_id[prediction.id] = prediction
         self._bytes += prediction.size
-        while len(self.ledger) > bounds.PREDICTIONS or (self._bytes > bounds.PREDICTIONS_BYTES and self.ledger[1:]):
+        most = self._bounds
+        while len(self.ledger) > most.predictions or (self._bytes > most.predictions_bytes and self.ledger[1:]):
             self._forget(len(self.ledger) // 2)
 
     def _forget(self, oldest: int) -> None:
@@ -62,9 +64,9 @@ class Books:
 
     def note(self, method: str, path: str) -> Seen:
         """Add a request, whose status the caller sets later. If there are too many, forget the older half."""
-        seen = Seen(method, path[: bounds.LONGEST_PATH], time.time(), time.monotonic(), 0)
+        seen = Seen(method, path[:LONGEST_PATH], time.time(), time.monotonic(), 0)
         self.requests.append(seen)
-        if len(self.requests) > bounds.REQUESTS:
+        if len(self.requests) > self._bounds.requests:
             del self.requests[: len(self.requests) // 2]
         return seen
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from reactor.sandbox.bounds import DIRECTING, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within
+from reactor.sandbox.bounds import BOUNDS, FAULTS, LONGEST, LONGEST_DIRECTIVE, LONGEST_TEXT, is_within
 from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from reactor.sandbox.bounds import Bounds
     from reactor.sandbox.predictions import Prediction
 
 # Kinds that replace the answer to a request. With `after` the request has its effect first. See strikes.py.
@@ -150,9 +151,9 @@ def problem(error: ValidationError) -> str:
 class Faults:
     """The faults in force, oldest first. A prompt's own faults strike before them, and are counted for each prompt."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, bounds: Bounds = BOUNDS) -> None:
         self._made: list[Fault] = []
-        self._directed = lru_cache(DIRECTING)(_parsed)  # cached, because a prompt's faults count their hits
+        self._directed = lru_cache(bounds.directing)(_parsed)  # cached, because a prompt's faults count their hits
         self._dice = random.Random(seed)
 
     def add(self, fault: Fault) -> Fault:

@@ -28,12 +28,21 @@ CLIENT_TIMEOUT = 5.0  # seconds to send a whole request, and to read each part o
 class Connection(H11Protocol):
     """A connection that closes if its client keeps us waiting."""
 
-    def __init__(self, config: Config, state: ServerState, refusals: Refusals, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        refusals: Refusals,
+        logger: logging.Logger,
+        *,
+        client_timeout: float = CLIENT_TIMEOUT,
+    ) -> None:
         super().__init__(config, state, {})
         self.logger = logger
         self.access_log = False
         self.changed_at = time.monotonic()  # when we last began to wait for it, or to answer it
         self._refusals = refusals
+        self._client_timeout = client_timeout
         self._request_clock: asyncio.TimerHandle | None = None
         self._write_clock: asyncio.TimerHandle | None = None
 
@@ -78,7 +87,7 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)
+        self._write_clock = self.loop.call_later(self._client_timeout, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -97,7 +106,7 @@ class Connection(H11Protocol):
             self._stop_clock()
         elif self._request_clock is None:
             self.changed_at = time.monotonic()
-            self._request_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)
+            self._request_clock = self.loop.call_later(self._client_timeout, self._give_up)
 
     def _stop_clock(self) -> None:
         if self._request_clock is not None:

@@ -20,9 +20,10 @@ Reason = Literal["malformed", "slow", "crowded", "host", "token"]
 class Refusals:
     """Emits the first refusal at once, and those of the next minute together. `trouble` is for our own errors."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, *, emit_every: float = EMIT_EVERY) -> None:
         self.trouble = Trouble(telemetry, "http")
         self._telemetry = telemetry
+        self._emit_every = emit_every
         self._counts: Counter[str] = Counter()
         self._next: asyncio.TimerHandle | None = None
 
@@ -43,7 +44,7 @@ class Refusals:
         counts, self._counts, self._next = self._counts, Counter(), None
         if counts:
             self._telemetry.emit(events.HTTP_REFUSED, count=counts.total(), **counts)
-            self._next = asyncio.get_running_loop().call_later(EMIT_EVERY, self._emit)
+            self._next = asyncio.get_running_loop().call_later(self._emit_every, self._emit)
 
 
 def quiet_logger(refusals: Refusals) -> logging.Logger:

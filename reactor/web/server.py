@@ -21,7 +21,7 @@ import anyio.lowlevel
 import uvicorn
 from uvicorn.server import ServerState
 
-from reactor.web.connection import Connection
+from reactor.web.connection import CLIENT_TIMEOUT, Connection
 from reactor.web.refusals import quiet_logger
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def connection_limit(slots: int) -> int:
     return max(LEAST, min(MOST, allowed - _ENGINE_DESCRIPTORS - _SLOT_DESCRIPTORS * slots))
 
 
-async def serve(app: ASGIApp, refusals: Refusals, *, host: str, port: int, most: int = MOST) -> None:
+async def serve(
+    app: ASGIApp, refusals: Refusals, *, host: str, port: int, most: int = MOST, client_timeout: float = CLIENT_TIMEOUT
+) -> None:
     """Serve until cancelled, `most` connections at once. If it cannot listen, that is logged and the worker goes on."""
     try:
         sockets = await _listening(host.strip("[]"), port)
@@ -58,7 +60,8 @@ async def serve(app: ASGIApp, refusals: Refusals, *, host: str, port: int, most:
     config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, proxy_headers=False)
     config.load()
     state = ServerState()
-    door = Door(state, partial(Connection, config, state, refusals, quiet_logger(refusals)), refusals.trouble, most)
+    connection = partial(Connection, config, state, refusals, quiet_logger(refusals), client_timeout=client_timeout)
+    door = Door(state, connection, refusals.trouble, most)
     try:
         with ExitStack() as listening:
             async with anyio.create_task_group() as group:

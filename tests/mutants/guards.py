@@ -1462,7 +1462,7 @@ MUTANTS = (
     Mutant(
         "a client that does not read its answer is waited for",
         "reactor/web/connection.py",
-        "        self._write_clock = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)\n",
+        "        self._write_clock = self.loop.call_later(self._client_timeout, self._give_up)\n",
         "        self._write_clock = None\n",
         f"{PORT}::test_a_client_that_does_not_take_its_answer_is_closed",
     ),
@@ -1553,14 +1553,14 @@ MUTANTS = (
     Mutant(
         "a sandbox that takes any body",
         "reactor/sandbox/bounds.py",
-        "if taken > LARGEST_BODY:",
+        "if taken > self._largest:",
         "if taken < 0:",
         f"{BOUNDS}::test_a_body_without_end_is_refused",
     ),
     Mutant(
         "a sandbox keeps every prediction",
         "reactor/sandbox/books.py",
-        "len(self.ledger) > bounds.PREDICTIONS or",
+        "len(self.ledger) > most.predictions or",
         "not self.ledger or",
         f"{BOUNDS}::test_the_newest_predictions_are_kept_and_listed",
     ),
