@@ -17,6 +17,7 @@ from doubles import NO_GATE
 from hosts import host
 
 from reactor.cli.output import output
+from reactor.cli.retry import STEP
 from reactor.database.session import Session
 from reactor.database.table import HEAD
 from reactor.database.timings import ConnectionTimings
@@ -227,12 +228,16 @@ def test_failed_tokens_are_set_back(reactor, database):
     assert json.loads(reactor("status", "--json")[1])["tokens"]["detected"] == 3
 
 
-def test_all_that_failed_are_set_back_in_steps(reactor, database, monkeypatch):
-    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 100)
-    failed = "INSERT INTO tokens_s0 (status, generation_error) SELECT 'failed', 'x' FROM generate_series(1, 1234)"
-    command(database, failed)
+FAILED = """
+    INSERT INTO tokens_s0 (id, status, generation_error)
+    SELECT lpad(n::text, 32, '0')::uuid, 'failed', 'x' FROM generate_series(1, {}) AS n
+"""
 
-    assert reactor("retry", "--failed") == (0, "1,234 set back to detected\n", "")
+
+def test_all_that_failed_are_set_back_in_steps(reactor, database):
+    command(database, FAILED.format(5 * STEP // 2))
+
+    assert reactor("retry", "--failed") == (0, f"{5 * STEP // 2:,} set back to detected\n", "")
     assert reactor("retry", "--failed") == (0, "0 set back to detected\n", "")
 
 
@@ -243,30 +248,25 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("what", "code", "line"), STOPS.values(), ids=STOPS.keys())
-def test_a_retry_that_is_cut_short_says_how_many_were_set_back(reactor, database, monkeypatch, what, code, line):
-    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 2)
+def test_a_retry_that_is_cut_short_says_how_many_were_set_back(reactor, database, what, code, line):
     command(
         database,
-        "INSERT INTO tokens_s0 (id, status, generation_error) SELECT lpad(n::text, 32, '0')::uuid, 'failed', 'x'"
-        " FROM generate_series(1, 9) AS n",
+        FAILED.format(2 * STEP + 5),
         f"""CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN IF NEW.token_id = 5 THEN PERFORM {what}; END IF; RETURN NEW; END $$;
+            $$ BEGIN IF NEW.token_id = {2 * STEP + 1} THEN PERFORM {what}; END IF; RETURN NEW; END $$;
             CREATE TRIGGER stop BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION stop()""",
     )
 
     told, out, err = reactor("retry", "--failed")
 
-    assert (told, out) == (code, "4 set back to detected until then; run it again for the rest\n")
+    assert (told, out) == (code, f"{2 * STEP:,} set back to detected until then; run it again for the rest\n")
     assert err.startswith(line)
     command(database, "DROP TRIGGER stop ON tokens_s0")
     assert reactor("retry", "--failed") == (0, "5 set back to detected\n", "")
 
 
 def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, database, monkeypatch):
-    monkeypatch.setattr(sys.modules["reactor.cli.retry"], "STEP", 2)
-    command(
-        database, "INSERT INTO tokens_s0 (status, generation_error) SELECT 'failed', 'x' FROM generate_series(1, 9)"
-    )
+    command(database, FAILED.format(2 * STEP))
     fetch = Session.fetch
 
     async def interrupted(session, query, *arguments):
@@ -282,7 +282,7 @@ def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, databa
     finally:
         signal.signal(signal.SIGINT, before)
 
-    assert told[:2] == (130, "2 set back to detected until then; run it again for the rest\n")
+    assert told[:2] == (130, f"{STEP:,} set back to detected until then; run it again for the rest\n")
 
 
 def test_a_token_that_did_not_fail_is_not_set_back(reactor):
