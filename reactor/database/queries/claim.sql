@@ -4,9 +4,8 @@
 -- $3 worker           bigint            the claimer's key
 -- $4 lease            double precision  seconds
 -- Statements that start behind a token, or claim among given tokens, have one or two more: see TokensTable.query.
--- Returns one row per claimed token, in mint order. Every row repeats three facts of the statement: probe, what opens
--- the half-open gate that let the token through, else null; limited, whether the gate let fewer tokens through than
--- were found; last_fresh, the last fresh token that was found.
+-- Returns one row per claimed token, in mint order. Every row repeats three facts of the statement: probe (what opens the
+-- half-open gate that let the token through), limited (the gate let fewer through than were found), last_fresh.
 -- Leans on the two partial indexes WHERE status = 'detected', and on the primary key. Retries are compared with now(),
 -- because no index can be searched by the volatile clock_timestamp().
 --

@@ -3,8 +3,7 @@
 Rings are not free. A commit that rings waits for every other commit that rings. And if a whole fleet answers, each
 worker makes a claim for the same token. So mints ring only while a worker has a free slot, and one worker answers:
 
-    a slot is free      ──▶ on watch: mints ring, and this worker answers. One worker of a fleet is on watch at a time.
-                            It tells the others when it leaves the watch
+    a slot is free      ──▶ on watch: mints ring, and this worker answers. It is the only one, until it leaves the watch
     every slot is taken ──▶ quiet: mints do not ring as long as no worker is on watch
 
 There is an advisory lock for each of the two states. A worker holds them on its listener's connection, and they end
@@ -13,8 +12,8 @@ worker is quiet and no worker is on watch. In every other case they ring, also i
 
 No mint is missed. A worker that goes on watch claims once more, because mints that were committed before did not ring.
 A transaction that minted before and commits later does not ring either. So the worker notes which transactions are
-under way when it takes the watch, and claims again whenever one of them has ended. It finds that out by looking again
-and again, not by waiting for a lock: a waiting statement keeps a snapshot open, and then no dead row can be removed.
+under way when it takes the watch, and claims again whenever one of them has ended. It looks again and again, because
+a statement that waits for a lock keeps a snapshot open, and then no dead row can be removed.
 
 If the worker on watch hangs, nobody answers at once. The other workers hear the ring too: their sweeps look 5 s later.
 
@@ -52,8 +51,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[..., Awaitable[asyncpg.Record]]
 
-# The pause between two looks, as a part of the time since the watch was taken. A mint is claimed no later than that
-# after its transaction has ended.
+# The pause between two looks is this part of the time since the watch was taken: a mint waits for no longer pause.
 LOOK_SHARE = 1 / 8
 # Pauses in seconds before each try to take the watch. A trigger holds the lock for some microseconds when it looks at
 # it, so one failed try does not show that somebody is on watch.
