@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from replicate.version import Versions
 
@@ -49,15 +47,6 @@ def describe_call(client: Client, model: str) -> Callable[[], Awaitable[object]]
     if named["version"]:
         return partial(Versions(client, model=(named["owner"], named["name"])).async_get, named["version"])
     return partial(client.models.async_get, named["owner"], named["name"])
-
-
-def is_loopback(base_url: str) -> bool:
-    """Whether the server runs on this machine, so that plain http is safe."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_sendable(given: dict[str, Any]) -> None:

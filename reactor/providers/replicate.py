@@ -9,13 +9,15 @@ from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import anyio
 from replicate.client import Client
 
 from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
+from reactor.hosts import is_loopback
 from reactor.providers import Prediction
-from reactor.providers.arguments import check_sendable, clean_token, describe_call, is_loopback, sdk_target
+from reactor.providers.arguments import check_sendable, clean_token, describe_call, sdk_target
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import classify_refusal
 from reactor.providers.keep_warm import keep_warm
@@ -74,7 +76,7 @@ class ReplicateProvider:
         hooks = {"request": [self._add_deadline]}
         self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._describe_call = describe_call(self._client, model)
-        self._plain_http = is_loopback(self._base_url)
+        self._plain_http = is_loopback(urlsplit(self._base_url).hostname or "")
         self._history = PollHistory(limits=limits)
         self._limits = limits
 
