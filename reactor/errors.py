@@ -6,9 +6,12 @@ GenerationError
 │   └── RepeatedPromptError backs off like its parent; says nothing about the provider
 ├── ContentPolicyError      falls back to the censored prompt
 ├── PermanentError          fails at once
-│   └── UnauthorizedError   fails at once and closes the gate
+│   └── UnauthorizedError   closes the gate and fails the first token at once; other tokens are released
 ├── AccountError            is released and closes the gate
 └── AmbiguousCreateError    the listing is searched before anything else is bought
+
+With COUNT_RATE_LIMITS a 429 counts too. A failure counts only if it is the token's own, not if it is the account's or
+the provider's: see engine/gate/blame.py.
 """
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
-_REFUSAL = "This port answers to localhost, 127.0.0.1 and [::1]; the Host of the request is another.\n"
+_REFUSAL = "This port answers to localhost, 127.0.0.1 and [::1]; the Host of the request is another."
 
 
 def is_loopback(host: str) -> bool:
@@ -36,11 +36,20 @@ def names_loopback(header: str) -> bool:
 
 
 class LoopbackOnly:
-    """Lets a request pass if its Host means this machine, or if it has none: browsers always send one."""
+    """Lets a request pass if its Host means this machine, or if it has none: browsers always send one.
 
-    def __init__(self, app: ASGIApp, refused: Callable[[], None] = lambda: None) -> None:
+    `answer`: how others are refused, from the scope, the status and a sentence.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        refused: Callable[[], None] = lambda: None,
+        answer: Callable[[Scope, int, str], ASGIApp] = lambda _scope, status, said: PlainTextResponse(said, status),
+    ) -> None:
         self._app = app
         self._refused = refused
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
@@ -48,4 +57,4 @@ class LoopbackOnly:
             await self._app(scope, receive, send)
             return
         self._refused()
-        await PlainTextResponse(_REFUSAL, 421)(scope, receive, send)
+        await self._answer(scope, 421, _REFUSAL)(scope, receive, send)

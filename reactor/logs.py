@@ -17,12 +17,14 @@ from reactor.text.foreign import LONGEST_LINE, fit, fit_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
     from reactor.text.redaction import Redactor
 
 # All other events are logged at INFO: a token's life in two lines, and the worker's start and stop.
 _LEVELS = {
     events.WORKER_ERROR: logging.ERROR,
+    events.WORKER_RESTRICTED: logging.WARNING,
     events.LISTENER_LOST: logging.WARNING,
     events.LISTENER_DEGRADED: logging.WARNING,
     events.LOCK_BLOCKED: logging.WARNING,
@@ -35,6 +37,7 @@ _LEVELS = {
     events.LEASE_LOST: logging.WARNING,
     events.CENSORED: logging.WARNING,
     events.CREATE_SENT: logging.DEBUG,
+    events.PURCHASE_ENDED: logging.DEBUG,
     events.TOKENS_CLAIMED: logging.DEBUG,
     events.WATCH_TAKEN: logging.DEBUG,
     events.WATCH_LEFT: logging.DEBUG,
@@ -46,16 +49,19 @@ _LONGEST_EVENT = len(events.GENERATION_SUCCEEDED)
 
 
 class StructuredLog:
-    """The sink of the command line: one line on stdout for each event."""
+    """The sink of the command line: one line for each event, on stdout unless a stream is given."""
 
-    def __init__(self, redact: Redactor, *, level: str = "INFO", style: str | None = None) -> None:
+    def __init__(
+        self, redact: Redactor, *, level: str = "INFO", style: str | None = None, stream: TextIO | None = None
+    ) -> None:
         self._level = logging.getLevelName(level)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # the encoding of stdout may lack our "…"
-            sys.stdout.reconfigure(errors="backslashreplace")
-        terminal = sys.stdout.isatty()
+        out = stream or sys.stdout
+        if isinstance(out, io.TextIOWrapper):  # its encoding may lack our "…"
+            out.reconfigure(errors="backslashreplace")
+        terminal = out.isatty()
         console = (style or ("console" if terminal else "json")) == "console"
         self._logger = structlog.wrap_logger(
-            structlog.WriteLogger(sys.stdout),
+            structlog.WriteLogger(out),
             # Redact first: the processors after it add no secret.
             processors=[_redacting(redact), *(_for_people(colours=terminal) if console else [_json])],
             wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reactor.environment import Unreadable, given, is_folder, is_given, reason
 from reactor.hosts import is_loopback
 from reactor.providers.proxies import proxy_of
-from reactor.urls import DEFAULT_BASE_URL, base_url, database_url, passwords
+from reactor.rotation import SECRETS, Rotation, usable_token, usable_url
+from reactor.urls import DEFAULT_BASE_URL, base_url
 
-SECRETS = ("database_url", "listen_database_url", "replicate_api_token", "http_token")
+if TYPE_CHECKING:
+    from reactor.secret import Secret
+    from reactor.text.redaction import Redactor
+
 _DOTENV = "dotenv"  # the argument that carries the path of `.env` to our source
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?|[0-9a-f]{64}")
 _PATH = re.compile(r"([\w.~-]+(/[\w.~-]+)*)?", re.ASCII)
@@ -29,10 +43,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def _database_url(value: SecretStr) -> SecretStr:
-    return SecretStr(database_url(value.get_secret_value()))
 
 
 def _api_prefix(value: str) -> str:
@@ -72,23 +82,16 @@ def _json_object(value: Any) -> Any:
     return parsed
 
 
-def _stripped_secret(value: SecretStr) -> SecretStr:
-    # A trailing newline would make the HTTP client refuse the header, and its error message repeats the value.
-    stripped = value.get_secret_value().strip()
-    if not stripped.isascii() or not stripped.isprintable():
-        raise ValueError("has characters that no HTTP header can carry")
-    return SecretStr(stripped)
-
-
 def _without_nul(value: str) -> str:
     if "\x00" in value:
         raise ValueError("has characters that are no text")
     return value
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(usable_url)]
 Prompt = Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12, allow_inf_nan=False)]
 
 
 class DatabaseSettings(BaseSettings):
@@ -99,15 +102,23 @@ class DatabaseSettings(BaseSettings):
     database_url: DatabaseUrl
     listen_database_url: DatabaseUrl | None = None
     tokens_table: Annotated[str, _matching(_TABLE, "a table name, optionally schema.table")] = "tokens_s0"
+    prompt_sql: Annotated[str, Field(min_length=1), AfterValidator(_without_nul)] | None = None
+    history_days: Annotated[int, Field(ge=0, le=36500)] = 30
+    daily_budget: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
     ] = "INFO"
     log_format: Literal["json", "console"] | None = None  # None: console on a terminal, else json
+    _rotation: Rotation = PrivateAttr()
 
     def __init__(self, _env_file: Path | str | None = ".env", **given: Any) -> None:
         """Read `.env` by our own source, because pydantic's would wait for a FIFO and read a device without end."""
+        by_caller = {name for name, value in given.items() if is_given(name, _plain(value))}
         given[_DOTENV] = _env_file
         super().__init__(_env_file=None, **given)
+        values = {name: _plain(getattr(self, name, None)) for name in SECRETS}
+        secrets = {name: value for name, value in values.items() if value is not None}
+        self._rotation = Rotation(secrets, by_caller=by_caller, dotenv=Path(_env_file) if _env_file else None)
 
     @classmethod
     def settings_customise_sources(
@@ -137,15 +148,27 @@ class DatabaseSettings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """The values that no log and no stored text may contain, passwords inside URLs included."""
-        values = [getattr(self, name, None) for name in SECRETS]
-        texts = [value.get_secret_value() for value in values if value is not None]
-        return texts + [password for text in texts if "://" in text for password in passwords(text)]
+        return self._rotation.known
+
+    @property
+    def redact(self) -> Redactor:
+        """Removes the secrets from a text, also those that were read again since."""
+        return self._rotation.redact
+
+    def secret(self, name: str) -> Secret:
+        """The secret of that name, the same object at each call: once it is refused, it is read again."""
+        return self._rotation.secrets[name]
+
+    @property
+    def listening(self) -> Secret:
+        """The URL for connections that must be direct."""
+        return self.secret("database_url" if self.listen_database_url is None else "listen_database_url")
 
 
 class Settings(DatabaseSettings):
     """The settings of `run`. Durations are seconds."""
 
-    replicate_api_token: Annotated[SecretStr, AfterValidator(_stripped_secret)]
+    replicate_api_token: Annotated[SecretStr, AfterValidator(usable_token)]
     replicate_model_version: Annotated[str, _matching(_MODEL, "owner/name, owner/name:version or a version id")] = (
         "black-forest-labs/flux-schnell"
     )
@@ -166,14 +189,20 @@ class Settings(DatabaseSettings):
     rate_limit_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 600
     count_rate_limits: bool = False
     breaker_threshold: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    price_per_image: Price | None = None
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    http_token: Annotated[SecretStr, AfterValidator(_stripped_secret)] | None = None
+    http_token: Annotated[SecretStr, AfterValidator(usable_token)] | None = None
+    http_read_token: Annotated[SecretStr, AfterValidator(usable_token)] | None = None
 
     @model_validator(mode="after")
-    def _token_off_loopback(self) -> Self:
+    def _usable_http_tokens(self) -> Self:
         if self.http_port and self.http_token is None and not is_loopback(self.http_host):
             raise ValueError("HTTP_TOKEN: is required where HTTP_HOST is not a loopback address")
+        if self.http_read_token is not None and self.http_token is None:
+            raise ValueError("HTTP_READ_TOKEN: requires HTTP_TOKEN, without which nobody could act")
+        if self.http_read_token is not None and self.http_token == self.http_read_token:
+            raise ValueError("HTTP_READ_TOKEN: must not be HTTP_TOKEN, because who may look could act")
         return self
 
     @model_validator(mode="after")

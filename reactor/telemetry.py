@@ -120,7 +120,9 @@ class Trouble:
         self._emitted: set[str] = set()
 
     def met(self, error: Exception) -> None:
-        """Emit the error, unless one of its kind was emitted since the last `passed`."""
+        """Emit the error, unless one of its kind was emitted since the last `passed`, or another role tells it."""
+        if getattr(error, "told_elsewhere", False):
+            return
         kind = type(error).__name__
         if kind not in self._emitted:
             self._emitted.add(kind)

@@ -11,17 +11,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-from uuid import UUID  # noqa: TC003  (a dataclass field: readers resolve it at run time)
+from typing import TYPE_CHECKING, Any, assert_never
+from uuid import UUID
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+Key = UUID | int | str  # of a token: the value of the table's primary key
+UNFINISHED = frozenset({"detected", "generating"})  # statuses of a token that has not failed, and has no image yet
 LONGEST_PROMPT = 1000  # characters; a claim returns at most one more
 PREDICTION_ID = re.compile(r"\w[\w.-]{0,199}", re.ASCII)  # it becomes a part of a URL's path
+_IDS = "-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"  # of a trace and a span, and the flags
+# As the W3C defines it. A version after 00 may go on behind what we read, and there is no version ff.
+TRACEPARENT = re.compile(rf"00{_IDS}\Z|(?!00|ff)[0-9a-f]{{2}}{_IDS}(?=-|\Z)")
 
 
-def known_as(token_id: Any, key: UUID) -> int | str:
+def known_as(token_id: Any, key: Key) -> int | str:
     """The token's public number, as events carry it. A token without a number is known by its key.
 
     A number beyond 2**53, or with a fraction, becomes a text, because most languages do not read it exactly from JSON.
@@ -37,8 +42,8 @@ def known_as(token_id: Any, key: UUID) -> int | str:
 class Place:
     """Where a claim goes on: after this fresh token in mint order, after this retry by due time. None: the front."""
 
-    fresh: UUID | None = None
-    retry: UUID | None = None
+    fresh: Key | None = None
+    retry: Key | None = None
 
 
 FRONT = Place()
@@ -48,16 +53,16 @@ FRONT = Place()
 class Waiting:
     """A token that a claim would take."""
 
-    id: UUID
+    id: Key
     token_id: int | str  # see known_as
-    fresh: bool  # never claimed, so no retry
+    fresh: bool  # no due time: newly minted, or set back by `reactor retry`
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A token in `generating`. It is ours until another worker raises its epoch."""
 
-    id: UUID
+    id: Key
     token_id: int | str  # see known_as
     epoch: int
     worker: int
@@ -71,9 +76,10 @@ class Claim:
     prediction_id: str | None
     age: float | None  # seconds from mint to claim by the database's clock; None if it is not the first claim
     asked_at: float  # monotonic seconds, just before the claim was sent: the lease begins here
+    traceparent: str | None = None  # see TRACEPARENT: of the transaction that inserted the token
 
     @property
-    def fence(self) -> tuple[UUID, int]:
+    def fence(self) -> tuple[Key, int]:
         """A pair that identifies this claim: no other claim has the same."""
         return self.id, self.epoch
 
@@ -86,7 +92,7 @@ class Batch:
     # A half-open gate let the last token through as its probe. What opens the gate: create, image or check.
     probe: str | None = None
     limited: bool = False  # the gate let fewer tokens through than were found
-    last_fresh: UUID | None = None  # the last fresh token in mint order that the statement found
+    last_fresh: Key | None = None  # the last fresh token in mint order that the statement found
     more: bool = False  # another claim may find more
 
     @property
@@ -112,12 +118,43 @@ class Bought:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is known of a purchase besides its prediction's id; of no purchase, nothing."""
+
+    bought_at: float | None = None  # monotonic seconds, when its create was answered; None if an earlier claim bought
+    predict_seconds: float | None = None  # that the model ran, as the provider says
+    images: int | None = None  # outputs that were paid for; None: it has not ended, as far as we know
+    web_url: str | None = None  # the provider's page about it
+    recorded: bool = False  # this worker has written its id into the row
+
+
+NO_RECEIPT = Receipt()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The prompt of a purchase was rejected for the first time; the attempt goes on with the fallback prompt."""
+
+    claim: Claim
+    error: str
+    error_type: str
+    prediction_id: str | None
+    receipt: Receipt = NO_RECEIPT
+
+    @property
+    def attempts(self) -> int:
+        """The attempts that count now: a rejection is one."""
+        return self.claim.attempts + 1
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """The image is there."""
 
     claim: Claim
     image_url: str
     prediction_id: str
+    receipt: Receipt = NO_RECEIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +168,7 @@ class Retry:
     due_in: float
     prediction_id: str | None
     purchase_over: bool  # seed and prediction id are removed, so the next attempt buys a new prediction
+    receipt: Receipt = NO_RECEIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +181,7 @@ class Failed:
     attempts: int
     prediction_id: str | None
     exhausted: bool = False  # the last of several attempts, not a verdict on the token
+    receipt: Receipt = NO_RECEIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +194,26 @@ class Released:
     due_in: float
     prediction_id: str | None
     purchase_over: bool = False
+    receipt: Receipt = NO_RECEIPT
 
 
 Outcome = Succeeded | Retry | Failed | Released
+TIMED_OUT, AT_ITS_DEADLINE = "Timed out after", "at its deadline"  # by these texts a purchase counts as timed out
+
+
+def became(outcome: Outcome) -> str | None:
+    """What became of the purchase, as purchases.sql says it; None if there is none, or it has not ended."""
+    match outcome:
+        case Succeeded():
+            return "used"
+        case Retry() | Released() if outcome.receipt.images is None:
+            return None
+        case _ if outcome.prediction_id is None:
+            return None
+        case Released():
+            return "failed"
+        case Retry() | Failed():
+            slow = outcome.error.startswith(TIMED_OUT) or AT_ITS_DEADLINE in outcome.error
+            return "timed_out" if slow else "failed"
+        case _:
+            assert_never(outcome)

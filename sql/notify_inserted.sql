@@ -1,47 +1,166 @@
--- Rings when rows were inserted: the wake channel where some can be claimed now, the status channel where some came in
+-- Rings when rows were inserted: the wake channel if a row can be claimed now, the status channel for rows that came in
 -- with any status but detected and generating.
--- TG_ARGV: wake channel, status channel. Transition table: new_rows.
--- Runs as the inserting role, which needs no privilege for it; an unpinned search_path could be hijacked.
-CREATE FUNCTION reactor.notify_inserted() RETURNS trigger
+-- TG_ARGV: wake channel, status channel, and the columns of key and number (id and token_id, if they are not given).
+-- Labels are compared in lower case by the C collation, because a database's own may lower them to other words.
+-- Transition table: new_rows.
+-- Silent in a session with reactor.silent = on, or on a table that this setting lists, as in 'public.tokens_s0'. A
+-- transaction that calls PREPARE TRANSACTION must be silent, because PostgreSQL refuses that after a NOTIFY.
+-- Runs as the inserting role, which needs no privilege for it. The search_path is pinned because another could be
+-- hijacked. No literal has a backslash, because the session decides how one is read.
+-- The wake is silent while a worker is quiet (all its slots are taken) and none is on watch: see reactor/engine/wake/bell.py. The
+-- first block only looks at their locks: it ends by an exception, which releases what it locked.
+-- Any role may hold the locks that say so. So before a wake is silent the holders' roles are looked up: a worker's role is
+-- one that may write the epoch. A look costs 0.2 ms, and its answer counts for a tenth of a second in this session. A
+-- stranger may hold thousands of locks, so a session is looked up once, and with more than 32 sessions the wake rings.
+-- Nothing here may fail the producer's statement: whatever raises, the block around it turns into a warning. Each
+-- NOTIFY has a block of its own, so that one that fails takes back nothing else.
+CREATE OR REPLACE FUNCTION reactor.notify_inserted() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
-  changed record;
+  rings boolean := false;
+  others boolean := false;
+  silent boolean := false;
+  looked boolean := false;
+  silenced text;
+  remembered text;
+  trouble text;
 BEGIN
-  -- A full queue would fail the producer's commit, and no handler could catch it: the sweep finds the rows instead.
-  IF pg_notification_queue_usage() >= 0.5 THEN
-    RETURN NULL;
-  END IF;
-  IF EXISTS (
+  BEGIN
+    -- A full queue would fail the producer's commit, which no handler can catch. The sweep finds the rows instead.
+    IF pg_notification_queue_usage() >= 0.5 THEN
+      RETURN NULL;
+    END IF;
+    silenced := current_setting('reactor.silent', true);
+    IF silenced <> '' AND (
+      lower(silenced) IN ('on', 'true', 'yes', '1')
+      OR (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME)::text = ANY (string_to_array(replace(silenced, ' ', ''), ','))
+    ) THEN
+      RETURN NULL;
+    END IF;
     SELECT
-    FROM new_rows
-    WHERE lower(status::text) = 'detected' AND (generation_due_at IS NULL OR generation_due_at <= clock_timestamp())
-  ) THEN
-    PERFORM pg_notify(TG_ARGV[0]::text, ''::text);
+      coalesce(bool_or(
+        lower(status::text COLLATE "C") = 'detected' AND (generation_due_at IS NULL OR generation_due_at <= clock_timestamp())
+      ), false),
+      coalesce(bool_or(lower(status::text COLLATE "C") NOT IN ('detected', 'generating')), false)
+    INTO rings, others
+    FROM new_rows;
+    -- Should anything in here raise, rings stays true.
+    IF rings THEN
+      silent := NOT pg_try_advisory_xact_lock_shared(hashtextextended(TG_ARGV[0]::text, 1))
+        AND pg_try_advisory_xact_lock_shared(hashtextextended(TG_ARGV[0]::text, 0));
+    END IF;
+    IF silent THEN
+      remembered := nullif(current_setting('reactor.silence_' || TG_RELID::text, true), '');
+      IF split_part(remembered, ' ', 1)::numeric - extract(epoch FROM clock_timestamp())::numeric BETWEEN 0 AND 0.1 THEN
+        silent := split_part(remembered, ' ', 2)::boolean;
+      ELSE
+        -- objsubid is 1 for the lock of a quiet worker, 2 for that of a worker with a watch of its own.
+        WITH holders AS MATERIALIZED (
+          SELECT DISTINCT held.pid, held.objsubid
+          FROM pg_locks AS held
+          WHERE locktype = 'advisory'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND granted
+            AND mode = 'ExclusiveLock'
+            AND CASE objsubid
+              WHEN 1 THEN (classid::bigint << 32) | objid::bigint = (SELECT hashtextextended(TG_ARGV[0]::text, 1))
+              WHEN 2 THEN classid::bigint = (SELECT hashtext(TG_ARGV[0]::text)::bigint & 4294967295)
+            END
+          LIMIT 33
+        )
+        SELECT (SELECT count(*) FROM holders) <= 32 AND coalesce(bool_or(objsubid = 1) AND NOT bool_or(objsubid = 2), false)
+        INTO silent
+        FROM holders
+        CROSS JOIN LATERAL pg_stat_get_activity(holders.pid) AS holder
+        WHERE has_column_privilege(holder.usesysid, TG_RELID, 'generation_epoch'::text, 'UPDATE'::text);
+        looked := true;
+      END IF;
+      rings := NOT silent;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'RX000';
+  EXCEPTION
+    WHEN SQLSTATE 'RX000' THEN
+      NULL;
+    WHEN OTHERS THEN
+      -- Still true, rings says that only the locks could not be looked at: then the wake is not silent.
+      trouble := CASE WHEN NOT rings THEN SQLERRM END;
+  END;
+  IF looked THEN
+    BEGIN
+      PERFORM set_config(
+        'reactor.silence_' || TG_RELID::text,
+        (extract(epoch FROM clock_timestamp())::numeric + 0.1)::text || ' ' || silent::text,
+        false
+      );
+    EXCEPTION
+      WHEN OTHERS THEN
+        trouble := SQLERRM;
+    END;
   END IF;
-  FOR changed IN
-    SELECT
-      lower(status::text) AS status,
-      count(*) AS tokens,
-      (array_agg(token_id ORDER BY token_id))[1:200] AS token_ids
-    FROM new_rows
-    WHERE lower(status::text) NOT IN ('detected', 'generating')
-    GROUP BY 1
-  LOOP
-    PERFORM pg_notify(
-      TG_ARGV[1]::text,
-      CASE
-        WHEN changed.tokens > 200 THEN json_build_object('status', changed.status, 'count', changed.tokens)
-        ELSE json_build_object('status', changed.status, 'token_ids', changed.token_ids)
-      END::text
-    );
-  END LOOP;
+  IF rings THEN
+    BEGIN
+      PERFORM pg_notify(TG_ARGV[0]::text, ''::text);
+    EXCEPTION
+      WHEN OTHERS THEN
+        trouble := SQLERRM;
+    END;
+  END IF;
+  IF others THEN
+    BEGIN
+      -- Planned anew each time, because the columns' names are the table's, and so are the row counts.
+      EXECUTE format(
+        $told$
+        SELECT count(pg_notify(
+          $1,
+          CASE
+            WHEN tokens <= 200 AND octet_length(listed) <= 7900 THEN listed
+            ELSE json_build_object('status', status, 'count', tokens)::text
+          END
+        ))
+        FROM (
+          SELECT
+            status,
+            tokens,
+            json_build_object('status', status, 'token_ids', json_agg(
+              CASE
+                -- A JSON number beyond 2^53 is not exact in most languages.
+                WHEN to_json(number)::text = number::text
+                  AND (length(number::text) < 16 OR abs(number::text::numeric) <= 9007199254740992)
+                  THEN to_json(number)
+                ELSE to_json(number::text)
+              END
+              ORDER BY number
+            ) FILTER (WHERE tokens <= 200))::text AS listed
+          FROM (
+            SELECT number, status, count(*) OVER (PARTITION BY status) AS tokens
+            FROM (
+              SELECT %I AS number, lower(status::text COLLATE "C") AS status
+              FROM new_rows
+              WHERE lower(status::text COLLATE "C") NOT IN ('detected', 'generating')
+            ) AS moved
+          ) AS counted
+          GROUP BY status, tokens
+        ) AS told
+        $told$,
+        coalesce(TG_ARGV[3], 'token_id'::text)
+      ) USING TG_ARGV[1]::text;
+    EXCEPTION
+      WHEN OTHERS THEN
+        trouble := SQLERRM;
+    END;
+  END IF;
+  IF trouble IS NOT NULL THEN
+    BEGIN
+      RAISE WARNING 'reactor.notify_inserted: %', trouble;
+    EXCEPTION
+      -- The client's encoding may lack a character of it.
+      WHEN OTHERS THEN
+        NULL;
+    END;
+  END IF;
   RETURN NULL;
-EXCEPTION
-  -- A table that lost a column of ours must not lose its writers: the sweep's error, in a worker's log, says it louder.
-  WHEN OTHERS THEN
-    RAISE WARNING 'reactor.notify_inserted: %', SQLERRM;
-    RETURN NULL;
 END
 $$;

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import ssl
 import tempfile
+import time
 import uuid
 
 import anyio
@@ -11,15 +14,16 @@ import asyncpg
 import hypothesis
 import pytest
 from databases import Databases, clone, on
-from doubles import until
+from doubles import unaccounted, until
 from xdist.scheduler import LoadScopeScheduling
 
 from reactor.cli import main
+from reactor.database.discovery import find
 from reactor.database.session import Session
-from reactor.database.table import described, plain_query
 from reactor.embedded import EmbeddedPostgres
 from reactor.engine.gate.gate_store import GateStore
 from reactor.migrations import revisions
+from reactor.settings import Settings
 
 # No test needs its data to survive a power cut.
 FAST = {
@@ -27,15 +31,15 @@ FAST = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    "max_prepared_transactions": "10",
     "autovacuum": "off",
 }
+DAY = 86400  # seconds
 MEMORY = "/dev/shm"  # noqa: S108  (only the run's own folders in it)
 ROOM = 4 * 2**30  # bytes
 
 # The longest files first, so that no core idles at the end.
 FIRST = (
-    "test_torture",
-    "test_failpoints",
     "test_database_faults",
     "test_demo",
     "test_hostile_provider",
@@ -85,6 +89,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.module.__name__, len(FIRST)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def authorities_read_once():
+    """Make one TLS context for all clients that trust the same files: a new one takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
+
+
 @pytest.fixture(params=[UVLOOP])
 def anyio_backend(request):
     return request.param
@@ -98,6 +110,12 @@ def server_url():
         return
     with EmbeddedPostgres(settings=FAST) as server:
         yield server.url("postgres")
+
+
+@pytest.fixture
+def settled_server(server_url):
+    """A server that started more than ten seconds ago: until then no worker counts as dead."""
+    command(server_url, "SELECT pg_sleep_until(pg_postmaster_start_time() + interval '10.1 seconds')")
 
 
 def command(url, *statements):
@@ -152,6 +170,26 @@ async def connection(database):
     connection = await asyncpg.connect(database)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def one_day():
+    """Begin no test of a day's sums in the last seconds of the UTC day: they would be of two days."""
+    left = DAY - time.time() % DAY
+    if left < 20:
+        time.sleep(left)
+
+
+@pytest.fixture
+def environment(database, sandbox_url, monkeypatch, tmp_path):
+    """Set the environment variables that `lifespan` reads; the provider is the test's `sandbox_url`."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_made_up_token")
+    monkeypatch.setenv("REPLICATE_BASE_URL", sandbox_url)
+    monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")
 
 
 @pytest.fixture
@@ -221,8 +259,7 @@ async def open_session():
 @pytest.fixture
 async def table(connection):
     """The tokens table, as a worker discovers it."""
-    found = await connection.fetchrow(plain_query("discover"), "tokens_s0")
-    return described(dict(found), "tokens_s0")
+    return await find(connection.fetch, "tokens_s0")
 
 
 @pytest.fixture
@@ -230,7 +267,7 @@ def ask(connection, table):
     """Run one of the worker's statements."""
 
     async def fetch(name, *arguments, on=connection):
-        return await on.fetch(table.query(name), *arguments)
+        return await on.fetch(table.query(name), *unaccounted(name, arguments))
 
     return fetch
 

@@ -45,8 +45,20 @@ OTHERS = """
     FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
-EMPTY = """
-    TRUNCATE tokens_s0, authors RESTART IDENTITY;
+LARGE = 2**17  # bytes of a table that is truncated; the rows of a smaller one are deleted, which takes a tenth of that
+EMPTY = f"""
+    DO $$ BEGIN
+        IF {LARGE} < pg_relation_size('tokens_s0') + pg_relation_size('authors')
+            + pg_relation_size('reactor.attempts') THEN
+            TRUNCATE tokens_s0, authors, reactor.attempts RESTART IDENTITY;
+        ELSE
+            DELETE FROM tokens_s0;
+            DELETE FROM authors;
+            DELETE FROM reactor.attempts;
+            PERFORM setval(pg_get_serial_sequence('tokens_s0', 'token_id'), 1, false);
+            PERFORM setval(pg_get_serial_sequence('reactor.attempts', 'id'), 1, false);
+        END IF;
+    END $$;
     DELETE FROM reactor.intake;
     INSERT INTO reactor.intake DEFAULT VALUES;
     SELECT pg_stat_reset();

@@ -3,13 +3,16 @@
 import itertools
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
+from roles import as_worker
 
 from reactor.database.store import Store
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.worker import Worker
+from reactor.errors import GenerationError
 from reactor.providers import Prediction
 from reactor.settings import Settings
 from reactor.telemetry import Telemetry
@@ -34,6 +37,31 @@ async def until(asked, seconds=10):
     with anyio.fail_after(seconds):
         while not await asked():  # noqa: ASYNC110  (only asking tells)
             await anyio.sleep(0.01)
+
+
+async def ended(waiting):
+    """The image that a provider waited for, or the error without one."""
+    prediction = await waiting
+    if prediction.error is not None:
+        raise prediction.error
+    return prediction.image_url
+
+
+# The last parameters of statements, if nothing is accounted for.
+UNACCOUNTED = {
+    "record": lambda *_: (5, [0]),
+    "settle": lambda ids, *_: (11, [[None] * len(ids), [False] * len(ids), 0]),
+    "censor": lambda *_: (5, [None, None, 0]),
+    "rescue": lambda *_: (7, [None]),
+}
+
+
+def unaccounted(name, arguments):
+    """The arguments of one of the worker's statements, and those that a test did not give."""
+    if name not in UNACCOUNTED:
+        return arguments
+    least, more = UNACCOUNTED[name](*arguments)
+    return [*arguments, *more[len(arguments) - least :]]
 
 
 class Log:
@@ -112,7 +140,13 @@ class DirectedProvider:
         return answer or self.buy(prompt, seed)
 
     async def wait(self, prediction, seen):
-        return await self._next("wait", prediction.id, f"https://replicate.delivery/{prediction.id}.webp")
+        try:
+            url = await self._next("wait", prediction.id, f"https://replicate.delivery/{prediction.id}.webp")
+        except GenerationError as error:
+            if not error.purchase_over:
+                raise
+            return replace(prediction, error=error, images=0)
+        return url if isinstance(url, Prediction) else replace(prediction, image_url=url, images=1)
 
     async def find(self, seed, since):
         return await self._next("find", seed, self.bought.get(seed))
@@ -175,12 +209,14 @@ LOOKING = Timings(check_every=0.001)  # at the gate, all the time
 
 
 @asynccontextmanager
-async def running(database, provider, *, connected=True, idle=True, timings=TIMINGS, store=Store, **overrides):
+async def running(
+    database, provider, *, connected=True, idle=True, timings=TIMINGS, store=Store, sinks=(), **overrides
+):
     """A worker that listens and has claimed what was due. At the end it is stopped, and its tokens are handed back."""
     log = Log()
-    given = settings(database, **overrides)
+    given = settings(await as_worker(database, overrides), **overrides)
     redact = Redactor(given.secrets())
-    worker = Worker(given, provider, Telemetry(log), redact, timings=timings, store=store)
+    worker = Worker(given, provider, Telemetry(log, *sinks), redact, timings=timings, store=store)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         if connected:

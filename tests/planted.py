@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from reactor.migrations.triggers import home
+from reactor.migrations.files import home
 
 OURS = (*Path(__file__).parents[1].glob("reactor/**/*.sql"), *home("alembic").glob("versions/*.py"))
 PLAIN = ("text", "varchar", "name", '"char"', "int4", "int8", "numeric", "float8", "bool", "uuid", "timestamptz", "oid")

@@ -13,38 +13,49 @@ TLS = 80877103
 
 
 @asynccontextmanager
-async def pooler(url):
-    """The pooler's URL. It refuses unknown startup parameters, and reports a process id that is not the server's."""
+async def pooler(url, *, ignores=False):
+    """The pooler's URL. It refuses or ignores unknown startup parameters, and reports a process id that is its own."""
     parts = urlsplit(url)
 
     async def talk(client):
         with suppress(*GONE):
             async with client, await anyio.connect_tcp(parts.hostname, parts.port) as server:
-                await begin(client, server)
+                await begin(client, server, ignores=ignores)
                 async with anyio.create_task_group() as group:
                     group.start_soon(copy, client, server)
                     await introduce(client, server)
                     await copy(server, client)
                     group.cancel_scope.cancel()
 
+    async with in_front(parts, talk) as front:
+        yield front
+
+
+@asynccontextmanager
+async def in_front(parts, talk, host="127.0.0.1"):
+    """The URL of a port at which `talk` serves each client, in front of the server of the split URL."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(SocketAttribute.local_port)  # noqa: S610  (not Django's)
     user = parts.netloc.rpartition("@")[0]
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, talk)
-        yield urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}"))
+        yield urlunsplit(parts._replace(netloc=f"{user}@{host}:{port}"))
         group.cancel_scope.cancel()
 
 
-async def begin(client, server):
-    """Pass the client's startup message on, or refuse it."""
+async def begin(client, server, *, ignores):
+    """Pass the client's startup message on, without what is ignored; or refuse it."""
     asking = BufferedByteReceiveStream(client)
     start = await message(asking, kind=0)
     if int.from_bytes(start[4:8], "big") == TLS:
         await client.send(b"N")
         start = await message(asking, kind=0)
-    names = set(start[8:].decode().split("\0")[:-2:2])
-    if unknown := names - TAKEN:
+    words = start[8:].split(b"\0")[:-2]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    if ignores:
+        kept = b"".join(b"%s\0%s\0" % item for item in given.items() if item[0].decode() in TAKEN) + b"\0"
+        start = (len(kept) + 8).to_bytes(4, "big") + start[4:8] + kept
+    elif unknown := {name.decode() for name in given} - TAKEN:
         words = b"SFATAL\0C08P01\0Munsupported startup parameter: %s\0\0" % ", ".join(unknown).encode()
         await client.send(b"E" + (len(words) + 4).to_bytes(4, "big") + words)
         raise anyio.EndOfStream

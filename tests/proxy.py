@@ -8,6 +8,10 @@ import anyio
 from anyio.abc import SocketAttribute
 
 _GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
+_READY = b"Z\0\0\0\5I"  # ReadyForQuery: the end of an answer
+# Messages of the server for `Proxy.interject`.
+NOTICE = b"N\0\0\0\x1fSNOTICE\0VNOTICE\0C00000\0Mx\0\0"
+ROW = b"D\0\0\0\6\0\0"  # without columns
 _HEAD = 1024  # bytes of a session's start: they hold the client's application_name
 
 
@@ -18,6 +22,7 @@ class _Link:
         self.client = client
         self.head = b""
         self.swallows = False
+        self.before = self.after = b""
         self.scope = anyio.CancelScope()
 
     def is_of(self, name):
@@ -53,6 +58,12 @@ class Proxy:
             link.swallows |= link.is_of(name)
         if not name:
             self._mode = "swallow"
+
+    def interject(self, *, before=b"", after=b"", name=""):
+        """Add messages to the server's next answer: to the connections of one application_name, or to all."""
+        for link in self._links:
+            if link.is_of(name):
+                link.before, link.after = before, after
 
     def linger(self):
         """When the server closes a connection, pass on its last data, but not the end."""
@@ -102,6 +113,10 @@ class Proxy:
                 data = await source.receive()
                 if source is link.client and len(link.head) < _HEAD:
                     link.head += data
+                if source is not link.client:
+                    data, link.before = link.before + data, b""
+                    if data.endswith(_READY):
+                        data, link.after = data + link.after, b""
                 if not link.swallows:
                     await sink.send(data)
         if source is not link.client:

@@ -86,7 +86,9 @@ def run_suite(folder, commit, load, log):
     output = log.parent / f"red-{commit}-{datetime.now(tz=UTC):%Y%m%dT%H%M%S}.txt"
     began = time.monotonic()
     with output.open("w") as file, busy_loops(LOADS[load]):
-        code = subprocess.run(["make", "plans", "test"], cwd=folder, stdout=file, stderr=file, check=False).returncode
+        code = subprocess.run(
+            ["make", "plans", "test-kills", "test"], cwd=folder, stdout=file, stderr=file, check=False
+        ).returncode
     seconds = round(time.monotonic() - began)
     said = summary(output.read_text(errors="replace"))
     if code == 0:

@@ -4,8 +4,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from reactor.database.accounting import Accounting
+from reactor.database.discovery import discover
 from reactor.database.session import Session
-from reactor.database.store import Store, discover
+from reactor.database.store import Store
 from reactor.text.redaction import Redactor
 
 
@@ -13,7 +15,7 @@ from reactor.text.redaction import Redactor
 async def store_of(database, kind=Store):
     sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "upkeep")}
     table = await discover(sessions["upkeep"], "tokens_s0")
-    yield kind(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
+    yield kind(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, accounting=Accounting(model="a/model"))
     for session in sessions.values():
         await session.aclose()
 

@@ -3,17 +3,23 @@ import logging
 import re
 import signal
 import socket
+from contextlib import asynccontextmanager
 
 import anyio
+import ports
 import pytest
 from conftest import ASYNCIO, UVLOOP
-from doubles import Log, settings
+from doubles import DirectedProvider, Log, settings
 from starlette.applications import Starlette
 
-from reactor import Settings, SettingsError, TableError, lifespan, run
+from reactor import SettingsError, TableError, lifespan, run
+from reactor.engine.timings import Timings
+from reactor.engine.worker import Worker
 from reactor.failpoints import switched_on
 from reactor.migrations import revisions
 from reactor.sandbox import Sandbox, Timing
+from reactor.supervisor import Supervisor, beside
+from reactor.telemetry import Telemetry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
 
@@ -27,18 +33,6 @@ def sandbox():
 async def sandbox_url(sandbox):
     async with sandbox.serve() as base_url:
         yield base_url
-
-
-@pytest.fixture
-def environment(database, sandbox_url, monkeypatch, tmp_path):
-    """Set the environment variables that `lifespan` reads."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("DATABASE_URL", database)
-    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_made_up_token")
-    monkeypatch.setenv("REPLICATE_BASE_URL", sandbox_url)
-    monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")
 
 
 class Records(logging.Handler):
@@ -89,23 +83,31 @@ async def test_what_nobody_is_left_to_resume_ends_by_itself(environment, sandbox
     assert bought.deadline - bought.requested_at == pytest.approx(120)
 
 
-async def test_a_lifespan_opens_no_port(environment, host_log, monkeypatch):
-    def refuse(*_arguments, **_options):
-        raise AssertionError("a port was opened")
-
-    monkeypatch.setattr("reactor.web.server.socket.create_server", refuse)
-    app = Starlette(lifespan=lifespan)
+async def test_a_lifespan_opens_no_port(environment, host_log):
+    app, before = Starlette(lifespan=lifespan), ports.listening()
 
     async with app.router.lifespan_context(app):
         await host_log.wait("listener.connected")
 
+        assert ports.listening() == before
 
-async def test_serving_leaves_the_hosts_logging_alone(database, monkeypatch):
+
+@pytest.fixture
+def uvicorn_loggers():
+    """The loggers of uvicorn, as a host application may have set them up."""
     loggers = [logging.getLogger(name) for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi")]
+    handler = logging.NullHandler()
     for logger in loggers:
-        monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
-        monkeypatch.setattr(logger, "level", logging.CRITICAL)
-        monkeypatch.setattr(logger, "propagate", True)
+        logger.addHandler(handler)
+        logger.setLevel(logging.CRITICAL)
+    yield loggers
+    for logger in loggers:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+
+async def test_serving_leaves_the_hosts_logging_alone(database, uvicorn_loggers):
+    loggers = uvicorn_loggers
     before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
@@ -129,15 +131,7 @@ async def test_a_lifespan_that_ends_hands_back_what_it_holds(environment, host_l
     assert (await token_row(token_id))["status"] == "detected"
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """Restart a failed reactor without a pause."""
-    monkeypatch.setattr("reactor.supervisor.reconnect_delay", lambda _failures: 0.01)
-
-
-async def test_a_lifespan_begins_once_the_table_is_migrated(
-    empty_database, environment, host_log, monkeypatch, at_once
-):
+async def test_a_lifespan_begins_once_the_table_is_migrated(empty_database, environment, host_log, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", empty_database)
     app = Starlette(lifespan=lifespan)
 
@@ -151,7 +145,7 @@ async def test_a_lifespan_begins_once_the_table_is_migrated(
     assert host_log.of("worker.stopped")
 
 
-async def test_a_lifespan_begins_anew_whenever_its_reactor_died(environment, host_log, make_token, token_row, at_once):
+async def test_a_lifespan_begins_anew_whenever_its_reactor_died(environment, host_log, make_token, token_row):
     async def die():
         raise RuntimeError("a secret prompt")
 
@@ -170,13 +164,37 @@ async def test_a_lifespan_begins_anew_whenever_its_reactor_died(environment, hos
     assert "a secret prompt" not in host_log.text
 
 
-async def test_a_lifespan_ends_while_its_reactor_waits_to_begin_anew(environment, host_log, monkeypatch):
-    monkeypatch.setattr("reactor.supervisor.reconnect_delay", lambda _failures: 3600.0)
-    monkeypatch.setenv("TOKENS_TABLE", "nothing")
+@pytest.mark.parametrize("name", ["database_url", "listen_database_url"])
+async def test_a_lifespan_says_once_why_no_server_can_serve_it(database, name):
+    given = settings(database, **{name: f"{database}?sslmode=disable&options=-c%20no_such_setting%3D1"})
+    log, at_once = Log(), Timings(first_reconnect=0.0)
+
+    @asynccontextmanager
+    async def refused():
+        log("test.begun", {})
+        yield Worker(given, DirectedProvider(), Telemetry(log), given.redact)
+
+    async with beside(Supervisor(refused, Telemetry(log), timings=at_once)):
+        error = await log.wait("worker.error", error_type="RefusedError")
+        await log.wait("test.begun", times=4)
+
+    assert "no_such_setting" in error["error_message"]
+    assert len(log.of("worker.error")) == 1
+
+
+@asynccontextmanager
+async def unfit():
+    """A worker whose table is not migrated."""
+    raise TableError("no table nothing")
+    yield
+
+
+async def test_a_lifespan_ends_while_its_reactor_waits_to_begin_anew():
+    log, an_hour = Log(), Timings(first_reconnect=3600.0, longest_reconnect=3600.0)
 
     with anyio.fail_after(5):
-        async with lifespan(None):
-            await host_log.wait("worker.error")
+        async with beside(Supervisor(unfit, Telemetry(log), timings=an_hour)):
+            await log.wait("worker.error")
 
 
 async def test_a_lifespan_leaves_the_hosts_own_error_as_it_is(environment, host_log):

@@ -1,8 +1,7 @@
-import random
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reactor import backoff
 from reactor.backoff import jittered, reconnect_delay, retry_delay
 
 counts = st.integers(0, 10**9)
@@ -11,7 +10,7 @@ dice = st.integers()  # the same numbers in every run, unless hypothesis gets an
 
 @given(counts, dice)
 def test_a_retry_waits_for_a_power_of_two_give_or_take_a_tenth(attempts, seed):
-    random.seed(seed)
+    backoff.chance.seed(seed)
     expected = min(2.0 ** min(attempts, 100), 3600.0)
 
     assert 0.9 * expected <= retry_delay(attempts) <= 1.1 * expected
@@ -23,7 +22,7 @@ def test_the_first_retries_come_after_one_two_and_four_seconds():
 
 @given(counts, dice)
 def test_a_reconnection_waits_at_most_five_seconds_and_never_not_at_all(failures, seed):
-    random.seed(seed)
+    backoff.chance.seed(seed)
     most = min(0.1 * 2.0 ** min(failures, 100), 5.0)
 
     assert 0.2 * most <= reconnect_delay(failures) <= most
@@ -31,7 +30,7 @@ def test_a_reconnection_waits_at_most_five_seconds_and_never_not_at_all(failures
 
 @given(st.floats(0, 1e6), st.floats(0, 1), dice)
 def test_jitter_stays_within_its_share(seconds, share, seed):
-    random.seed(seed)
+    backoff.chance.seed(seed)
     assert seconds * (1 - share) * 0.999 <= jittered(seconds, share) <= seconds * (1 + share) * 1.001
 
 

@@ -30,7 +30,7 @@ REMEMBER = """
 CREATE TABLE history (
   place bigint GENERATED ALWAYS AS IDENTITY, token_id bigint, status text, attempts integer, error text, due boolean
 );
-CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 BEGIN
   INSERT INTO history (token_id, status, attempts, error, due)
   VALUES (NEW.token_id, NEW.status, NEW.generation_attempts, NEW.generation_error, NEW.generation_due_at IS NOT NULL);

@@ -2,9 +2,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 from doubles import Barrier, DirectedProvider, until
 from doubles import running as running_with
+from proxy import proxied
 from strangers import stranger
 
 from reactor.database.store import Store
@@ -237,21 +239,24 @@ async def bell(connect, table, timings):
 
 
 @pytest.mark.parametrize("timings", [timed(watch_every=0.001)])
-async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection, monkeypatch):
+async def test_a_watch_that_is_known_to_be_taken_is_asked_for_once_each_time(bell, connection):
     bell, _, looks = bell
-    turns, enough = [], anyio.Event()
-
-    async def count(_point):
-        turns.append(looks.tries)
-        if len(turns) == 10:
-            enough.set()
+    turns = []
 
     await connection.execute(LOCK.replace("$1", str(WATCH)))
-    monkeypatch.setattr("reactor.engine.wake.bell.reached", count)
-    bell.want("watch")
-    await meet(enough)
+    for _ in range(10):
+        turn = anyio.Event()
 
-    assert turns[:10] == [0, *range(4, 13)]
+        async def count(turn=turn):
+            turns.append(looks.tries)
+            turn.set()
+            await anyio.lowlevel.checkpoint()
+
+        with switched_on("before_watch", count):
+            bell.want("watch")
+            await meet(turn)
+
+    assert turns == [0, *range(4, 13)]
 
 
 async def under_way(connection):
@@ -311,10 +316,10 @@ async def test_looks_end_with_the_transactions_that_had_begun(bell, connection, 
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.0, 0.002), (0.8, 0.1), (24.0, 3.0), (3600.0, 5.0)])
-def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(monkeypatch, seconds, pause):
-    monkeypatch.setattr("reactor.engine.wake.bell.anyio.current_time", lambda: 1000.0 + seconds)
+async def test_a_mint_waits_an_eighth_longer_than_its_transaction_took(seconds, pause):
+    earlier = _Earlier(1, since=anyio.current_time() - seconds)
 
-    assert _Earlier(1, since=1000.0).pause(Timings()) == pytest.approx(pause)
+    assert earlier.pause(Timings()) == pytest.approx(pause, abs=0.01)
 
 
 @pytest.mark.parametrize("between", ["quiet", "nothing"])
@@ -334,12 +339,12 @@ async def test_looks_go_on_after_a_moment_with_no_free_slot(bell, connection, be
 
 
 @asynccontextmanager
-async def two(database, on_watch, idle, timings=SELDOM, store=NothingDue, **settings):
+async def two(database, on_watch, idle, timings=SELDOM, store=NothingDue, idle_store=None, **settings):
     """Two workers with their providers; give the first, which is on watch, and both logs."""
     async with running(database, on_watch, timings=timings, store=store, **settings) as (first, log):
         await log.wait("watch.taken")
         await log.wait("tokens.claimed", times=2)
-        async with running(database, idle, timings=timings, store=store) as (_, other):
+        async with running(database, idle, timings=timings, store=idle_store or store) as (_, other):
             await other.wait("watch.taken_elsewhere")
             yield first, log, other
 
@@ -382,35 +387,35 @@ async def test_who_stops_leaves_the_watch_at_once(database, provider, make_token
     assert log.of("watch.left", quiet=False)
 
 
-async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, connection, make_token, monkeypatch):
-    idle = DirectedProvider()
-    async with two(database, provider, idle, timings=timed(watch_every=0.2)) as (_, _log, other):
-
-        async def gone(*_arguments, **_named):
-            await anyio.sleep_forever()
-
-        monkeypatch.setattr("reactor.engine.wake.listener.connect", gone)
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks"
-            f" WHERE locktype = 'advisory' AND (classid::bigint << 32) | objid::bigint = hashtextextended('{WAKE}', 0)"
-        )
-        await other.wait("watch.taken")
-        await make_token()
-        await other.wait("token.generation.succeeded")
+async def test_a_worker_that_dies_on_watch_is_relieved(database, provider, make_token):
+    timings = timed(watch_every=0.2)
+    async with proxied(database) as proxy, running(proxy.url, DirectedProvider(), timings=timings) as (_, log):
+        await log.wait("watch.taken")
+        async with running(database, provider, timings=timings) as (_, other):
+            await other.wait("watch.taken_elsewhere")
+            proxy.refuse()
+            await other.wait("watch.taken")
+            await make_token()
+            await other.wait("token.generation.succeeded")
 
 
-async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token, monkeypatch):
+async def test_a_worker_that_hangs_on_watch_is_stood_in_for(database, provider, make_token):
     idle, timings = DirectedProvider(), timed(watch_every=3600.0, stand_in=0.3)
-    async with two(database, provider, idle, timings=timings, store=Store) as (_, log, other):
-        rung = Bell.mint_rang
+    hangs, over = anyio.Event(), anyio.Event()
 
-        def hangs(bell):
-            if not bell.watching:
-                rung(bell)
+    class Hanging(NothingDue):
+        async def claim(self, *arguments):
+            if hangs.is_set():
+                await over.wait()
+            return await super().claim(*arguments)
 
-        monkeypatch.setattr(Bell, "mint_rang", hangs)
-        await make_token()
-        await other.wait("token.generation.succeeded")
+    async with two(database, provider, idle, timings=timings, store=Hanging, idle_store=Store) as (_, log, other):
+        hangs.set()
+        try:
+            await make_token()
+            await other.wait("token.generation.succeeded")
+        finally:
+            over.set()
 
     assert not log.of("token.generation.started")
 

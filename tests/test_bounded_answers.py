@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from test_queries import NAMES, split
 
+from reactor.database.table import Column
 from reactor.tokens import LONGEST_PROMPT
 
 pytestmark = pytest.mark.anyio
@@ -38,18 +40,29 @@ ANSWER = OF_HELD_TOKENS | {"claim", "look", "show", "gate_state", "pause", "resu
 # The arguments of statements, by the parameter's name, or else by its type (OF_A_TYPE).
 ASKED = {
     "slots": 100, "rows": 100, "most_rescues": 4, "epoch": 0, "worker": 7, "own_keys": [8], "known": [],
-    "learnt": "create", "interval": 60.0, "uptime": 1e6, "token_id": "1", "reason": "by hand", "lock_timeout": "2s",
+    "learnt": "create", "interval": 60.0, "uptime": 1e6, "token_id": "1", "reason": "by hand",
+    "history": None, "lock_timeout": "2s", "begin_at": None,
 }  # fmt: skip
 EACH = {"epochs": 0, "keys": 7, "statuses": "failed", "owners": "dead", "attempts": 1, "due_in": None, "seeds": 1}
-EACH |= {"image_urls": None, "errors": "no", "prediction_ids": None, "purchases_over": False, "leases_end_at": 0.0}
+EACH |= {
+    "histories": None,
+    "image_urls": None,
+    "errors": "no",
+    "prediction_ids": None,
+    "purchases_over": False,
+    "leases_end_at": 0.0,
+}
 OF_A_TYPE = {"text": "1", "integer": 1, "bigint": 1, "double precision": 60.0, "boolean": False}
+OF_A_TYPE["timestamptz"] = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def asked(name, type_, ids):
     if name in ASKED:
         return ASKED[name]
-    if type_ in {"uuid", "uuid[]"}:
-        return ids if type_ == "uuid[]" else ids[0]
+    if type_ in {"key", "key[]"}:
+        return ids if type_ == "key[]" else ids[0]
+    if name in {"key", "keys"} and type_ in {"text", "text[]"}:
+        return str(ids[0]) if type_ == "text" else [str(each) for each in ids]
     if type_.endswith("[]"):
         return [EACH[name] if name in EACH else OF_A_TYPE[type_.removesuffix("[]")]] * len(ids)
     return "public.tokens_s0" if (name, type_) == ("tokens", "text") else OF_A_TYPE[type_]
@@ -69,6 +82,8 @@ async def test_no_answer_is_larger_than_what_can_be_used(connection, ask):
     }
     too_much, silent = {}, set()
     for name in NAMES:
+        if name == "mint_prompts":  # of a table that holds its prompts
+            continue
         held = ids["generating" if name in OF_HELD_TOKENS else "detected"]
         transaction = connection.transaction()
         await transaction.start()
@@ -90,6 +105,6 @@ async def test_a_number_that_nobody_could_read_is_none(connection, table):
         "ALTER TABLE tokens_s0 ALTER token_id DROP IDENTITY; ALTER TABLE tokens_s0 ALTER token_id TYPE numeric"
     )
     await connection.execute("INSERT INTO tokens_s0 (token_id) VALUES (10::numeric ^ 10000), (12)")
-    rows = await connection.fetch(replace(table, number_type="numeric").query("claim"), 0.0, 10, 7, 60.0)
+    rows = await connection.fetch(replace(table, number=Column("token_id", "numeric")).query("claim"), 0.0, 10, 7, 60.0)
 
     assert {row["token_id"] for row in rows} == {None, 12}

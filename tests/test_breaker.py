@@ -1,4 +1,5 @@
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,19 +10,14 @@ FENCE, OTHER = (uuid.uuid4(), 1), (uuid.uuid4(), 1)
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """A clock that only the test moves."""
-
-    class Clock:
-        now = 1000.0
-
-    monkeypatch.setattr("reactor.engine.gate.breaker.time.monotonic", lambda: Clock.now)
-    return Clock
+    return SimpleNamespace(now=1000.0)
 
 
 @pytest.fixture
 def breaker(clock):
-    return Breaker(3, timings=TIMINGS)
+    return Breaker(3, timings=TIMINGS, clock=lambda: clock.now)
 
 
 def failures(breaker, times, *, bought=False):

@@ -133,7 +133,7 @@ BEGINS = {
 
 @pytest.mark.parametrize(("states", "due"), BEGINS.values(), ids=BEGINS)
 def test_a_worker_that_begins_checks_at_once_only_a_token_that_may_be_new(states, due):
-    checks = Checks(OURS)
+    checks = Checks(SECRET)
     for state in states:
         told = {"refused_token": OTHERS} | state
         checks.looked(told)

@@ -2,7 +2,6 @@ import pytest
 from stores import store_of
 
 from reactor.database.store import Store
-from reactor.engine.claim import claimer
 from reactor.engine.claim.claimer import Claimer
 from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
@@ -13,27 +12,39 @@ pytestmark = pytest.mark.anyio
 WORKER = 7
 
 
-class Timed(Store):
-    """Its claims take as long as a test says, if it says so."""
+class Clock:
+    """A clock that only claims move, by the given seconds for each kind of claim."""
 
-    clock = None
+    def __init__(self):
+        self._now = self.from_the_front = self.onward = 0.0
 
-    async def claim(self, slots, worker, after=FRONT):
-        if self.clock is not None:
-            self.clock.claims(after)
-        return await super().claim(slots, worker, after)
+    def claims(self, after):
+        self._now += self.onward if after.fresh else self.from_the_front
+
+    def __call__(self):
+        return self._now
 
 
 @pytest.fixture
-async def store(database):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(database, clock):
+    class Timed(Store):
+        async def claim(self, slots, worker, after=FRONT):
+            clock.claims(after)
+            return await super().claim(slots, worker, after)
+
     async with store_of(database, Timed) as store:
         yield store
 
 
 @pytest.fixture
-def claim(store):
+def claim(store, clock):
     """Claim as a worker does; return the token ids, and whether more may be due."""
-    one = Claimer(store, Telemetry(), timings=TIMINGS)
+    one = Claimer(store, Telemetry(), timings=TIMINGS, clock=clock)
 
     async def claim(slots):
         batch = await one.claim(slots, WORKER)
@@ -55,26 +66,10 @@ def mint(connection, make_token):
     return mint
 
 
-class Clock:
-    """A clock that only claims move, by the given seconds for each kind of claim."""
-
-    def __init__(self, monkeypatch, store, *, from_the_front, onward):
-        self._now = 0.0
-        self._from_the_front, self._onward = from_the_front, onward
-        monkeypatch.setattr(claimer, "time", self)
-        store.clock = self
-
-    def claims(self, after):
-        self._now += self._onward if after.fresh else self._from_the_front
-
-    def monotonic(self):
-        return self._now
-
-
 @pytest.fixture
-def goes_on(monkeypatch, store):
+def goes_on(clock):
     """For as long as a test takes."""
-    Clock(monkeypatch, store, from_the_front=1e-3, onward=1e-9)
+    clock.from_the_front, clock.onward = 1e-3, 1e-9
 
 
 @pytest.fixture
@@ -108,8 +103,8 @@ async def test_a_full_claim_by_itself_is_no_backlog(claim, mint):
     assert [await claim(1), await claim(1)] == [([behind], True), ([third], True)]
 
 
-async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(store, claim, mint, backlog, monkeypatch):
-    Clock(monkeypatch, store, from_the_front=0.01, onward=0.01)  # what going on takes is not known before
+async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(clock, claim, mint, backlog):
+    clock.from_the_front = clock.onward = 0.01  # what going on takes is not known before
     claims, behind = await backlog(), await mint(200)
     claims += [await claim(1) for _ in range(21)]
     assert [tokens[0] for tokens, _ in claims].index(behind) == 2 + 20
@@ -119,8 +114,8 @@ async def test_going_on_ends_when_it_has_taken_twenty_times_what_it_saves(store,
     assert await claim(1) == ([behind], True)
 
 
-async def test_what_came_in_behind_is_found_within_a_second(store, claim, mint, backlog, monkeypatch):
-    Clock(monkeypatch, store, from_the_front=0.5, onward=0.25)
+async def test_what_came_in_behind_is_found_within_a_second(clock, claim, mint, backlog):
+    clock.from_the_front, clock.onward = 0.5, 0.25
     claims, behind = await backlog(), await mint(200)
 
     claims += [await claim(1) for _ in range(5)]

@@ -1,4 +1,4 @@
-import io
+import asyncio
 import json
 import os
 import re
@@ -6,21 +6,23 @@ import signal
 import socket
 import subprocess
 import sys
-from functools import partial
+import threading
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-import anyio
+import asyncpg
+import click
 import pytest
 from conftest import command
-from doubles import NO_GATE
-from hosts import host
+from doubles import NO_GATE, until
+from hosts import INDEXES_AGAIN, NO_INDEX, host
 
-from reactor.cli.output import output
-from reactor.cli.retry import STEP
-from reactor.database.session import Session
-from reactor.database.table import HEAD
+from reactor.cli.failures import with_database
 from reactor.database.timings import ConnectionTimings
+from reactor.migrations import revisions
+from reactor.migrations.migration_lock import MigrationError, Patience
+from reactor.operations.tokens import STEP
+from reactor.settings import DatabaseSettings
 
 
 def test_help_and_version_need_no_environment(reactor, monkeypatch):
@@ -33,14 +35,13 @@ def test_help_and_version_need_no_environment(reactor, monkeypatch):
     assert reactor("--version") == (0, f"reactor, version {version('mint-reactor')}\n", "")
 
 
-def test_a_terminal_with_another_alphabet_gets_a_question_mark(monkeypatch):
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="iso-8859-1"))
+def test_a_terminal_with_another_alphabet_gets_a_question_mark():
+    program = "from reactor.cli.output import output, say\nwith output(): say('a fox…')"
+    environment = os.environ | {"PYTHONIOENCODING": "iso-8859-1"}
 
-    with output():
-        sys.stdout.write("a fox…\n")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
 
-    assert written.getvalue() == b"a fox?\n"
+    assert done.stdout == b"a fox?\n"
 
 
 def test_missing_settings_are_a_line_each_and_exit_code_2(reactor, monkeypatch):
@@ -75,7 +76,7 @@ def test_a_token_with_times_that_no_clock_tells_is_shown(reactor, database, when
     code, out, err = reactor("show", "1")
 
     assert (code, err) == (0, "")
-    assert {"minted_at", "due_at", "lease_ends_at"} <= {line.split()[0] for line in out.splitlines()}
+    assert {"minted_at", "due_at", "lease_ends_at"} <= {line.partition(" ")[0] for line in out.splitlines()}
 
 
 def test_minted_tokens_are_counted_and_shown(reactor):
@@ -110,8 +111,10 @@ def test_status_is_read_by_people_too(reactor, database):
     code, out, _ = reactor("status")
 
     assert code == 0
-    assert re.search(r"^detected +2$", out, re.MULTILINE)
+    assert out.startswith("No worker runs, and 2 tokens wait. Start one: `reactor run`.\n\n")
+    assert re.search(r"^detected +2  the oldest has waited for \d+ s$", out, re.MULTILINE)
     assert re.search(r"^gate +open$", out, re.MULTILINE)
+    assert re.search(r"^next due +now$", out, re.MULTILINE)
     assert "triggers" not in out
 
 
@@ -147,13 +150,13 @@ def test_status_tells_for_how_long_the_intake_is_closed(reactor, database, until
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "told", "done"),
     [
-        ("ALTER TABLE tokens_s0 DISABLE TRIGGER reactor_notify_updated", "disabled"),
-        ("DROP TRIGGER reactor_notify_updated ON tokens_s0", "missing"),
+        ("ALTER TABLE tokens_s0 DISABLE TRIGGER reactor_notify_updated", "disabled", "enable"),
+        ("DROP TRIGGER reactor_notify_updated ON tokens_s0", "missing", "make"),
     ],
 )
-def test_status_tells_what_ails_the_triggers_and_migrate_puts_it_right(reactor, database, damage, told):
+def test_status_tells_what_ails_the_triggers_and_migrate_puts_it_right(reactor, database, damage, told, done):
     command(database, damage)
 
     code, out, _ = reactor("status")
@@ -161,9 +164,17 @@ def test_status_tells_what_ails_the_triggers_and_migrate_puts_it_right(reactor, 
     assert re.search(rf"^triggers +{told}: mints wait for the sweep; run: reactor migrate$", out, re.MULTILINE)
     assert json.loads(reactor("status", "--json")[1])["triggers"] is False
 
-    assert reactor("migrate") == (0, "tokens_s0: migrated\n", "")
+    assert reactor("migrate") == (0, f"done: {done} trigger reactor_notify_updated\ntokens_s0: migrated\n", "")
     assert "triggers" not in reactor("status")[1]
     assert json.loads(reactor("status", "--json")[1])["triggers"] is True
+
+
+REMOVED = """\
+removed table public.tokens_s0
+removed table public.authors
+removed schema reactor
+tokens_s0: removed what was added
+"""
 
 
 def test_rows_are_dropped_only_by_who_says_so(reactor, database):
@@ -178,7 +189,7 @@ def test_rows_are_dropped_only_by_who_says_so(reactor, database):
     )
     assert reactor("status") == before
 
-    assert reactor("migrate", "--down", "--yes") == (0, "tokens_s0: removed what was added\n", "")
+    assert reactor("migrate", "--down", "--yes") == (0, REMOVED, "")
 
 
 @pytest.mark.parametrize("token_id", [999, 2**63 - 1, 2**63, 10**30, "x", "0x71C7", "1.5", "", "тайна"])
@@ -213,7 +224,8 @@ def test_a_token_is_named_as_its_table_has_it(reactor, database, kind, token_id)
     )
 
     code, out, _ = reactor("show", token_id)
-    assert (code, out.splitlines()[0]) == (0, f"token_id            {token_id}")
+    assert code == 0
+    assert f"token_id            {token_id}" in out.splitlines()
     assert reactor("retry", token_id, "nothing") == (
         1, "1 set back to detected\n", "Error: not failed, or not there: nothing\n"
     )  # fmt: skip
@@ -224,7 +236,7 @@ def test_failed_tokens_are_set_back(reactor, database):
     command(database, "UPDATE tokens_s0 SET status = 'failed', generation_error = 'x'")
 
     assert reactor("retry", ids[0]) == (0, "1 set back to detected\n", "")
-    assert reactor("retry", "--failed")[1] == "2 set back to detected\n"
+    assert reactor("retry", "--failed", "--yes")[1] == "2 set back to detected\n"
     assert json.loads(reactor("status", "--json")[1])["tokens"]["detected"] == 3
 
 
@@ -237,8 +249,8 @@ FAILED = """
 def test_all_that_failed_are_set_back_in_steps(reactor, database):
     command(database, FAILED.format(5 * STEP // 2))
 
-    assert reactor("retry", "--failed") == (0, f"{5 * STEP // 2:,} set back to detected\n", "")
-    assert reactor("retry", "--failed") == (0, "0 set back to detected\n", "")
+    assert reactor("retry", "--failed", "--yes") == (0, f"{5 * STEP // 2:,} set back to detected\n", "")
+    assert reactor("retry", "--failed", "--yes") == (0, "0 set back to detected\n", "")
 
 
 STOPS = {
@@ -257,29 +269,42 @@ def test_a_retry_that_is_cut_short_says_how_many_were_set_back(reactor, database
             CREATE TRIGGER stop BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION stop()""",
     )
 
-    told, out, err = reactor("retry", "--failed")
+    told, out, err = reactor("retry", "--failed", "--yes")
 
     assert (told, out) == (code, f"{2 * STEP:,} set back to detected until then; run it again for the rest\n")
     assert err.startswith(line)
     command(database, "DROP TRIGGER stop ON tokens_s0")
-    assert reactor("retry", "--failed") == (0, "5 set back to detected\n", "")
+    assert reactor("retry", "--failed", "--yes") == (0, "5 set back to detected\n", "")
 
 
-def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, database, monkeypatch):
-    command(database, FAILED.format(2 * STEP))
-    fetch = Session.fetch
+def interrupt_during_the_second_step(database):
+    """Send SIGINT to this process once the token that ends the second step sleeps."""
+    sleeps = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
-    async def interrupted(session, query, *arguments):
-        if "LIMIT $2" in query and arguments[0] is not None:
-            os.kill(os.getpid(), signal.SIGINT)
-            await anyio.sleep(10)
-        return await fetch(session, query, *arguments)
+    async def main():
+        connection = await asyncpg.connect(database)
+        await until(lambda: connection.fetchval(sleeps))
+        os.kill(os.getpid(), signal.SIGINT)
+        await connection.close()
 
-    monkeypatch.setattr(Session, "fetch", interrupted)
+    asyncio.run(main())
+
+
+def test_a_retry_that_is_interrupted_says_how_many_were_set_back(reactor, database):
+    command(
+        database,
+        FAILED.format(2 * STEP),
+        f"""CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.token_id = {2 * STEP} THEN PERFORM pg_sleep(3); END IF; RETURN NEW; END $$;
+            CREATE TRIGGER sleep BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION sleep()""",
+    )
+    interrupting = threading.Thread(target=interrupt_during_the_second_step, args=[database])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit it ignored
     try:
-        told = reactor("retry", "--failed")
+        interrupting.start()
+        told = reactor("retry", "--failed", "--yes")
     finally:
+        interrupting.join()
         signal.signal(signal.SIGINT, before)
 
     assert told[:2] == (130, f"{STEP:,} set back to detected until then; run it again for the rest\n")
@@ -328,17 +353,15 @@ def test_a_database_without_our_tables_says_reactor_migrate(reactor, server_url,
 
 def test_a_migration_that_failed_half_way_is_not_taken_for_done(reactor, empty_database, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", empty_database)
-    command(empty_database, *host(), "CREATE TABLE tokens_s0_generation_fresh ()")  # occupies the name of an index
+    command(empty_database, *host(), NO_INDEX)
     code, _, err = reactor("migrate")
-    assert (code, err) == (1, 'Error: relation "tokens_s0_generation_fresh" already exists\n')
+    assert (code, err) == (1, "Error: not now\n")
 
     told = reactor("status")
-    command(empty_database, "DROP TABLE tokens_s0_generation_fresh")
+    command(empty_database, INDEXES_AGAIN)
 
-    at = f"(at the beginning, not at {HEAD})"
-    assert told == (
-        1, "", f"Error: the database is not completely migrated {at}: tokens_s0; run: reactor migrate\n"
-    )  # fmt: skip
+    lacks = "tokens_s0 lacks index tokens_s0_generation_fresh"
+    assert told == (1, "", f"Error: the database is not completely migrated: {lacks}; run: reactor migrate\n")
     assert reactor("migrate")[0] == reactor("status")[0] == 0
 
 
@@ -367,17 +390,17 @@ def test_a_role_that_may_not_read_the_revision_works(reactor, database, server_u
     parts = urlsplit(database)
     monkeypatch.setenv("DATABASE_URL", parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl())
 
-    code, _, err = reactor("status")
+    code, out, err = reactor("status")
     command(database, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
     assert (code, err) == (0, "")
+    assert "today         unknown: this role may not read reactor.attempts" in out
 
 
 AWAY = {
     "nobody listens": "postgresql://nobody:hidden@127.0.0.1:1/nowhere",
     "no socket": "postgresql://nobody:hidden@/nowhere?host=/no/such/folder",
     "no such host": "postgresql://nobody:hidden@no-such-host.invalid/nowhere",
-    "no such option": "postgresql://nobody:hidden@127.0.0.1/nowhere?ssl_min_protocol_version=hidden",
 }
 
 
@@ -394,16 +417,19 @@ def test_a_database_that_is_away_is_the_same_line_in_every_command_without_its_p
     assert "hidden" not in err
 
 
-def test_a_database_that_does_not_answer_is_told(reactor, monkeypatch):
+def test_a_database_that_does_not_answer_is_told(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
-        soon = ConnectionTimings(connect_within=0.2)
-        monkeypatch.setattr("reactor.cli.failures.Session", partial(Session, timings=soon))
-        monkeypatch.setattr("reactor.migrations.migration_lock.CONNECT_WITHIN", 0.2)
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x"
+        monkeypatch.setenv("DATABASE_URL", url)
+        given, soon = DatabaseSettings.load(), ConnectionTimings(connect_within=0.2)
 
-        told = {reactor("status"), reactor("migrate")}
+        with pytest.raises(click.ClickException) as of_a_command:
+            with_database(given, lambda session: session.fetch("SELECT 1"), timings=soon)
+        with pytest.raises(MigrationError) as of_a_migration:
+            asyncio.run(revisions.upgrade(url, patience=Patience(connect_within=0.2)))
 
-    assert told == {(1, "", "Error: cannot reach the database: no answer in time\n")}
+    told = {str(of_a_command.value), str(of_a_migration.value)}
+    assert told == {"cannot reach the database: no answer in time"}
 
 
 def test_what_the_database_does_not_permit_is_told_in_its_own_words(reactor, database, server_url, monkeypatch):
@@ -412,14 +438,37 @@ def test_what_the_database_does_not_permit_is_told_in_its_own_words(reactor, dat
     parts = urlsplit(database)
     monkeypatch.setenv("DATABASE_URL", parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl())
 
-    assert reactor("show", "1") == (1, "", "Error: permission denied for schema reactor\n")
+    assert reactor("show", "1") == (1, "", "Error: permission denied for table tokens_s0\n")
 
     command(server_url, f"DROP ROLE {role}")
 
 
+def test_a_plan_says_what_would_be_done_and_changes_nothing(reactor, empty_database, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    command(empty_database, *host())
+
+    code, out, _ = reactor("migrate", "--plan")
+    sql = reactor("migrate", "--sql")
+    again = reactor("migrate", "--plan")
+
+    assert code == sql[0] == 0
+    assert out == again[1]
+    assert out.splitlines()[:2] == ["table   public.tokens_s0", "key     id (uuid)"]
+    assert re.search(
+        r"(?m)^ +\d+\. add columns image_url, .* \(readers and writers wait for a moment; no row is rew", out
+    )
+    assert re.search(r"(?m)^ +\d+\. build index tokens_s0_generation_fresh \(built beside running writers", out)
+    assert sql[1].splitlines()[0].startswith("-- For psql: each statement is a transaction of its own.")
+    assert "CREATE INDEX CONCURRENTLY" in sql[1]
+    assert reactor("migrate")[0] == 0
+    assert reactor("migrate", "--plan")[1].splitlines()[-1] == "nothing to do"
+    assert reactor("migrate", "--plan", "--down")[0] == 2
+
+
 def test_migrate_is_harmless_again_and_down_removes_what_it_added(reactor):
     assert reactor("migrate") == (0, "tokens_s0: migrated\n", "")
-    assert reactor("migrate", "--down") == (0, "tokens_s0: removed what was added\n", "")
+    assert reactor("migrate", "--down") == (0, REMOVED, "")
+    assert reactor("migrate", "--down") == (0, "tokens_s0: nothing of ours was there\n", "")
     assert reactor("migrate", "--yes")[0] == 2
 
     code, _, err = reactor("status")

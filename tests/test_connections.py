@@ -1,23 +1,26 @@
 """How many connections a worker takes, and what it does if the server has few left."""
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-import asyncpg
 import pytest
 from conftest import command
-from doubles import Barrier, DirectedProvider, until
+from doubles import Barrier, DirectedProvider, Log, settings, until
 from doubles import running as running_with
 
+from reactor.application import health_of
 from reactor.database.session import Session
 from reactor.database.store import Store
 from reactor.database.table import plain_query
 from reactor.database.timings import ConnectionTimings
 from reactor.engine.health import Health
 from reactor.engine.timings import Timings
+from reactor.telemetry import Telemetry
 from reactor.tokens import Batch
+from reactor.web import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -123,43 +126,62 @@ async def test_the_last_connections_are_left_to_others(database, connection, mak
     assert not log.of("worker.error")
 
 
-@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "upkeep"}), (1, {"upkeep"})])
-async def test_a_worker_goes_on_with_the_connections_that_it_has(
-    server_url, database, connection, connections, make_token, granted, expected
-):
+@asynccontextmanager
+async def limited_role(database, connection, limit):
+    """A role that a worker can run as, with at most `limit` connections; yield the database's URL for it, and it."""
     role = f"{urlsplit(database).path[1:]}_limited"
     parts = urlsplit(database)
-    url = urlunsplit(parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}"))
     await connection.execute(
-        f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT {granted};"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT {limit};"
         f"GRANT USAGE ON SCHEMA reactor TO {role};"
         f"GRANT ALL ON ALL TABLES IN SCHEMA public, reactor TO {role}"
     )
     try:
-        async with running(url, DirectedProvider(), connected="listener" in expected, poll_interval_seconds=0.1) as (
-            _,
-            log,
-        ):
-            await make_token()
-            await log.wait("token.generation.succeeded")
-            await connections(expected)
+        yield urlunsplit(parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}")), role
     finally:
         await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "upkeep"}), (1, {"upkeep"})])
+async def test_a_worker_goes_on_with_the_connections_that_it_has(
+    server_url, database, connection, connections, make_token, granted, expected
+):
+    connected = "listener" in expected
+    async with (
+        limited_role(database, connection, granted) as (url, _),
+        running(url, DirectedProvider(), connected=connected, poll_interval_seconds=0.1) as (_, log),
+    ):
+        await make_token()
+        await log.wait("token.generation.succeeded")
+        await connections(expected)
 
     assert not log.of("worker.error")
 
 
-async def test_a_worker_that_gets_no_connection_waits_for_one(database, connection, make_token, monkeypatch):
-    dial, refused = asyncpg.connect, []
+async def test_a_listener_that_gets_no_connection_takes_that_of_the_claims(
+    database, connection, connections, make_token
+):
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reactor listener'"
+    async with (
+        limited_role(database, connection, -1) as (url, role),
+        running(url, DirectedProvider()) as (_, log),
+    ):
+        await connections(REST)
+        await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT 2")
+        await connection.execute(f"{terminate} AND datname = current_database()")
+        await log.wait("listener.connected", times=2)
+        await make_token()
+        await log.wait("token.generation.succeeded")
+        await connections({"listener", "upkeep"})
 
-    async def refuses(*arguments, **named):
-        if len(refused) < 3:
-            refused.append(named)
-            raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
-        return await dial(*arguments, **named)
 
-    monkeypatch.setattr(asyncpg, "connect", refuses)
-    async with running(database, DirectedProvider(), connected=False) as (_, log):
+async def test_a_worker_that_gets_no_connection_waits_for_one(database, connection, make_token):
+    async with (
+        limited_role(database, connection, 0) as (url, role),
+        running(url, DirectedProvider(), connected=False) as (_, log),
+    ):
+        await log.wait("worker.error")
+        await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
         await make_token()
         await log.wait("token.generation.succeeded")
 
@@ -171,6 +193,22 @@ async def test_a_server_is_crowded_with_fewer_than_three_connections_left(connec
     query = plain_query("crowded").replace("current_setting('max_connections')", f"'{max_connections}'")
 
     assert await connection.fetchval(query) is crowded
+
+
+async def test_the_connections_of_the_page_are_closed_when_nobody_looks(database, connections):
+    given = settings(database)
+    async with health_of(given) as health:
+        site = Site(given, Telemetry(Log()), health)
+        try:
+            await site.reads.overview()
+            await site.reads.table()
+            await health.close_idle()
+            await connections(["page", "page"])
+            site.reads._state._used_at = site.reads.session._used_at = float("-inf")
+            await health.close_idle()
+            await connections(set())
+        finally:
+            await site.aclose()
 
 
 async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit):

@@ -3,7 +3,7 @@ import asyncpg
 import pytest
 from conftest import ASYNCIO, UVLOOP
 from doubles import DirectedProvider, running
-from proxy import proxied
+from proxy import NOTICE, ROW, proxied
 
 from reactor.database.connections import (
     LONGEST_MESSAGE,
@@ -13,7 +13,7 @@ from reactor.database.connections import (
     kind_and_message,
 )
 from reactor.database.session import Session
-from reactor.engine.timings import TIMINGS
+from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.wake.listener import Listener
 from reactor.text.redaction import Redactor
 
@@ -24,74 +24,59 @@ SHOUTS = """
       $$ BEGIN RAISE EXCEPTION 'bad url %', repeat('x', 3000000) USING ERRCODE = '{state}'; END $$;
     CREATE TRIGGER shout BEFORE UPDATE ON tokens_s0 FOR EACH ROW EXECUTE FUNCTION shout()
 """
-CONFUSED = asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+CONFUSED = "^InternalClientError: cannot switch to state"
 
 
-def failing_once(monkeypatch, name, error):
-    """Make the driver's next call of the method fail."""
-    original = getattr(asyncpg.Connection, name)
-
-    async def fails(*_arguments, **_named):
-        monkeypatch.setattr(asyncpg.Connection, name, original)
-        raise error
-
-    monkeypatch.setattr(asyncpg.Connection, name, fails)
-
-
-async def test_a_connection_that_confuses_its_driver_is_lost_and_opened_anew(database, monkeypatch):
-    session = Session(database, name="test")
-    before = await session.fetch("SELECT pg_backend_pid() AS pid")
-    failing_once(monkeypatch, "fetch", CONFUSED)
-
-    with pytest.raises(ConnectionLostError):
+async def test_a_connection_that_confuses_its_driver_is_lost_and_opened_anew(database, open_session):
+    async with proxied(database) as proxy:
+        session = open_session(proxy.url)
+        before = await session.fetch("SELECT pg_backend_pid() AS pid")
+        proxy.interject(after=ROW)
         await session.fetch("SELECT 1")
 
-    assert await session.fetch("SELECT pg_backend_pid() AS pid") != before
-    await session.aclose()
+        with pytest.raises(ConnectionLostError, match=CONFUSED):
+            await session.fetch("SELECT 1")
+
+        assert await session.fetch("SELECT pg_backend_pid() AS pid") != before
 
 
-async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_token, monkeypatch):
-    failing_once(monkeypatch, "add_listener", CONFUSED)
-    async with running(database, DirectedProvider(), idle=False) as (_, log):
+async def test_a_listener_whose_driver_is_confused_connects_anew(database, make_token):
+    async with (
+        proxied(database) as proxy,
+        running(proxy.url, DirectedProvider(), timings=Timings(probe_every=0.05)) as (_, log),
+    ):
+        proxy.interject(after=ROW, name="reactor listener")
         await log.wait("listener.lost")
         await make_token()
         await log.wait("token.generation.succeeded")
 
 
-def terminated_once(monkeypatch):
-    """Terminate the driver's connection between two steps of its next statement, as another task could."""
-    original = asyncpg.Connection._get_statement
-
-    async def terminates(connection, *arguments, **named):
-        monkeypatch.setattr(asyncpg.Connection, "_get_statement", original)
-        statement = await original(connection, *arguments, **named)
-        connection.terminate()
-        return statement
-
-    monkeypatch.setattr(asyncpg.Connection, "_get_statement", terminates)
+def terminate_within_the_next_statement(connection, proxy):
+    """Terminate the driver's connection between the answer to a statement's first step and its second step."""
+    connection.add_log_listener(lambda connection, _message: connection.terminate())
+    proxy.interject(before=NOTICE)
 
 
-async def test_a_connection_that_another_task_terminates_within_a_statement_is_lost(
-    open_session, database, monkeypatch
-):
-    session = open_session(database)
-    await session.fetch("SELECT 1")
-    terminated_once(monkeypatch)
-
-    with pytest.raises(ConnectionLostError, match="the connection was terminated"):
+async def test_a_connection_that_another_task_terminates_within_a_statement_is_lost(open_session, database):
+    async with proxied(database) as proxy:
+        session = open_session(proxy.url)
         await session.fetch("SELECT 1")
+        terminate_within_the_next_statement(session._connection, proxy)
 
-    assert await session.fetch("SELECT 1")
+        with pytest.raises(ConnectionLostError, match="the connection was terminated"):
+            await session.fetch("SELECT 2")
+
+        assert await session.fetch("SELECT 2")
 
 
-async def test_a_question_on_the_listeners_connection_that_is_terminated_within_it_is_lost(
-    database, connect, monkeypatch
-):
-    ask = Listener(database, None, None, None, None, worker=1, timings=TIMINGS)._asking(await connect(), None)
-    terminated_once(monkeypatch)
+async def test_a_question_on_the_listeners_connection_that_is_terminated_within_it_is_lost(database, connect_to):
+    async with proxied(database) as proxy:
+        connection = await connect_to(proxy.url)
+        ask = Listener(database, None, None, None, None, worker=1, timings=TIMINGS)._asking(connection, None)
+        terminate_within_the_next_statement(connection, proxy)
 
-    with pytest.raises(asyncpg.InterfaceError, match="the connection was terminated"):
-        await ask("SELECT 1")
+        with pytest.raises(asyncpg.InterfaceError, match="the connection was terminated"):
+            await ask("SELECT 1")
 
 
 @pytest.fixture

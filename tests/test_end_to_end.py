@@ -20,7 +20,8 @@ TOKEN = "r8_end_to_end_secret"
 
 def reactor(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
     """Start the command with only the environment variables that it needs."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}}
+    needed = {"PATH", "HOME", "LANG", "SSL_CERT_FILE", "PYTHONPATH"}  # the last if a copy is tested: make mutants
+    kept = {name: value for name, value in os.environ.items() if name in needed}
     return subprocess.Popen(
         [Path(sys.executable).with_name("reactor"), *arguments],
         env=kept | environment,

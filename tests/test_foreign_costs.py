@@ -58,9 +58,12 @@ def throttled(text):
 
 
 def shown(text):
-    seen = body(status="succeeded", output=[text, {"url": text}], created_at=text, completed_at=text, deadline=text)
-    for status in ("succeeded", "canceled", text):
-        outputs.read_prediction(seen | {"status": status}, ECHOES, plain_http=False, redact=REDACT)
+    read_prediction(status="succeeded", output=[text])
+
+
+def read_prediction(**given):
+    seen = body(**given)
+    outputs.read_prediction(seen, ECHOES, plain_http=False, redact=REDACT)
     times.duration_of(seen)
 
 
@@ -82,14 +85,22 @@ def minted(text):
     fingerprint(text[:1001])
 
 
+# Each gets a text as long as an answer can be, so it gives at most one part of the answer the whole of it.
 READERS = {
     "a reason": lambda text: classify_failure(text, ECHOES.also(text[:1000]), redact=REDACT),
-    "a title and a detail": lambda text: refused({"title": text, "detail": text}),
+    "a title": lambda text: refused({"title": text}),
+    "a detail": lambda text: refused({"detail": text}),
+    "a title and a detail": lambda text: refused({"title": text[: len(text) // 2], "detail": text[len(text) // 2 :]}),
     "invalid fields": lambda text: refused(
         {"invalid_fields": [{"field": part, "description": part} for part in parts(text)]}
     ),
     "a wait": throttled,
-    "a prediction": shown,
+    "an output": shown,
+    "an output's url": lambda text: read_prediction(status="succeeded", output=[{"url": text}]),
+    "a status": lambda text: read_prediction(status=text),
+    "the time of creation": lambda text: read_prediction(status="succeeded", created_at=text),
+    "the time of completion": lambda text: read_prediction(status="succeeded", completed_at=text),
+    "a deadline": lambda text: read_prediction(status="canceled", deadline=text),
     "a prediction that repeats its input": repeating,
     "a page": lambda text: page([{"created_at": part} for part in parts(text)], text),
     "a text to be stored": REDACT,

@@ -11,6 +11,7 @@ ARGUMENTS = {
     "half_open_gate": ("a_channel",),
     "open_gate": ("create", None, "a_channel"),
     "leave": ("wake", "bell", True, False, True),
+    "raise_budget": (10, "a_channel"),
     "resume": ("a_channel",),
 }
 # Stand-ins that act as if the queue was full: a session that listens but reads nothing fills it.
@@ -63,6 +64,20 @@ async def test_an_accepted_create_opens_the_gate(ask, connection):
     await ask("pause_gate", 30.0, "429", False, "create")
 
     assert len(await ask("open_gate", *ARGUMENTS["open_gate"])) == 1
+    assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
+
+
+@pytest.mark.usefixtures("full_queue")
+async def test_a_larger_budget_opens_the_gate(ask, connection):
+    await connection.execute(
+        "UPDATE reactor.intake SET budget_day = (now() AT TIME ZONE 'UTC')::date + 1, budget_bought = 9,"
+        " budget_closed = true, opens_on = 'time', reason = 'The daily budget of 9 creates is spent',"
+        " paused_until = ((now() AT TIME ZONE 'UTC')::date + 2)::timestamp AT TIME ZONE 'UTC'"
+    )
+
+    (row,) = await ask("raise_budget", *ARGUMENTS["raise_budget"])
+
+    assert row["opened"]
     assert await connection.fetchval("SELECT paused_until FROM reactor.intake") is None
 
 

@@ -12,9 +12,11 @@ REFUSED = "Invalid API token"
 AUTOMATIC = [(30.0, "429"), (86400.0, "429"), (None, REFUSED), (None, "anything else")]
 
 
-def kind_of(seconds):
-    """What ends a pause of `seconds`; None is a pause without end."""
-    return "check" if seconds is None else "create"
+def closing(seconds, reason):
+    """The statement that closes the gate for so many seconds; None: until the API token passes a check."""
+    return (
+        ("refuse_gate", "mark", reason, 20.0) if seconds is None else ("pause_gate", seconds, reason, False, "create")
+    )
 
 
 @pytest.fixture
@@ -36,14 +38,14 @@ def gate(ask):
 async def test_an_operators_pause_stays_whatever_comes_later(ask, gate, seconds, reason):
     await ask("pause", "maintenance", None)
 
-    assert await ask("pause_gate", seconds, reason, False, kind_of(seconds)) == []
+    assert await ask(*closing(seconds, reason)) == []
 
     assert await gate() == (True, "maintenance", None)
 
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, seconds, reason):
-    await ask("pause_gate", seconds, reason, False, kind_of(seconds))
+    await ask(*closing(seconds, reason))
 
     await ask("pause", "maintenance", None)
 
@@ -53,7 +55,7 @@ async def test_an_operators_pause_takes_the_place_of_any_other(ask, gate, second
 
 
 async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words(ask, gate):
-    await ask("pause_gate", None, REFUSED, False, "check")
+    await ask("refuse_gate", "mark", REFUSED, 20.0)
     await ask("pause", REFUSED, None)
 
     assert await ask("open_gate", "check", REFUSED, "wake") == []
@@ -62,7 +64,7 @@ async def test_a_passed_check_opens_no_operators_pause_not_even_of_its_own_words
 
 
 async def test_a_gate_that_plain_sql_closed_is_the_operators_too(ask, connection, gate):
-    await ask("pause_gate", None, REFUSED, False, "check")
+    await ask("refuse_gate", "mark", REFUSED, 20.0)
     await ask("open_gate", "check", REFUSED, "wake")
 
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity'")
@@ -74,7 +76,7 @@ async def test_a_pause_that_waits_while_an_operator_closes_the_gate_leaves_it_hi
     operator, other = await connect(), await connect()
     async with anyio.create_task_group() as group, operator.transaction():
         await ask("pause", "maintenance", None, on=operator)
-        group.start_soon(lambda: ask("pause_gate", None, REFUSED, False, "check", on=other))
+        group.start_soon(lambda: ask("refuse_gate", "mark", REFUSED, 20.0, on=other))
         await until_blocked(other)
 
     assert await gate() == (True, "maintenance", None)
@@ -95,7 +97,7 @@ async def test_an_opening_that_waits_while_an_operator_closes_the_gate_leaves_it
 
 @pytest.mark.parametrize(("seconds", "reason"), AUTOMATIC)
 async def test_resume_opens_whatever_closed_the_gate(ask, gate, seconds, reason):
-    await ask("pause_gate", seconds, reason, False, kind_of(seconds))
+    await ask(*closing(seconds, reason))
 
     assert [row["reason"] for row in await ask("resume", "a_channel")] == [reason]
 
@@ -147,7 +149,7 @@ async def test_a_check_that_passes_after_an_operator_paused_opens_nothing(databa
         await answer.wait()
 
     provider.script["check"] = [None, accept]  # the first answer is for the check at the start
-    await ask("pause_gate", None, REFUSED, False, "check")
+    await ask("refuse_gate", "mark", REFUSED, 20.0)
     async with running(database, provider, timings=LOOKING) as (_, log):
         await asked.wait()
         await ask("pause", REFUSED, None)

@@ -36,12 +36,18 @@ def authority():
     return trustme.CA()
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def tls(request, authority, monkeypatch, tmp_path):
-    """The server's TLS context, or None. The provider trusts the authority because SSL_CERT_FILE names it."""
+@pytest.fixture
+def trusted(authority, monkeypatch, tmp_path):
+    """The authority, which the provider trusts because SSL_CERT_FILE names it."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return serving(authority) if request.param else None
+    return authority
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request, trusted):
+    """The server's TLS context, or None."""
+    return serving(trusted) if request.param else None
 
 
 def serving(authority):
@@ -141,19 +147,15 @@ async def test_a_poll_whose_connection_breaks_is_repeated_once():
     assert len(wire.requests) == 3
 
 
-async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(authority):
+async def test_a_tls_error_in_the_midst_of_an_answer_is_a_lost_connection(trusted):
     async def broken(stream):
         descriptor = os.dup(stream.extra(anyio.abc.SocketAttribute.raw_socket).fileno())  # noqa: S610  (not Django's)
         with socket.socket(fileno=descriptor) as beneath:
             beneath.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
 
-    wire = Wire([(0, broken), (0, SILENCE)], tls=serving(authority))
+    wire = Wire([(0, broken), (0, SILENCE)], tls=serving(trusted))
     async with wire.serve() as url:
         provider = provided(url)
-        provider._transport.client._tls.check_hostname, provider._transport.client._tls.verify_mode = (
-            False,
-            ssl.CERT_NONE,
-        )
         error = await failing(buy(provider))
         await provider.aclose()
 

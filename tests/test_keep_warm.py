@@ -1,9 +1,8 @@
 """How an idle connection is kept open."""
 
-from types import SimpleNamespace
-
-import anyio.lowlevel
+import anyio
 import pytest
+from virtual import in_virtual_time
 
 from reactor.errors import TransientError
 from reactor.providers import keep_warm
@@ -11,28 +10,27 @@ from reactor.providers import keep_warm
 pytestmark = pytest.mark.anyio
 
 
+class EnoughError(Exception):
+    """Ends the test."""
+
+
 class Quiet:
-    """A client in virtual time, used only by keep_warm. Its server closes connections idle for `lasts` seconds."""
+    """A client that only keep_warm uses. Its server closes connections that were idle for `lasts` seconds."""
 
     def __init__(self, lasts):
         self.lasts = lasts
-        self.now = 0.0
         self.connections = 1
         self.asked_at = 0.0
         self.pauses = []
 
     async def ask(self):
-        self.pauses.append(self.now - self.asked_at)
+        self.pauses.append(anyio.current_time() - self.asked_at)
         if self.pauses[-1] > self.lasts:
             self.connections += 1
-        self.asked_at = self.now
+        self.asked_at = anyio.current_time()
         if len(self.pauses) == 9:
-            raise KeyboardInterrupt
+            raise EnoughError
         raise TransientError("keep_warm ignores this")
-
-    async def sleep(self, seconds):
-        self.now += seconds
-        await anyio.lowlevel.checkpoint()
 
 
 @pytest.mark.parametrize(
@@ -45,12 +43,11 @@ class Quiet:
         (1, [3] * 9),
     ],
 )
-async def test_the_server_is_asked_as_seldom_as_the_connection_lasts(monkeypatch, lasts, pauses):
+@in_virtual_time
+async def test_the_server_is_asked_as_seldom_as_the_connection_lasts(lasts, pauses):
     quiet = Quiet(lasts)
-    monkeypatch.setattr(keep_warm, "time", SimpleNamespace(monotonic=lambda: quiet.now))
-    monkeypatch.setattr(keep_warm, "anyio", SimpleNamespace(sleep=quiet.sleep))
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(EnoughError):
         await keep_warm.keep_warm(quiet, quiet.ask)
 
-    assert quiet.pauses == pauses
+    assert quiet.pauses == pytest.approx(pauses)

@@ -8,8 +8,10 @@ import pytest
 from doubles import DirectedProvider, refuse, running, until
 from stores import failing_once
 
+from reactor.database.availability import Availability
 from reactor.database.connections import ConnectionLostError, RolledBackError, RowRefusedError
-from reactor.database.store import Abandoned, Rescued, Store
+from reactor.database.rows import Abandoned, Rescued
+from reactor.database.store import Store
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.errors import PermanentError, TransientError
 
@@ -170,9 +172,14 @@ async def test_a_lost_token_whose_outcome_nobody_answers_for_is_told_as_lost(dat
         await log.wait("token.generation.failed", token_id=token_id)
 
 
-async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token, monkeypatch):
-    monkeypatch.setattr("reactor.engine.leases.Holding.lease_runs", lambda _holding: False)
-    async with running(database, provider) as (_, log):
+async def test_nothing_is_bought_once_the_lease_may_be_over(database, provider, make_token):
+    class AskedLongAgo(Store):
+        async def claim(self, *arguments):
+            batch = await super().claim(*arguments)
+            claims = tuple(replace(claim, asked_at=claim.asked_at - 3600.0) for claim in batch.claims)
+            return replace(batch, claims=claims)
+
+    async with running(database, provider, store=AskedLongAgo) as (_, log):
         await make_token()
         await log.wait("token.lease_lost")
 
@@ -382,9 +389,8 @@ async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_
     assert len(log.of("worker.error", role="rescuer")) == 1
 
 
-async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(
-    database, provider, connection, monkeypatch
-):
+@pytest.mark.usefixtures("settled_server")
+async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(database, provider, connection):
     await connection.execute(
         """
         INSERT INTO authors (prompt_text) VALUES ('a fox');
@@ -453,7 +459,7 @@ async def test_who_was_cut_off_rescues_nobody_before_others_had_time_to_renew(
         with anyio.fail_after(15):  # no worker looks in the ten seconds after a restart
             await often.wait()
         before = await token_row(token_id)
-        stores[0].availability._unsteady_at -= 3600.0
+        stores[0].availability = Availability()  # steady, also if a terminated connection is noticed only now
         await log.wait("token.generation.rescued", token_id=token_id)
 
     assert (before["generation_rescues"], before["generation_worker"]) == (0, 12345)

@@ -6,7 +6,6 @@ from strangers import stranger
 from reactor.database.connections import ConnectionLostError
 from reactor.database.store import Store
 from reactor.engine.timings import TIMINGS, Timings
-from reactor.engine.wake.bell import Bell
 
 pytestmark = pytest.mark.anyio
 
@@ -27,15 +26,18 @@ def held(provider):
 
 
 async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
-    database, provider, connection, make_token, monkeypatch
+    database, provider, connection, make_token
 ):
     class NothingDue(Store):
         async def next_due(self):
             return None
 
-    monkeypatch.setattr(Bell, "attach", lambda *_: None)  # who goes on watch claims too
+    # As if another worker were on watch: a worker that goes on watch claims too.
+    await connection.execute("SELECT pg_advisory_lock(hashtextextended('public_tokens_s0_wake', 0))")
     await connection.execute("ALTER TABLE tokens_s0 DISABLE TRIGGER USER")
-    async with running(database, provider, store=NothingDue) as (_, log):
+    timings = Timings(watch_every=0.05)
+    async with running(database, provider, timings=timings, store=NothingDue) as (_, log):
+        await log.wait("watch.taken_elsewhere")
         await make_token()
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -45,6 +47,8 @@ async def test_a_listener_whose_connection_is_terminated_comes_back_and_wakes(
         await log.wait("listener.connected", times=2)
         await log.wait("token.generation.succeeded")
 
+        await connection.execute("SELECT pg_advisory_unlock_all()")
+        await log.wait("watch.taken")
         await connection.execute("ALTER TABLE tokens_s0 ENABLE TRIGGER USER")
         await make_token()
         await log.wait("token.generation.succeeded", times=2)

@@ -1,7 +1,6 @@
 import io
 import json
 import re
-import sys
 
 import pytest
 
@@ -16,16 +15,21 @@ RETRY = {
 }
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
-def logged(capsys, monkeypatch):
+def logged():
     """Log events; return the lines."""
 
     def log(*events, style, terminal=False):
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-        sink = StructuredLog(Redactor(["r8_made_up_token"]), style=style)
+        written = Terminal() if terminal else io.StringIO()
+        sink = StructuredLog(Redactor(["r8_made_up_token"]), style=style, stream=written)
         for event, fields in events:
             sink(event, fields)
-        return capsys.readouterr().out.splitlines()
+        return written.getvalue().splitlines()
 
     return log
 
@@ -95,10 +99,10 @@ def test_a_host_gets_no_character_that_a_terminal_obeys(caplog):
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_line_is_written_whatever_the_encoding_of_stdout_is(monkeypatch, style):
+def test_a_line_is_written_whatever_the_encoding_of_stdout_is(style):
     written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    StructuredLog(Redactor(), style=style)("token.generation.retry", {"error_message": "cut…"})
-    sys.stdout.flush()
+    stream = io.TextIOWrapper(written, encoding="ascii")
+    StructuredLog(Redactor(), style=style, stream=stream)("token.generation.retry", {"error_message": "cut…"})
+    stream.flush()
 
     assert b"cut\\u2026" in written.getvalue()

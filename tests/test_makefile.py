@@ -160,6 +160,7 @@ def making(checkout, tmp_path):
     return making
 
 
+@pytest.mark.timeout(300)  # makes an environment with pip
 def test_an_environment_is_made_by_a_uv_of_the_right_hash(making):
     result, runs, venv = making(lambda true: true)
 
@@ -170,6 +171,7 @@ def test_an_environment_is_made_by_a_uv_of_the_right_hash(making):
     assert (venv / ".ready").exists()
 
 
+@pytest.mark.timeout(300)  # makes an environment with pip
 def test_a_uv_of_another_hash_is_not_installed_and_not_run(making):
     result, runs, venv = making(lambda true: "0" * len(true))
 
@@ -184,9 +186,10 @@ def test_whatever_the_makefile_installs_has_a_hash():
     """The checkout itself is the exception, because its dependencies are not installed with it."""
     installing = re.findall(r"^\t.*(?:\$\(UV\)|-m pip install) (.*)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
-    assert len(installing) == 4
+    assert len(installing) == 7
     for arguments in installing:
         assert "--require-hashes" in arguments or "--no-deps --no-build-isolation -e ." in arguments, arguments
-    for name in ("requirements.lock", "tests/bench/requirements.lock"):
+    locks = [f"tests/{each}/requirements.lock" for each in ("bench", "browser", "manifests", "openapi")]
+    for name in ("requirements.lock", *locks):
         pins = re.split(r"\n(?=\S)", (CHECKOUT / name).read_text().strip())
         assert all("--hash=sha256:" in pin for pin in pins if not pin.startswith("#"))

@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import pytest
 from doubles import DirectedProvider, running
 
@@ -15,27 +17,33 @@ NAMES = {
     "reactor_lease_lost_total",
     "reactor_ambiguous_creates_total",
     "reactor_http_refused_total",
+    "reactor_purchases_total",
+    "reactor_purchase_cost_total",
 }
 
 
 @pytest.fixture
 def metrics():
-    return Metrics()
+    return Metrics(price_per_image=Decimal("0.25"))
 
 
 def lines(metrics, **gauges):
-    """The samples as Prometheus reads them: name and labels → value."""
+    """The samples as Prometheus reads them: name and labels → value. The process's own change all the time."""
     text = metrics.render(gauges).decode()
     return {
         name: float(value)
-        for name, _, value in (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        for name, _, value in (
+            line.rpartition(" ") for line in text.splitlines() if not line.startswith(("#", "process_"))
+        )
     }
 
 
 def test_the_names_are_those_that_were_promised(metrics):
     text = metrics.render(dict.fromkeys(GAUGES, 1.0)).decode()
 
-    assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == NAMES
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {name for name in names if not name.startswith("process_")} == NAMES | {"reactor_build_info"}
+    assert "process_resident_memory_bytes" in names
     assert not [line for line in text.splitlines() if "_created" in line]
 
 
@@ -47,6 +55,16 @@ def test_two_workers_do_not_mix(metrics):
 
 
 EVENTS = [
+    (
+        "token.purchase_ended",
+        {"outcome": "used", "images": 2, "prediction_id": "p"},
+        {'reactor_purchases_total{outcome="used"}': 1, "reactor_purchase_cost_total": 0.5},
+    ),
+    (
+        "token.purchase_ended",
+        {"outcome": "lost", "images": None, "prediction_id": "p"},
+        {'reactor_purchases_total{outcome="lost"}': 1},
+    ),
     ("tokens.claimed", {"count": 3, "slots": 10}, {"reactor_claims_total": 3}),
     ("tokens.claimed", {"count": 0, "slots": 10}, {"reactor_claims_total": 0}),
     ("token.generation.rescued", {}, {"reactor_rescues_total": 1}),

@@ -11,14 +11,15 @@ import asyncpg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from catalogue import snapshot
 from conftest import command as execute
-from hosts import OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
+from doubles import until
+from hosts import INDEXES_AGAIN, NO_INDEX, OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
 from strangers import stranger
 
-from reactor.database.table import HEAD, TableError, described, plain_query
+from reactor.database.discovery import find
+from reactor.database.table import HEAD, TableError, plain_query
 from reactor.migrations import migration_lock, revisions, schema
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +40,7 @@ async def fetch(url, query, *arguments):
 
 
 async def discovered(url, name="tokens_s0"):
-    rows = await fetch(url, plain_query("discover"), name)
-    return described(dict(rows[0]) if rows else None, name)
+    return await with_connection(url, lambda connection: find(connection.fetch, name))
 
 
 async def run_program(*arguments, cwd=CHECKOUT, **environment):
@@ -56,7 +56,7 @@ def program(name):
 
 
 async def check(url):
-    await migration_lock.run_alone(url, lambda connection: command.check(revisions._config(connection, "tokens_s0")))
+    await migration_lock.run_alone(url, lambda connection: command.check(revisions.config(connection, "tokens_s0")))
 
 
 # An empty database.
@@ -115,22 +115,20 @@ async def test_schema_py_agrees_with_the_migrated_database(database, empty_datab
     kinds = ("schema", "relation", "column", "constraint", "index")
 
     await check(database)
-    await migration_lock.run_alone(empty_database, schema.everything().create_all)
+    await fetch(empty_database, "CREATE SCHEMA reactor")
+    await migration_lock.run_alone(empty_database, schema.everything(schema="public").create_all)
 
     made = {item for item in await snapshot(empty_database, *kinds) if "alembic_version" not in str(item)}
     migrated = {item for item in await snapshot(database, *kinds) if "alembic_version" not in str(item)}
     assert made == migrated
 
 
-async def test_what_schema_py_gains_later_changes_no_revision(database, empty_database, monkeypatch):
-    for name in ("generation_columns", "claim_indexes", "uploads_index", "authors", "intake", "tokens", "front"):
-        monkeypatch.delattr(schema, name)
-    monkeypatch.setattr(schema, "everything", lambda *_: schema.MetaData())
-    monkeypatch.setattr(schema, "MARK", "somebody else's")
-
-    await revisions.upgrade(empty_database)
-
-    assert await snapshot(empty_database) == await snapshot(database)
+def test_a_revision_imports_nothing_of_reactor():
+    for file in (CHECKOUT / "alembic" / "versions").glob("*.py"):
+        assert "reactor" not in {
+            name.split(".")[0]
+            for name in re.findall(r"(?m)^\s*(?:from|import) (\S+)", file.read_text(encoding="utf-8"))
+        }
 
 
 async def test_the_check_sees_a_difference(database):
@@ -183,18 +181,19 @@ async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_dat
     await revisions.upgrade(empty_database, table=name)
 
     async def work(connection):
-        table = described(dict(await connection.fetchrow(plain_query("discover"), name)), name)
+        table = await find(connection.fetch, name)
         claims = await connection.fetch(table.query("claim"), 0.0, 10, 7, 60.0)
         ids = [row["id"] for row in claims]
         settled = await connection.fetch(
             table.query("settle"), ids, [1, 1], [7, 7], ["uploading", "failed"], ["https://x/1", None],
-            [None, "broken"], ["p", "p"], [0, 0], [None, None], [False, False], [row["seed"] for row in claims],
+            [None, "broken"], ["p", "p"], [0, 0], [None, None], [False, False],
+            [row["seed"] for row in claims], [None, None], [False, False], 0,
         )  # fmt: skip
         counts = dict(await connection.fetch(table.query("count_statuses")))
         return claims, settled, counts
 
     claims, settled, counts = await with_connection(empty_database, work)
-    await revisions.downgrade(empty_database, table=name)
+    await revisions.downgrade(empty_database, table=name, with_rows=True)
 
     assert [row["prompt"] for row in claims] == ["a red kite"] * 2
     assert [row["answer"] for row in settled] == ["won", "won"]
@@ -210,11 +209,11 @@ async def test_what_the_replaced_system_left_keeps_working(empty_database):
     await revisions.upgrade(empty_database)
 
     async def rescue(connection):
-        table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+        table = await find(connection.fetch, "tokens_s0")
         seen = await connection.fetch(table.query("abandoned"), 10, 60.0, 3.0, [], [7, -7], 60.0, UUID(int=0), 10)
         names = ("id", "epoch", "lease_ends_at", "owner")
         found = ([row[name] for row in seen] for name in names)
-        return await connection.fetch(table.query("rescue"), *found, 7, 60.0, 5)
+        return await connection.fetch(table.query("rescue"), *found, 7, 60.0, 5, None)
 
     (taken,) = await with_connection(empty_database, rescue)
     await revisions.downgrade(empty_database)
@@ -227,29 +226,20 @@ async def test_what_the_replaced_system_left_keeps_working(empty_database):
     assert [column["attname"] for column in columns] == ["image_url", "generation_attempts", "generation_error"]
 
 
-async def test_authors_that_are_missing_are_made_and_removed(empty_database):
-    await make_host(empty_database)
-    await fetch(empty_database, "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_author_id_fkey")
-    await fetch(empty_database, "DROP TABLE authors")
-    before = await snapshot(empty_database)
-
-    await revisions.upgrade(empty_database)
-    migrated = await snapshot(empty_database)
-    await revisions.downgrade(empty_database)
-
-    assert any(item[:3] == ("relation", "public", "authors") for item in migrated)
-    assert await snapshot(empty_database) == before
-
-
 async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_database):
     await make_host(empty_database)
     await revisions.upgrade(empty_database)
     migrated = await snapshot(empty_database)
     await revisions.downgrade(empty_database)
-    await fetch(empty_database, "CREATE TABLE tokens_s0_generation_held ()")
-    with pytest.raises(migration_lock.MigrationError, match=r"already exists"):
+    await with_connection(empty_database, lambda connection: connection.execute(NO_INDEX))
+    with pytest.raises(migration_lock.MigrationError, match=r"^not now$"):
         await revisions.upgrade(empty_database)
-    await fetch(empty_database, "DROP TABLE tokens_s0_generation_held")
+    await with_connection(empty_database, lambda connection: connection.execute(INDEXES_AGAIN))
+    await fetch(
+        empty_database,
+        "CREATE INDEX tokens_s0_generation_fresh ON tokens_s0 (mint_timestamp, id) WHERE status = 'detected'"
+        " AND generation_due_at IS NULL AND generation_epoch < 9223372036854775807",
+    )
     await fetch(
         empty_database,
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tokens_s0_generation_fresh'::regclass",
@@ -326,30 +316,141 @@ FEWER_LABELS = """
     CREATE TYPE "Status" AS ENUM ('detected', 'failed');
     ALTER TABLE tokens_s0 ALTER status TYPE "Status" USING status::"Status"
 """
+NO_PROMPT = (
+    "has no prompt: author_id leads to no table with a column prompt_text and a key id or author_id, and there is"
+    " no column prompt or prompt_text; set PROMPT_SQL, as in PROMPT_SQL=token.description"
+)
+BY_DAY = """
+    ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_pkey, ADD COLUMN day date;
+    UPDATE tokens_s0 SET day = '2026-01-01'::date + token_id::integer;
+    ALTER TABLE tokens_s0 ADD PRIMARY KEY (day)
+"""
+NO_DEFAULT = """
+    ALTER TABLE tokens_s0 ADD COLUMN generation_rescues integer NOT NULL DEFAULT 0;
+    ALTER TABLE tokens_s0 ALTER generation_rescues DROP DEFAULT
+"""
+AS_TEXT = "ALTER TABLE tokens_s0 ALTER status DROP DEFAULT, ALTER status TYPE text"
 UNFIT = {
-    "ALTER TABLE tokens_s0 DROP COLUMN mint_timestamp, DROP COLUMN created_at": (
-        "public.tokens_s0 has no column mint_timestamp, created_at"
+    "no prompt": (
+        "ALTER TABLE authors DROP COLUMN prompt_text",
+        NO_PROMPT,
     ),
-    "ALTER TABLE authors DROP COLUMN prompt_text": "public.authors has no column prompt_text",
-    FEWER_LABELS: "public.tokens_s0.status has no label generating, uploading",
+    "no author": (
+        "ALTER TABLE tokens_s0 DROP COLUMN author_id",
+        NO_PROMPT,
+    ),
+    "an author of another type": (
+        "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_author_id_fkey, ALTER author_id TYPE text",
+        "the prompts cannot be read: operator does not exist: uuid = text",
+    ),
+    "fewer labels": (FEWER_LABELS, "has a status that is an enum without the label generating, uploading"),
+    "no status": ("ALTER TABLE tokens_s0 DROP COLUMN status", "has no column status"),
+    "a status that is a number": (
+        "ALTER TABLE tokens_s0 DROP COLUMN status, ADD COLUMN status integer",
+        "has a status of type integer; it must be text, varchar or an enum",
+    ),
+    "a generated status": (
+        "ALTER TABLE tokens_s0 DROP COLUMN status, ADD COLUMN status text GENERATED ALWAYS AS ('detected') STORED",
+        "has a generated column status, which a worker must write",
+    ),
+    "a CHECK without a status": (
+        f"{AS_TEXT}; ALTER TABLE tokens_s0 ADD CONSTRAINT few CHECK (status IN ('detected', 'uploading', 'failed'))",
+        "has a CHECK few that refuses status 'generating'",
+    ),
+    "no primary key": (
+        "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_pkey",
+        "has no primary key of a single column, by which a token could be locked",
+    ),
+    "a primary key of two columns": (
+        "ALTER TABLE tokens_s0 DROP CONSTRAINT tokens_s0_pkey; ALTER TABLE tokens_s0 ADD PRIMARY KEY (id, token_id)",
+        "has no primary key of a single column, by which a token could be locked",
+    ),
+    "a primary key of another type": (
+        BY_DAY,
+        "has a primary key of type date; it must be uuid, bigint, integer, text or varchar",
+    ),
+    "a URL that is generated": (
+        "ALTER TABLE tokens_s0 ADD COLUMN image_url text GENERATED ALWAYS AS ('https://x') STORED",
+        "has a generated column image_url, which a worker must write",
+    ),
+    "a URL that is a number": (
+        "ALTER TABLE tokens_s0 ADD COLUMN image_url integer",
+        "has a column image_url of type integer, which must be text or character varying",
+    ),
+    "attempts that are a text": (
+        "ALTER TABLE tokens_s0 ADD COLUMN generation_attempts text",
+        "has a column generation_attempts of type text, which must be smallint or integer or bigint",
+    ),
+    "an error that is never null": (
+        "ALTER TABLE tokens_s0 ADD COLUMN generation_error text NOT NULL DEFAULT ''",
+        "has a column generation_error that is NOT NULL, and a worker sets it to null: DROP NOT NULL",
+    ),
+    "a seed of the host's": (
+        "ALTER TABLE tokens_s0 ADD COLUMN generation_seed text",
+        "has a column generation_seed of type text, which must be integer",
+    ),
+    "a status that is too short": (
+        f"{AS_TEXT}; ALTER TABLE tokens_s0 ALTER status TYPE varchar(9)",
+        "has a status of at most 9 characters, too short for generating",
+    ),
+    "a URL that is too short": (
+        "ALTER TABLE tokens_s0 ADD COLUMN image_url varchar(50)",
+        "has a column image_url that is too short: it needs 200 characters",
+    ),
+    "a column of ours without its default": (
+        NO_DEFAULT,
+        "has a column generation_rescues that is NOT NULL without a default: SET DEFAULT, or drop it",
+    ),
+    "an epoch that may be null": (
+        "ALTER TABLE tokens_s0 ADD COLUMN generation_epoch bigint",
+        "has a column generation_epoch that may be null: SET DEFAULT 0 and NOT NULL, or drop it",
+    ),
+    "rules": (
+        "CREATE RULE noted AS ON UPDATE TO tokens_s0 DO ALSO SELECT 1",
+        "has rules; only an ordinary table without rules and inheritance can be the queue",
+    ),
+    "children": (
+        "CREATE TABLE tokens_of_today () INHERITS (tokens_s0)",
+        "inherits; only an ordinary table without rules and inheritance can be the queue",
+    ),
+    "a view": (
+        "ALTER TABLE tokens_s0 RENAME TO minted; CREATE VIEW tokens_s0 AS SELECT * FROM minted",
+        "is a view; only an ordinary table can be the queue",
+    ),
+    "a partitioned table": (
+        "DROP TABLE tokens_s0; CREATE TABLE tokens_s0 (id uuid PRIMARY KEY, status text) PARTITION BY HASH (id)",
+        "is partitioned; only an ordinary table can be the queue",
+    ),
 }
 
 
-@pytest.mark.parametrize(("change", "told"), UNFIT.items(), ids=["columns", "prompt", "labels"])
+@pytest.mark.parametrize(("change", "told"), UNFIT.values(), ids=UNFIT)
 async def test_a_table_that_cannot_be_the_queue_is_refused_in_one_line_and_left_alone(empty_database, change, told):
     await make_host(empty_database, labels=STATUSES)
     await with_connection(empty_database, lambda connection: connection.execute(change))
-    before = await snapshot(empty_database, "relation", "column", "index", "trigger")
+    before = await snapshot(empty_database)
 
     with pytest.raises(migration_lock.MigrationError) as refused:
         await revisions.upgrade(empty_database)
 
-    assert str(refused.value) == told
-    after = await snapshot(empty_database, "relation", "column", "index", "trigger")
-    assert {item for item in after if item[1] != "reactor"} == before
+    assert str(refused.value).removeprefix("public.tokens_s0 ") == told
+    assert await snapshot(empty_database) == before
 
 
 # Names.
+
+
+async def test_a_relation_that_has_the_name_of_an_index_is_refused_before_anything_is_changed(empty_database):
+    await make_host(empty_database)
+    await fetch(empty_database, "CREATE TABLE tokens_s0_generation_held ()")
+    before = await snapshot(empty_database)
+
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^public\.tokens_s0_generation_held is no index of ours, .*: rename it$"
+    ):
+        await revisions.upgrade(empty_database)
+
+    assert {item for item in await snapshot(empty_database) if item[1] != "reactor"} == before
 
 
 @pytest.mark.parametrize("name", ["Tokens", "tokens$0", "größe", "t" * 63, "ü" * 31, "app.order"])
@@ -398,7 +499,7 @@ async def test_a_table_further_down_the_search_path_is_found(empty_database):
     ("name", "told"),
     [
         ("t" * 64, f"{'t' * 64}: a name in PostgreSQL has at most 63 bytes"),
-        ("nowhere.tokens", 'schema "nowhere" does not exist'),
+        ("nowhere.tokens", "nowhere.tokens: there is no schema nowhere"),
     ],
 )
 async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name, told):
@@ -408,71 +509,163 @@ async def test_a_name_that_cannot_be_is_refused_in_one_line(empty_database, name
     assert str(refused.value) == told
 
 
-async def test_migrating_for_a_second_table_says_what_is_in_the_way(database):
-    told = r"^tokens_s1: the migrations were run for public\.tokens_s0; .* TOKENS_TABLE=public\.tokens_s0 .* --down$"
+async def test_a_second_table_shares_the_gate_and_goes_without_the_first(empty_database):
+    before = await snapshot(empty_database)
+    await revisions.upgrade(empty_database)
+    first = await snapshot(empty_database)
+
+    await revisions.upgrade(empty_database, table="tokens_s1")
+    both = [(await discovered(empty_database, name)).triggers_enabled for name in ("tokens_s0", "tokens_s1")]
+    await revisions.downgrade(empty_database, table="tokens_s1")
+    assert await snapshot(empty_database) == first
+    await revisions.upgrade(empty_database, table="tokens_s1")
+    await revisions.downgrade(empty_database)
+    alone = await discovered(empty_database, "tokens_s1")
+    await revisions.downgrade(empty_database, table="tokens_s1")
+
+    assert both == [True, True]
+    assert alone.triggers_enabled
+    assert await snapshot(empty_database) == before
+
+
+async def test_going_down_for_a_table_that_was_never_migrated_removes_nothing(database):
     migrated = await snapshot(database)
 
-    for direction in (revisions.upgrade, revisions.downgrade):
-        with pytest.raises(migration_lock.MigrationError, match=told):
-            await direction(database, table="tokens_s1")
-        assert await snapshot(database) == migrated
+    assert await revisions.downgrade(database, table="tokens_s1") == []
+
+    assert await snapshot(database) == migrated
 
 
-async def test_a_second_table_that_is_there_is_left_alone(database):
-    await fetch(database, "CREATE TABLE tokens_s1 (LIKE tokens_s0)")
-    await fetch(database, "ALTER TABLE tokens_s1 DROP COLUMN generation_epoch")
-    before = await snapshot(database)
+GONE = {
+    "the table": "DROP TABLE tokens_s0",
+    "both tables": "DROP TABLE tokens_s0, authors",
+    "an index": "DROP INDEX tokens_s0_generation_held",
+    "all indexes but one": (
+        "DROP INDEX tokens_s0_generation_fresh, tokens_s0_generation_retries, tokens_s0_generation_held"
+    ),
+    "an index of other columns": (
+        "DROP INDEX tokens_s0_generation_retries; CREATE INDEX tokens_s0_generation_retries ON tokens_s0"
+        " (generation_due_at) WHERE status = 'detected' AND generation_due_at IS NOT NULL"
+    ),
+    "an index of other rows": (
+        "DROP INDEX tokens_s0_generation_held; CREATE INDEX tokens_s0_generation_held ON tokens_s0 (id)"
+    ),
+    "a column with its index": "ALTER TABLE tokens_s0 DROP COLUMN generation_seeded_at",
+    "the gate": "DROP TABLE reactor.intake",
+    "columns of the gate": "ALTER TABLE reactor.intake DROP COLUMN serves_from",
+    "the budget's columns": "ALTER TABLE reactor.intake DROP COLUMN budget_day",
+    "the history": "DROP TABLE reactor.attempts",
+    "the version": "DELETE FROM reactor.alembic_version",
+    "the version's table": "DROP TABLE reactor.alembic_version",
+    "the schema": "DROP SCHEMA reactor CASCADE",
+    "a function's body": (
+        "CREATE OR REPLACE FUNCTION reactor.notify_inserted() RETURNS trigger LANGUAGE plpgsql"
+        " SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'"
+    ),
+    "a function's search path": "ALTER FUNCTION reactor.notify_updated() RESET search_path",
+    "a function's rights": "ALTER FUNCTION reactor.notify_inserted() SECURITY DEFINER",
+    "a setting of a function": "ALTER FUNCTION reactor.notify_inserted() SET work_mem = '1MB'",
+    "arguments of a trigger": (
+        "DROP TRIGGER reactor_notify_inserted ON tokens_s0; CREATE TRIGGER reactor_notify_inserted AFTER INSERT ON"
+        " tokens_s0 REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"
+        " EXECUTE FUNCTION reactor.notify_inserted('public_tokens_s0_wake', 'public_tokens_s0_status')"
+    ),
+}
 
-    with pytest.raises(
-        migration_lock.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "
-    ):
-        await revisions.upgrade(database, table="tokens_s1")
 
-    assert await snapshot(database) == before
+@pytest.mark.parametrize("damage", GONE.values(), ids=GONE)
+async def test_what_is_gone_or_differs_is_made_again(database, damage):
+    migrated = await snapshot(database)
+    await with_connection(database, lambda connection: connection.execute(damage))
+    planned = await revisions.plan(database)
 
-
-async def test_a_second_table_is_refused_before_a_revision_looks_for_it(database):
-    await migration_lock.run_alone(
-        database, lambda connection: command.downgrade(revisions._config(connection, "tokens_s0"), "0002")
-    )
-    before = await snapshot(database)
-
-    with pytest.raises(
-        migration_lock.MigrationError, match=r"^tokens_s1: the migrations were run for public\.tokens_s0; "
-    ):
-        await revisions.upgrade(database, table="tokens_s1")
-
-    assert await snapshot(database) == before
-
-
-async def test_a_table_made_anew_says_how_to_begin_again(database):
-    await fetch(database, "DROP TABLE tokens_s0")
-
-    with pytest.raises(
-        migration_lock.MigrationError, match=r"^tokens_s0: the migrations were run before it was made anew; "
-    ):
-        await revisions.upgrade(database)
-    await revisions.downgrade(database)
     await revisions.upgrade(database)
 
-    assert (await discovered(database)).triggers_enabled
+    assert planned.steps
+    assert (await revisions.plan(database)).steps == []
+    assert await snapshot(database) == migrated
 
 
-async def test_a_mint_that_comes_while_going_down_is_not_lost(database, monkeypatch):
-    once, looked = revisions.refuse_to_lose_rows, []
+async def test_a_mint_that_comes_while_going_down_is_not_lost(database, connect_to):
+    producer, watch = await connect_to(database), await connect_to(database)
+    transaction = producer.transaction()
+    await transaction.start()
+    await producer.execute("INSERT INTO tokens_s0 DEFAULT VALUES")
 
-    def look(connection, config):
-        once(connection, config)
-        if not looked:
-            looked.append(connection.exec_driver_sql("INSERT INTO tokens_s0 DEFAULT VALUES"))
+    async def commit_once_we_wait():
+        await until(
+            lambda: watch.fetchval("SELECT true FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'")
+        )
+        await transaction.commit()
 
-    monkeypatch.setattr(revisions, "refuse_to_lose_rows", look)
-
-    with pytest.raises(migration_lock.MigrationError, match=r"^--down would drop public\.tokens_s0 with 1 row; "):
-        await revisions.downgrade(database)
-    await revisions.upgrade(database)
+    async with anyio.create_task_group() as group:
+        group.start_soon(commit_once_we_wait)
+        with pytest.raises(migration_lock.MigrationError, match=r"^--down would drop public\.tokens_s0 with 1 row; "):
+            await revisions.downgrade(database)
 
     assert len(await fetch(database, "SELECT FROM tokens_s0")) == 1
+
+
+async def test_going_down_does_not_drop_images_that_it_was_not_told_to(empty_database):
+    await make_host(empty_database)
+    before = await snapshot(empty_database)
+    await revisions.upgrade(empty_database)
+    await fetch(empty_database, "UPDATE tokens_s0 SET status = 'uploading', image_url = 'https://x/1'")
+
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^--down would drop public\.tokens_s0\.image_url with 2 images; .* --yes$"
+    ):
+        await revisions.downgrade(empty_database)
+    assert (await discovered(empty_database)).triggers_enabled
+    await revisions.downgrade(empty_database, with_rows=True)
+
+    assert await snapshot(empty_database) == before
+
+
+RECORDED = (
+    "INSERT INTO reactor.attempts (tokens_table, key, epoch, outcome) VALUES ('public.tokens_s0', '1', 1, 'lost')"
+)
+
+
+async def test_going_down_does_not_drop_the_history_that_it_was_not_told_to(database):
+    await fetch(database, RECORDED)
+
+    with pytest.raises(
+        migration_lock.MigrationError, match=r"^--down would drop reactor\.attempts with 1 row; .* --yes$"
+    ):
+        await revisions.downgrade(database)
+    assert (await discovered(database)).triggers_enabled
+    await revisions.downgrade(database, with_rows=True)
+
+    assert await fetch(database, "SELECT FROM pg_namespace WHERE nspname = 'reactor'") == []
+
+
+async def test_a_history_that_was_left_behind_is_not_dropped_either(database):
+    await fetch(database, RECORDED)
+    await fetch(database, "DROP TABLE tokens_s0")
+
+    with pytest.raises(migration_lock.MigrationError, match=r"^--down would drop reactor\.attempts with 1 row; "):
+        await revisions.downgrade(database)
+
+
+async def test_the_history_stays_as_long_as_another_table_is_migrated(empty_database):
+    for table in ("tokens_s0", "tokens_s1"):
+        await revisions.upgrade(empty_database, table=table)
+    await fetch(empty_database, RECORDED)
+
+    await revisions.downgrade(empty_database)
+
+    assert len(await fetch(empty_database, "SELECT FROM reactor.attempts")) == 1
+
+
+async def test_images_in_the_hosts_own_column_stop_no_downgrade(empty_database):
+    await make_host(empty_database, more=OLD_SYSTEM)
+    await revisions.upgrade(empty_database)
+    await fetch(empty_database, "UPDATE tokens_s0 SET status = 'uploading', image_url = 'https://x/1'")
+
+    await revisions.downgrade(empty_database)
+
+    assert len(await fetch(empty_database, "SELECT FROM tokens_s0 WHERE image_url = 'https://x/1'")) == 2
 
 
 async def test_rows_of_the_host_stop_no_downgrade(empty_database):
@@ -507,9 +700,15 @@ async def test_migrating_again_puts_the_triggers_right(database, damage):
     assert await snapshot(database) == migrated
 
 
-async def test_migrating_says_nothing_good_where_the_triggers_stay_as_they_are(database, monkeypatch):
-    monkeypatch.setattr(revisions, "repair", lambda *_: None)
-    await fetch(database, DAMAGE["disabled"])
+DISABLES_AGAIN = """
+    CREATE FUNCTION disable_again() RETURNS event_trigger LANGUAGE plpgsql AS
+      $$ BEGIN UPDATE pg_trigger SET tgenabled = 'D' WHERE tgrelid = 'public.tokens_s0'::regclass; END $$;
+    CREATE EVENT TRIGGER disable_again ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION disable_again()
+"""
+
+
+async def test_migrating_says_nothing_good_where_the_triggers_stay_as_they_are(database):
+    await with_connection(database, lambda connection: connection.execute(f"{DAMAGE['disabled']}; {DISABLES_AGAIN}"))
 
     with pytest.raises(
         migration_lock.MigrationError, match=r"^tokens_s0: its triggers could not be enabled: .* wake no worker$"
@@ -559,42 +758,39 @@ async def test_the_triggers_of_a_renamed_table_ring_its_new_channels(database, c
     await connection.execute(f"INSERT INTO {name} DEFAULT VALUES")
     await connection.fetchval("SELECT 1")
     assert len(heard) == 1
+    assert len([item for item in await snapshot(database, "index") if "_generation_" in item[2]]) == 5
 
 
 # A database that others use, or that refuses us.
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(migration_lock, "LOCK_TIMEOUT", "100ms")
-    monkeypatch.setattr(migration_lock, "TRIES", 3)
+IMPATIENT = migration_lock.Patience(lock_timeout="100ms", tries=3)
 
 
-async def test_a_table_in_use_is_asked_for_again_until_it_is_free(empty_database, connect_to, impatient, monkeypatch):
-    await make_host(empty_database)
-    once, again, tried = migration_lock._run_once, anyio.Event(), []
+async def test_a_table_in_use_is_asked_for_again_until_it_is_free(database, connect_to):
+    again, tried = anyio.Event(), []
 
-    async def alone(dsn, work, **how):
-        tried.append(dsn)
+    def work(connection):
+        tried.append("once more")
         if len(tried) == 2:
             again.set()
-        await once(dsn, work, **how)
+        connection.exec_driver_sql("ALTER TABLE public.tokens_s0 ADD COLUMN added int")
 
-    monkeypatch.setattr(migration_lock, "_run_once", alone)
-    reader = await connect_to(empty_database)
+    reader = await connect_to(database)
     transaction = reader.transaction()
     await transaction.start()
     await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
 
     async with anyio.create_task_group() as group:
-        group.start_soon(revisions.upgrade, empty_database)
-        await again.wait()
+        group.start_soon(lambda: migration_lock.run_alone(database, work, patience=IMPATIENT))
+        with anyio.fail_after(20):
+            await again.wait()
         await transaction.rollback()
 
-    assert (await discovered(empty_database)).triggers_enabled
+    assert await reader.fetch("SELECT added FROM tokens_s0") == []
 
 
-async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database, connect_to, impatient):
+async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database, connect_to):
     await make_host(empty_database)
     before = await snapshot(empty_database)
     reader = await connect_to(empty_database)
@@ -602,31 +798,29 @@ async def test_a_table_that_stays_in_use_is_given_up_in_one_line(empty_database,
     async with reader.transaction():
         await reader.execute("LOCK TABLE tokens_s0 IN ACCESS SHARE MODE")
         with pytest.raises(migration_lock.MigrationError) as given_up:
-            await revisions.upgrade(empty_database)
+            await revisions.upgrade(empty_database, patience=IMPATIENT)
 
     assert str(given_up.value) == "the tokens table is in use by a long transaction; try again later"
     after = await snapshot(empty_database)
     assert {item for item in after if "reactor" not in item[1:3]} == before
 
 
-async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty_database, connect_to, monkeypatch):
-    monkeypatch.setattr(migration_lock, "LOCK_WITHIN", 0.1)
+async def test_another_migration_that_does_not_end_is_given_up_in_one_line(empty_database, connect_to):
     other = await connect_to(empty_database)
     await other.execute(f"SELECT pg_advisory_lock({migration_lock.LOCK})")
 
     with pytest.raises(migration_lock.MigrationError, match=r"^another migration is running, and does not end$"):
-        await revisions.upgrade(empty_database)
+        await revisions.upgrade(empty_database, patience=migration_lock.Patience(turn_within=0.1))
 
 
-async def test_a_stranger_that_holds_the_lock_of_migrations_is_named(empty_database, connect_to, monkeypatch):
-    monkeypatch.setattr(migration_lock, "LOCK_WITHIN", 0.0)
+async def test_a_stranger_that_holds_the_lock_of_migrations_is_named(empty_database, connect_to):
     async with stranger(empty_database) as url:
         await (await connect_to(url)).execute(f"SELECT pg_advisory_lock({migration_lock.LOCK})")
 
         with pytest.raises(
             migration_lock.MigrationError, match=r"^stranger_\w+ \(process \d+\) holds the lock of migrations, and"
         ):
-            await revisions.upgrade(empty_database)
+            await revisions.upgrade(empty_database, patience=migration_lock.Patience(turn_within=0.0))
 
 
 async def test_a_schema_that_a_stranger_has_made_in_advance_is_refused(empty_database, connect_to):
@@ -681,18 +875,16 @@ async def test_no_setting_of_the_role_cuts_a_migration_short(empty_database):
     assert set(seen.values()) == {"0"}
 
 
-async def test_a_connection_that_cannot_be_set_up_is_not_left_open(empty_database, monkeypatch):
-    opened = []
+async def test_a_connection_that_cannot_be_set_up_is_not_left_open(empty_database, connection):
+    named = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'reactor migrate'"
 
-    async def fails(connection):
-        opened.append(connection)
-        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+    async def none_is_open():
+        return await connection.fetchval(named, urlsplit(empty_database).path[1:]) == 0
 
-    monkeypatch.setattr(migration_lock, "_refuse_a_pooler", fails)
-    with pytest.raises(migration_lock.MigrationError):
-        await revisions.upgrade(empty_database)
-
-    assert [connection.is_closed() for connection in opened] == [True]
+    async with pooler(empty_database) as pooled:
+        with pytest.raises(migration_lock.MigrationError, match="is a pooler's"):
+            await revisions.upgrade(pooled)
+        await until(none_is_open)
 
 
 @pytest.fixture
@@ -742,7 +934,10 @@ async def test_a_connection_that_is_lost_on_the_way_is_told_in_one_line(database
 async def test_a_database_of_a_newer_reactor_is_told_in_one_line(database):
     await fetch(database, "UPDATE reactor.alembic_version SET version_num = '9999'")
 
-    with pytest.raises(migration_lock.MigrationError, match=r"^Can't locate revision identified by '9999'$"):
+    with pytest.raises(
+        migration_lock.MigrationError,
+        match=r"^the database was migrated by a newer reactor \(at 9999, not \d+\): use that one$",
+    ):
         await revisions.upgrade(database)
 
 
@@ -758,18 +953,25 @@ async def test_a_table_without_our_migrations_says_how_to_get_them(empty_databas
 # By hand, and without a checkout.
 
 
-async def test_alembic_by_hand_goes_up_checks_and_goes_down(empty_database, database):
+async def test_alembic_by_hand_makes_what_all_tables_share_and_removes_it(empty_database):
     alembic = [program("alembic"), "-c", CHECKOUT / "alembic.ini"]
 
-    for words in (["upgrade", "head"], ["check"]):
+    for direction, left in (("head", "intake"), ("base", "alembic_version")):
+        words = ["upgrade" if direction == "head" else "downgrade", direction]
         result = await run_program(*alembic, *words, DATABASE_URL=empty_database)
         assert result.returncode == 0, result.stderr.decode()
-    assert await snapshot(empty_database) == await snapshot(database)
-    result = await run_program(*alembic, "downgrade", "base", DATABASE_URL=empty_database)
+        assert ("reactor", left) in {item[1:3] for item in await snapshot(empty_database, "relation")}
+
+    assert {item[1:3] for item in await snapshot(empty_database, "relation")} == {
+        ("reactor", "alembic_version"),
+        ("reactor", "alembic_version_pkc"),
+    }
+
+
+async def test_alembic_by_hand_checks_a_migrated_database(database):
+    result = await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "check", DATABASE_URL=database)
 
     assert result.returncode == 0, result.stderr.decode()
-    left = {item[1:3] for item in await snapshot(empty_database, "relation")}
-    assert left == {("reactor", "alembic_version"), ("reactor", "alembic_version_pkc")}
 
 
 async def test_alembic_by_hand_says_what_is_missing(tmp_path):
@@ -778,13 +980,6 @@ async def test_alembic_by_hand_says_what_is_missing(tmp_path):
     assert result.returncode != 0
     assert "DATABASE_URL: is required" in result.stdout.decode() + result.stderr.decode()
     assert "Traceback" not in result.stderr.decode()
-
-
-def test_offline_mode_is_refused():
-    config = revisions._config(None, "tokens_s0")
-
-    with pytest.raises(CommandError, match=r"run them online"):
-        command.upgrade(config, "head", sql=True)
 
 
 async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, database):

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import anyio
@@ -11,7 +12,7 @@ from conftest import command
 from databases import clone, on
 
 from reactor.database.connections import SERVER_SETTINGS
-from reactor.database.table import described, plain_query
+from reactor.database.discovery import find
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +122,7 @@ class Statement:
 
     @classmethod
     async def of(cls, connection, name, **restriction):
-        table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+        table = await find(connection.fetch, "tokens_s0")
         # As if the server had run for an hour: soon after its start, a rescue finds nothing.
         text = table.query(name, **restriction).replace("pg_postmaster_start_time()", "(now() - interval '1 hour')")
         return cls(connection, await connection.prepare(text, name=f"explained_{uuid4().hex}"))
@@ -158,6 +159,11 @@ class Cost:
     def touched(self):
         """Rows of the tokens table that scans read, the discarded ones included."""
         return sum(rows(node) for node in self._reads if node.get("Relation Name") == "tokens_s0")
+
+    @property
+    def history(self):
+        """Rows of the history that scans read, the discarded ones included."""
+        return sum(rows(node) for node in self._reads if node.get("Relation Name") == "attempts")
 
     @property
     def indexes(self):
@@ -346,11 +352,11 @@ async def test_a_rescue_reads_what_is_held_and_no_more(full, shape, statistics):
 
 WRITES = {
     "renew": lambda count: ([7] * count, 60.0),
-    "record": lambda count: ([7] * count, ["p"] * count, [5] * count),
-    "rescue": lambda count: ([SEEN] * count, ["dead"] * count, 8, 60.0, 5),
+    "record": lambda count: ([7] * count, ["p"] * count, [5] * count, 0),
+    "rescue": lambda count: ([SEEN] * count, ["dead"] * count, 8, 60.0, 5, None),
     "settle": lambda count: (
         [7] * count, ["uploading"] * count, ["https://x"] * count, [None] * count, ["p"] * count, [0] * count,
-        [None] * count, [False] * count, [5] * count,
+        [None] * count, [False] * count, [5] * count, [None] * count, [False] * count, 0,
     ),
 }  # fmt: skip
 
@@ -370,7 +376,7 @@ async def test_a_write_reads_its_own_rows(full, name, shape, statistics):
         assert not cost.whole_tables
         assert KEY in cost.indexes
         assert 2 * count <= cost.touched <= 3 * count
-        assert cost.worked <= 25 * count
+        assert cost.worked <= 25 * count + 10  # settle and record also look at the gate, for the budget
 
 
 @every_shape
@@ -380,7 +386,7 @@ async def test_turning_to_the_fallback_prompt_reads_its_own_row(full, shape, sta
     await connection.execute(HOLD)
     id_ = await connection.fetchval("SELECT id FROM tokens_s0 WHERE token_id = 1")
 
-    cost = await explained(connection, "censor", id_, 1, 7, 1, "rejected")
+    cost = await explained(connection, "censor", id_, 1, 7, 1, "rejected", "p", None, 0)
 
     assert not cost.whole_tables
     assert cost.indexes <= {KEY, HELD}
@@ -424,7 +430,7 @@ async def test_the_gauges_count_no_further_than_they_say(full, shape, statistics
 @pytest.mark.parametrize(("shape", "depth"), [("fresh", ROWS), ("retries", ROWS), ("flooded", 20_000), ("done", 1_000)])
 async def test_the_depth_is_exact_up_to_ten_thousand_and_an_estimate_beyond(full, shape, depth):
     connection = await full(shape)
-    table = described(dict(await connection.fetchrow(plain_query("discover"), "tokens_s0")), "tokens_s0")
+    table = await find(connection.fetch, "tokens_s0")
 
     row = await connection.fetchrow(table.query("gauges"), table.relation)
 
@@ -454,3 +460,102 @@ async def test_renewals_are_hot_updates(connection, ask):
 
     assert after["all"] - before["all"] == 1000
     assert after["hot"] - before["hot"] >= 900
+
+
+@with_or_without_statistics
+@pytest.mark.parametrize("name", ["count_expired", "retry_expired"])
+async def test_a_step_over_expired_images_reads_so_many_and_no_more(full, statistics, name):
+    history = [True] if name == "retry_expired" else []
+    cost = await explained(
+        await full("done", statistics=statistics), name, None, 100, None, None, None, 3600.0, *history
+    )
+
+    assert not cost.whole_tables
+    assert cost.touched <= 5 * 101
+    assert UPLOADS in cost.indexes
+
+
+@every_shape
+@with_or_without_statistics
+async def test_a_step_of_an_audit_reads_so_many_and_no_more(full, shape, statistics):
+    cost = await explained(await full(shape, statistics=statistics), "audit_tokens", MIDDLE, 100, "2020-01-01", [], [])
+
+    assert not cost.whole_tables
+    assert cost.indexes == {KEY}
+    assert cost.touched == 101
+
+
+@with_or_without_statistics
+async def test_an_audit_goes_on_in_the_history_behind_what_it_has_read(full, statistics):
+    connection = await full("done", statistics=statistics)
+    await connection.execute(
+        "INSERT INTO reactor.attempts (tokens_table, key, epoch, outcome, ended_at)"
+        " SELECT 'x', 'x', 1, 'retry', now() - number * interval '1 s' FROM generate_series(1, 20000) AS number"
+    )
+    if statistics:
+        await connection.execute("ANALYZE reactor.attempts")
+    at = await connection.fetchval("SELECT now() - interval '100 s'")
+
+    cost = await explained(connection, "audit_history", at - timedelta(days=1), at, 0, 50)
+
+    assert cost.worked <= 4 * 52
+
+
+# The history.
+
+# What an attempt reports whose token was taken over: the parameters of settle.sql behind the fences.
+GIVEN_UP = ("uploading", "https://x", None, "p", 0, None, False, 5, r'"{\"censored\": false}"', False)
+ENTRIES = f"""
+    INSERT INTO reactor.attempts (tokens_table, key, epoch, outcome, prediction_id, seed, ended_at)
+    SELECT 'public.tokens_s0', gen_random_uuid(), 1, 'succeeded', 'p' || number, 5,
+      now() - ({ROWS} - number) * interval '1 s'
+    FROM generate_series(1, {ROWS}) AS number
+"""
+OF_THE_HISTORY = {
+    "nothing to prune": ("prune_history", (30, 500), 0),
+    "much to prune": ("prune_history", (1, 500), 2 * 500),
+    "a token": ("history_of_token", (str(MIDDLE), 100, None), 0),
+    "the newest": ("history_since", (None, 100, None, None, 200), 201),
+    "the newest of an hour": ("history_since", (3600.0, 100, None, None, 200), 201),
+    "fewer in an hour than asked for": ("history_since", (3600.0, 10_000, None, None, 10_000), 3_602),
+    "a rare outcome in an hour": ("history_since", (3600.0, 100, None, ["lost"], 10_000), 3_602),
+    "the next page": ("history_since", (None, 100, ROWS // 2, None, 200), 204),
+    "the next page of a rare outcome": ("history_since", (3600.0, 100, ROWS - 3000, ["lost"], 10_000), 603),
+    "a rare outcome of any time": ("history_since", (None, 100, None, ["lost"], 10_000), 10_001),
+    "a pulse of an hour": ("pulse", (60.0, 60, 20_000), 3_602),
+    "a pulse of a minute": ("pulse", (1.0, 60, 20_000), 62),
+    "a pulse of more than is read": ("pulse", (60.0, 60, 500), 500),
+    "errors of an hour": ("recent_errors", (300.0, 12, 20_000, 500), 3_602),
+    "errors of more than is read": ("recent_errors", (3600.0, 24, 500, 500), 500),
+    "reactions of a minute": ("reactions", (60.0, 500), 62),
+    "reactions of a day": ("reactions", (86400.0, 500), 500),
+    "purchases of an hour": ("purchases", (3600.0,), 3_601),
+    "what expired today": ("expired_today", (None, 100, 0.0), 101),
+    "a zombie's": ("settle", ([MIDDLE], [1], [7], *([each] for each in GIVEN_UP), 0), 0),
+    "a zombie's, with a budget": ("settle", ([MIDDLE], [1], [7], *([each] for each in GIVEN_UP), 100), 0),
+}
+
+
+@pytest.fixture(scope="module")
+def long_history(server_url, template):
+    """A database with a long history."""
+    url = on(server_url, anyio.run(clone, server_url, template))
+    command(url, "ALTER TABLE reactor.attempts SET (autovacuum_enabled = off)", ENTRIES)
+    yield url
+    command(server_url, f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("statistics", [False, True], ids=["unknown", "analysed"])
+@pytest.mark.parametrize("of", OF_THE_HISTORY)
+async def test_the_history_is_read_by_its_indexes(long_history, of, statistics):
+    name, arguments, most = OF_THE_HISTORY[of]
+    connection = await asyncpg.connect(long_history, server_settings=SERVER_SETTINGS)
+    try:
+        await connection.transaction().start()
+        if statistics:
+            await connection.execute("ANALYZE reactor.attempts")
+        cost = await explained(connection, name, *arguments)
+    finally:
+        await connection.close()
+
+    assert cost.history <= most

@@ -1,6 +1,5 @@
 import itertools
 import math
-import random
 import statistics
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import RUNNING, Sleep, Workers, ages, promised, taught, times
 
+from reactor import backoff
 from reactor.providers import Prediction
 from reactor.providers.limits import LIMITS
 from reactor.providers.polling import REMEMBERED, PollHistory, PollSchedule
@@ -15,7 +15,7 @@ from reactor.providers.polling import REMEMBERED, PollHistory, PollSchedule
 
 @pytest.fixture(autouse=True)
 def seeded():
-    random.seed(12)  # the jitter
+    backoff.chance.seed(12)  # the jitter
 
 
 # The bound
@@ -25,7 +25,7 @@ def seeded():
     st.lists(st.floats(0, 1e5), max_size=REMEMBERED), st.floats(0, 2000), st.sampled_from([0.1, None]), st.integers()
 )
 def test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_was_learnt(ends, time, bought_in, seed):
-    random.seed(seed)
+    backoff.chance.seed(seed)
 
     noticed = next(age for age in ages(taught(*ends), time + 1.0, bought_in=bought_in) if age >= time)
 
@@ -35,7 +35,7 @@ def test_an_end_is_noticed_in_half_a_second_or_a_seventh_of_its_time_whatever_wa
 @settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=100), st.integers(1, 10), st.booleans(), st.integers())
 def test_the_bound_holds_for_ten_slots_whatever_the_times_are_and_whether_they_are_told(drawn, slots, tells, seed):
-    random.seed(seed)
+    backoff.chance.seed(seed)
 
     seen = Workers(times(*((1, time) for time in drawn)), slots=slots, tells=tells).run()
 

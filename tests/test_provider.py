@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
+from doubles import ended
 from wire import Wire, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import (
@@ -193,7 +194,7 @@ async def test_a_create_and_nothing_else_says_how_long_its_prediction_may_live(g
         provider = ReplicateProvider(TOKEN, base_url=url, cancel_after=given)
         bought = await provider.create("a fox", 42)
         await provider.cancel(bought)
-        await failing(provider.wait(bought, print))
+        await failing(ended(provider.wait(bought, print)))
         await provider.aclose()
 
     told = [[line for line in head.lower().split("\r\n") if "cancel-after" in line] for head, _ in wire.requests]
@@ -207,7 +208,7 @@ async def test_a_prediction_that_outlives_its_deadline_is_a_transient_error(sand
     bought = await provider.create("a fox", 1)
     sandbox.ledger[0].requested_at -= 6
     sandbox.ledger[0].deadline -= 6
-    error = await failing(provider.wait(bought, print))
+    error = await failing(ended(provider.wait(bought, print)))
     await provider.aclose()
 
     assert (type(error), error.purchase_over) == (TransientError, True)
@@ -256,7 +257,7 @@ async def test_a_failed_poll_does_not_end_the_prediction(sandbox, provider, faul
     bought = await provider.create("a fox", 1)
     broken = sandbox.fail(Fault(fault, on="get", times=3, retry_after=0))
 
-    image_url = await provider.wait(Prediction(bought.id), print)
+    image_url = await ended(provider.wait(Prediction(bought.id), print))
 
     assert image_url.endswith(f"/files/{bought.id}/out-0.webp")
     assert broken.hits == 3
@@ -268,7 +269,7 @@ async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, base_url):
         bought = await provider.create("a fox", 1)
         silence = sandbox.fail(Fault("hang", on="get", times=2))
 
-        assert await provider.wait(Prediction(bought.id), print) == bought.image_url
+        assert await ended(provider.wait(Prediction(bought.id), print)) == bought.image_url
     assert silence.hits == 2
 
 
@@ -280,7 +281,7 @@ async def test_an_account_refused_while_polling_does_not_end_the_purchase(sandbo
     bought = await provider.create("a fox", 1)
     sandbox.fail(Fault(fault, on="get"))
 
-    error = await failing(provider.wait(bought, print))
+    error = await failing(ended(provider.wait(bought, print)))
 
     assert (type(error), error.purchase_over) == (kind, False)
 
@@ -308,7 +309,7 @@ async def test_an_end_without_an_image_ends_the_purchase(sandbox, provider, faul
     sandbox.fail(fault)
     bought = await provider.create("a fox", 1)
 
-    error = await failing(provider.wait(Prediction(bought.id) if resumed else bought, print))
+    error = await failing(ended(provider.wait(Prediction(bought.id) if resumed else bought, print)))
 
     assert (type(error), error.purchase_over) == (kind, True)
     assert told in str(error)
@@ -319,7 +320,7 @@ async def test_a_prediction_that_stays_missing_ends_the_purchase(sandbox, base_u
     async with providing(base_url, gone_after=0.1) as provider:
         bought = await provider.create("a fox", 1)
 
-        error = await failing(provider.wait(Prediction(bought.id), print))
+        error = await failing(ended(provider.wait(Prediction(bought.id), print)))
 
     assert (type(error), error.purchase_over) == (TransientError, True)
     assert str(error) == "The prediction is not there any more"
@@ -668,3 +669,84 @@ async def test_a_listing_without_an_end_is_no_proof():
         error = await failing(provider.find(1, ago(seconds=60)))
 
     assert (type(error), error.purchase_over) == (TransientError, False)
+
+
+# What a prediction was and cost
+
+
+def told(**more):
+    ended = {"id": "p1", "status": "succeeded", "output": ["https://x/1"]}
+    return http({**ended, **more})
+
+
+@pytest.mark.parametrize(
+    ("more", "images"),
+    [
+        ({}, 1),
+        ({"output": "https://x/1"}, 1),
+        ({"output": ["https://x/1", "https://x/2"]}, 2),
+        ({"output": ["https://x/1"], "metrics": {"image_count": 4}}, 4),
+        ({"metrics": {"image_count": True}}, 1),
+        ({"metrics": {"image_count": -1}}, 1),
+        ({"metrics": {"image_count": 10**9}}, 1),
+        ({"output": ["javascript:alert(1)"]}, 1),
+        ({"output": None}, 0),
+        ({"output": None, "data_removed": True}, 1),
+        ({"status": "failed", "error": "NSFW"}, 0),
+        ({"status": "canceled"}, 0),
+        ({"status": "processing"}, None),
+    ],
+)
+async def test_the_images_that_are_paid_for_are_counted(more, images):
+    async with Wire(told(**more)).serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        seen = await provider.cancel(Prediction("p1"))
+        await provider.aclose()
+
+    assert seen.images == images
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({"metrics": {"predict_time": 0.557916184}}, 0.557916184),
+        ({"metrics": {"predict_time": 2}}, 2),
+        ({"metrics": {"predict_time": -1}}, None),
+        ({"metrics": {"predict_time": "1"}}, None),
+        ({"metrics": {"predict_time": 1e300}}, None),
+        ({"metrics": [1]}, None),
+        ({}, None),
+    ],
+)
+async def test_the_seconds_that_the_model_ran_are_read(more, seconds):
+    async with Wire(told(**more)).serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        seen = await provider.cancel(Prediction("p1"))
+        await provider.aclose()
+
+    assert seen.predict_seconds == seconds
+
+
+PAGE = "https://replicate.com/p/p1"
+
+
+@pytest.mark.parametrize(
+    ("urls", "page"),
+    [
+        ({"web": PAGE}, PAGE),
+        ({"web": f"{PAGE}{'x' * 200}"}, None),
+        ({"web": "javascript:alert(1)"}, None),
+        ({"web": "https://user:secret@x/p1"}, None),
+        ({"web": "https://x/a-red-kite-over-the-harbour"}, None),
+        ({"web": 1}, None),
+        ([PAGE], None),
+        (None, None),
+    ],
+)
+async def test_only_a_page_that_can_be_shown_is_kept(urls, page):
+    async with Wire(told(urls=urls)).serve() as url:
+        provider = ReplicateProvider(TOKEN, base_url=url)
+        seen = await provider.hiding("a red kite over the harbour").cancel(Prediction("p1"))
+        await provider.aclose()
+
+    assert seen.web_url == page

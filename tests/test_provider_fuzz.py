@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from costs import MOST, MOST_TRIES, collected_rarely
+from costs import MOST, MOST_TRIES, collected_rarely, slowdown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_echoes import SPELLINGS, letters
@@ -107,7 +107,7 @@ async def test_no_answer_is_slow_or_tells_the_prompt_or_is_a_bug_of_ours(hostile
 
     for _ in range(MOST_TRIES):  # other programs slow the processor down for a while, but not every time
         told, cost = await measured(CALLS[name](hostile.hiding(prompt, "a calm sea at dawn"), prompt))
-        if cost < MOST:
+        if cost < MOST or (cost := cost / slowdown()) < MOST:
             break
 
     assert cost < MOST

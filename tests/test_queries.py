@@ -7,7 +7,7 @@ import pytest
 from hosts import SHAPES, make_host, name_of
 from strangers import stranger
 
-from reactor.database.table import described, plain_query
+from reactor.database.discovery import find
 from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
@@ -57,16 +57,17 @@ async def test_every_query_can_be_prepared_and_takes_what_its_header_says(empty_
     await make_host(empty_database, **shape)
     await revisions.upgrade(empty_database, table=name_of(shape))
     connection = await connect_to(empty_database)
-    found = await connection.fetchrow(plain_query("discover"), name_of(shape))
-    table = described(dict(found), name_of(shape))
+    table = await find(connection.fetch, name_of(shape))
     for name in NAMES:
+        if name == "mint_prompts":  # of a table that holds its prompts: see test_adoption.py
+            continue
         header, _statement = split(name)
         restrictions = [({"after": kinds}, types) for kinds, types in RESTRICTED.get(name, {(): []}).items()]
         restrictions += [({"among": True}, ["uuid[]"])] * (name == "claim")
         for restriction, types in restrictions:
             text = table.query(name, **restriction)
             parameters = (await connection.prepare(text)).get_parameters()
-            expected = declared(header)
+            expected = {place: kind.replace("key", table.key_type) for place, kind in declared(header).items()}
             expected |= dict(enumerate(types, len(expected) + 1))
             assert {number: told(type_) for number, type_ in enumerate(parameters, 1)} == expected, name
             assert set(map(int, re.findall(r"\$(\d+)", re.sub("--.*", "", text)))) == set(expected), name
@@ -109,7 +110,7 @@ async def test_retry_sets_back_what_failed_and_nothing_else(ask, make_token, tok
 
     named = await ask("retry", [f"{first}", f"{done}", "1000000"])
     again = await ask("retry", [f"{first}"])
-    (rest,) = await ask("retry_failed", None, 10)
+    (rest,) = await ask("retry_failed", None, 10, None, None)
 
     assert ([row["token_id"] for row in named], again) == ([f"{first}"], [])
     assert (rest["retried"], rest["locked"], rest["next"]) == (2, 0, None)
@@ -118,20 +119,19 @@ async def test_retry_sets_back_what_failed_and_nothing_else(ask, make_token, tok
     assert (await token_row(first))["generation_due_at"] is None
 
 
-async def test_all_that_failed_are_set_back_a_step_at_a_time_and_each_once(ask, make_token, connection):
+async def test_all_that_failed_are_set_back_a_step_at_a_time_and_each_once(ask, make_token):
     for number in range(11):
         await make_token(status="failed" if number % 3 else "ready", generation_error="x")
-    ids = sorted([row["id"] for row in await connection.fetch("SELECT id FROM tokens_s0")])
     steps, begin = [], None
 
     while not steps or begin is not None:
-        (step,) = await ask("retry_failed", begin, 5)
+        (step,) = await ask("retry_failed", begin, 3, None, None)
         steps.append(step)
         begin = step["next"]
 
-    assert [step["next"] for step in steps] == [ids[5], ids[10], None]
+    assert [step["next"] for step in steps] == ["6", "11", None]
     assert sum(step["retried"] for step in steps) == 7
-    assert (await ask("retry_failed", None, 20))[0]["retried"] == 0
+    assert (await ask("retry_failed", None, 20, None, None))[0]["retried"] == 0
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -139,7 +139,7 @@ async def test_the_last_step_ends_where_the_table_ends(ask, make_token, rows):
     for _ in range(rows):
         await make_token(status="failed", generation_error="x")
 
-    assert dict((await ask("retry_failed", None, 1))[0]) == {"retried": rows, "locked": 0, "next": None}
+    assert dict((await ask("retry_failed", None, 1, None, None))[0]) == {"retried": rows, "locked": 0, "next": None}
 
 
 async def test_a_failed_token_that_is_locked_holds_up_no_other(ask, make_token, connect, token_row):
@@ -147,7 +147,7 @@ async def test_a_failed_token_that_is_locked_holds_up_no_other(ask, make_token, 
     other = await connect()
     async with other.transaction():
         await other.execute("SELECT FROM tokens_s0 WHERE token_id = $1 FOR UPDATE", locked)
-        (step,) = await ask("retry_failed", None, 10)
+        (step,) = await ask("retry_failed", None, 10, None, None)
 
     assert dict(step) == {"retried": 1, "locked": 1, "next": None}
     assert [(await token_row(each))["status"] for each in (locked, free)] == ["failed", "detected"]
@@ -157,7 +157,7 @@ async def test_retry_forgets_an_old_due_time(connection, ask, make_token, token_
     later = await connection.fetchval("SELECT now() + interval '1 hour'")
     token_id = await make_token(status="failed", generation_due_at=later)
 
-    await ask("retry_failed", None, 10)
+    await ask("retry_failed", None, 10, None, None)
 
     assert (await token_row(token_id))["generation_due_at"] is None
 
@@ -283,7 +283,7 @@ async def test_a_half_open_gate_is_told_as_closed(connection, ask):
 
 
 async def test_a_gate_closed_without_end_has_no_rest(ask):
-    await ask("pause_gate", None, "operator", False, "check")
+    await ask("pause", "operator", None)
 
     ((paused, reason, resumes_in, *_),) = await ask("gate_state")
 
@@ -300,7 +300,7 @@ async def test_the_gate_is_never_closed_for_less_than_it_is(ask):
     assert (shorter, reason, was_open) == ([], "long", False)
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (30.0, 30), (300.0, 60), (None, 1)])
+@pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (30.0, 30), (300.0, 60)])
 async def test_a_pause_is_kept_between_one_second_and_a_minute_for_probes(connection, ask, seconds, kept):
     await ask("pause_gate", seconds, "x", False, "create")
 
@@ -331,7 +331,7 @@ async def test_opening_tells_why_it_was_closed_and_only_once(ask):
 
 
 async def test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that(ask):
-    await ask("pause_gate", None, "refused", False, "check")
+    await ask("refuse_gate", "mark", "refused", 20.0)
 
     others = [await ask("open_gate", learnt, "refused", "wake") for learnt in ("create", "image")]
     another = await ask("open_gate", "check", "something else", "wake")
@@ -346,7 +346,6 @@ async def test_a_gate_closed_for_a_refused_token_opens_only_for_a_check_of_that(
     [
         ("image", 30.0, "create", "image"),  # if only an image may open the gate, no accepted create does
         ("create", 30.0, "image", "image"),
-        ("image", None, "check", "check"),
         ("create", 30.0, "create", "create"),
     ],
 )
@@ -360,7 +359,7 @@ async def test_a_pause_that_is_prolonged_opens_on_the_stricter_of_two(ask, befor
 async def test_an_operators_pause_for_a_while_is_nobody_elses(connection, ask):
     await ask("pause", "by hand", 60.0)
 
-    longer = [await ask("pause_gate", seconds, "429", False, "create") for seconds in (300.0, None)]
+    longer = [await ask("pause_gate", 300.0, "429", False, "create"), await ask("refuse_gate", "mark", "401", 20.0)]
     opened = [await ask("open_gate", learnt, "by hand", "wake") for learnt in ("create", "image", "check")]
     await ask("half_open_gate", "wake")
 
@@ -399,17 +398,17 @@ async def test_resume_lifts_a_lower_limit_too(ask):
 
     await ask("resume", "wake")
 
-    assert tuple((await ask("gate_state"))[0]) == (False, None, None, None, None, None, None)
+    assert tuple((await ask("gate_state"))[0]) == (False, None, None, None, None, None, None, False)
 
 
-GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused")
+GAUGES = ("queue_depth", "oldest_seconds", "uploading_oldest_seconds", "notify_queue_usage", "paused", "bought_today")
 
 
 async def test_gauges_of_an_empty_table_are_zero(ask):
     (row,) = await ask("gauges", "public.tokens_s0")
 
     assert tuple(row.keys()) == GAUGES
-    assert tuple(row.values()) == (0, 0, 0, 0, False)
+    assert tuple(row.values()) == (0, 0, 0, 0, False, 0)
 
 
 async def test_gauges_tell_what_waits_and_how_long(ask, connection, make_token):

@@ -1,7 +1,7 @@
 from collections import Counter
-from dataclasses import replace
 
 import anyio
+import orjson
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -147,12 +147,10 @@ async def test_a_token_without_author_or_prompt_is_claimed_all_the_same(claim, m
     assert [row["prompt"] for row in await claim()] == [None, None]
 
 
-@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
 @pytest.mark.parametrize("type_", ["json", "jsonb", "varchar(40)", "char(40)"])
-async def test_a_prompt_of_any_type_is_read_as_text(connection, table, make_token, type_, encoding):
+async def test_a_prompt_of_any_type_is_read_as_text(connection, table, make_token, type_):
     await connection.execute(f"ALTER TABLE authors ALTER prompt_text TYPE {type_} USING prompt_text::{type_}")
     token = await make_token(prompt='{"a": "red kite"}')
-    table = replace(table, encoding=encoding)
 
     (shown,) = await connection.fetch(table.query("show"), str(token))
     (claimed,) = await connection.fetch(table.query("claim"), UNLIMITED, 1, WORKER, 60.0)
@@ -606,3 +604,30 @@ async def test_a_look_tells_the_order_of_a_claim_and_which_are_fresh(ask, queue)
 
 async def test_where_nothing_is_due_a_look_finds_nothing(ask):
     assert await ask("look", 10) == []
+
+
+LOOK_FROM_THE_FRONT = """
+    EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+    SELECT id FROM tokens_s0
+    WHERE status = 'detected' AND generation_due_at IS NULL AND generation_epoch < 9223372036854775807
+    ORDER BY mint_timestamp, id LIMIT 1
+"""
+
+
+async def worked_off(connection, ask):
+    """Mint tokens, and take them to ready; return the blocks that a look from the front of the empty queue reads."""
+    await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT NULL FROM generate_series(1, 400)")
+    await ask("claim", 0.0, 400, 7, 60.0)
+    await connection.execute("UPDATE tokens_s0 SET status = 'ready' WHERE status = 'generating'")
+    await connection.execute("VACUUM tokens_s0")
+    plan = orjson.loads(await connection.fetchval(LOOK_FROM_THE_FRONT))[0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+async def test_a_vacuum_cleans_the_indexes_though_few_of_many_rows_are_dead(connection, ask):
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("INSERT INTO tokens_s0 (status) SELECT 'ready' FROM generate_series(1, 100000)")
+
+    blocks = [await worked_off(connection, ask) for _ in range(3)]
+
+    assert max(blocks) <= 5

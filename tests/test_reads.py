@@ -1,10 +1,10 @@
 import itertools
-import random
 import statistics
 
 import pytest
 from watched import RUNNING, Limit, Workers, ages, next_poll, promised, taught, times
 
+from reactor import backoff
 from reactor.providers.limits import LIMITS
 from reactor.providers.polling import REMEMBERED, PollSchedule
 from reactor.providers.read_budget import ReadBudget
@@ -14,7 +14,7 @@ PER_SECOND = LIMITS.reads_per_second
 
 @pytest.fixture(autouse=True)
 def seeded():
-    random.seed(12)  # the jitter
+    backoff.chance.seed(12)  # the jitter
 
 
 def test_a_hundred_predictions_share_the_reads_to_spare():

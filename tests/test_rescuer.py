@@ -1,6 +1,7 @@
 """How a rescuer goes through the held tokens, pass by pass."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -9,8 +10,8 @@ import pytest
 from doubles import Log, refuse
 from stores import store_of
 
+from reactor.backoff import jittered
 from reactor.database.store import Store
-from reactor.engine import leases, rescuer
 from reactor.engine.leases import MOST_LEFT_ALONE, Leases
 from reactor.engine.rescuer import HELD_AT_ONCE, MOST_TRIED, Rescuer
 from reactor.engine.timings import TIMINGS, Timings
@@ -19,7 +20,6 @@ from reactor.telemetry import Telemetry
 pytestmark = pytest.mark.anyio
 
 US = 7
-MIDDLE = UUID(int=2**127)
 SELDOM = Timings(rescue_every=3600.0)  # no pass is due by itself: a rest that is shorter has another reason
 
 
@@ -35,9 +35,8 @@ def looked():
 
 
 @pytest.fixture
-async def rescues(database, slots, looked, monkeypatch):
-    """A rescuer whose looks begin in the middle, and the tokens that it took over."""
-    monkeypatch.setattr(rescuer, "uuid4", lambda: MIDDLE)
+async def rescues(database, slots, looked):
+    """A rescuer, and the tokens that it took over."""
     started = []
 
     def start(claim):
@@ -63,11 +62,18 @@ async def rescues(database, slots, looked, monkeypatch):
 
 
 @pytest.fixture
-def hold(connection):
-    """Insert held tokens whose keys are MIDDLE plus the given numbers."""
+def begin(rescues):
+    """The key behind which the rescuer's first look begins, as a number."""
+    looks, _ = rescues
+    return looks._after.int
+
+
+@pytest.fixture
+def hold(connection, begin):
+    """Insert held tokens whose keys follow each other from where the rescuer begins."""
 
     async def hold(numbers, *, worker=US, lease="now() + interval '1 hour'"):
-        keys = [UUID(int=MIDDLE.int + number) for number in numbers]
+        keys = [UUID(int=begin + number) for number in numbers]
         await connection.execute(
             "INSERT INTO tokens_s0 (id, status, generation_worker, generation_epoch, generation_lease_ends_at)"
             f" SELECT id, 'generating', $2, 1, {lease} FROM unnest($1::uuid[]) AS given (id)",
@@ -87,18 +93,18 @@ async def test_a_pass_that_saw_all_and_was_refused_is_followed_by_a_rest(connect
     assert (looks._next_in, started) == (SELDOM.rescue_every, [])
 
 
-async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold):
+async def test_a_pass_that_left_some_goes_on_behind_them_after_a_little_rest(connection, rescues, hold, begin):
     last = 2 * MOST_TRIED + 1
     await hold(range(1, last + 1))
-    await refuse(connection, f"NEW.id < '{UUID(int=MIDDLE.int + last)}'")
+    await refuse(connection, f"NEW.id < '{UUID(int=begin + last)}'")
     looks, started = rescues
 
     assert [(await looks._pass(), looks._next_in < SELDOM.rescue_every) for _ in range(2)] == [(False, True)] * 2
     assert await looks._pass()
-    assert [claim.id.int - MIDDLE.int for claim in started] == [last]
+    assert [claim.id.int - begin for claim in started] == [last]
 
 
-async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold):
+async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, hold, begin):
     last = 2 * HELD_AT_ONCE + 1
     await hold(range(1, last), worker=8)
     await hold([last])
@@ -106,7 +112,7 @@ async def test_held_tokens_beyond_one_look_are_looked_at_by_the_next(rescues, ho
 
     assert [(await looks._pass(), looks._next_in < SELDOM.rescue_every) for _ in range(2)] == [(False, True)] * 2
     assert await looks._pass()
-    assert [claim.id.int - MIDDLE.int for claim in started] == [last]
+    assert [claim.id.int - begin for claim in started] == [last]
 
 
 async def test_no_more_is_taken_over_than_there_are_slots(rescues, hold):
@@ -127,7 +133,7 @@ async def test_a_look_does_not_use_the_connection_of_the_claims(rescues, connect
 
 
 async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_over(
-    rescues, hold, slots, looked, connection
+    rescues, hold, begin, slots, looked, connection
 ):
     await hold([1])
     looks, started = rescues
@@ -135,7 +141,7 @@ async def test_a_token_whose_claim_was_on_its_way_during_the_look_is_not_taken_o
         group.start_soon(looks._pass)
         with anyio.fail_after(5):
             await looked.wait()
-        slots.hold(SimpleNamespace(id=UUID(int=MIDDLE.int + 1), asked_at=0.0))
+        slots.hold(SimpleNamespace(id=UUID(int=begin + 1), asked_at=0.0))
 
     assert started == []
     assert await connection.fetchval("SELECT generation_epoch FROM tokens_s0") == 1
@@ -148,11 +154,20 @@ def test_tokens_that_are_left_alone_are_a_bounded_number(slots):
     assert slots.known == {UUID(int=number) for number in range(15, MOST_LEFT_ALONE + 15)}
 
 
-def test_a_token_that_is_left_again_is_left_twice_as_long(slots, monkeypatch):
-    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: 0.0))
-    waits = []
+def test_a_token_that_is_left_again_is_left_twice_as_long(slots):
+    token, now, waits = UUID(int=1), time.monotonic(), []
     for _ in range(6):
-        slots.leave_alone(MIDDLE)
-        waits.append(slots._left_alone[MIDDLE][0])
+        slots.leave_alone(token)
+        waits.append(slots._left_alone[token][0] - now)
 
-    assert waits == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+    assert waits == pytest.approx([60.0, 120.0, 240.0, 480.0, 600.0, 600.0], abs=5)
+
+
+def test_a_token_runs_again_8_s_after_its_worker_died_at_most():
+    overdue = TIMINGS.renewal(60.0) + 2  # seconds after the last renewal; see abandoned.sql
+
+    assert overdue + jittered_at_most(TIMINGS.rescue_every) <= 8.0
+
+
+def jittered_at_most(seconds):
+    return max(jittered(seconds) for _ in range(1000))

@@ -26,7 +26,7 @@ TOKEN = "the sandbox's own tökén"
 
 async def assert_well(sandbox):
     """Assert that listing, pages, ledger and faults still work after what the test sent."""
-    for path in ("/v1/predictions", "/v1/models", "/", "/sandbox/ledger", "/sandbox/faults"):
+    for path in ("/v1/predictions", "/v1/account", "/", "/sandbox/ledger", "/sandbox/faults"):
         assert (await ask(sandbox, "GET", path)).status_code == 200, path
     assert (await buy(sandbox)).status_code == 201
 

@@ -1,6 +1,7 @@
 """Every fault of the vocabulary: what a client sees and whether it bought anything; and the ways to ask for one."""
 
 import json
+import re
 
 import anyio
 import httpx
@@ -250,7 +251,7 @@ async def test_a_503_can_name_a_wait_and_a_list_can_have_any_status():
         ("cancel", "POST", "/v1/predictions/ID/cancel"),
         ("list", "GET", "/v1/predictions"),
         ("account", "GET", "/v1/account"),
-        ("other", "GET", "/v1/models"),
+        ("other", "GET", "/v1/models/stability-ai/sdxl"),
         ("picture", "GET", "/files/ID/out-0.webp"),
         ("any", "GET", "/v1/predictions/ID"),
         ("any", "GET", "/v1/account"),
@@ -420,6 +421,22 @@ async def test_a_configuration_makes_the_whole_sandbox():
 def test_a_configuration_that_cannot_be_is_a_value_error_of_one_line(config, told):
     with pytest.raises(ValueError, match=rf"\A{told}[^\n]*\Z"):
         Sandbox.from_config(config)
+
+
+async def test_a_broken_sandbox_says_what_follows_and_how_to_heal_it():
+    sandbox = Sandbox(Timing((0, 0), (0, 0)))
+
+    said = (await ask(sandbox, "POST", "/sandbox/break")).text
+    answers = [(await buy(sandbox)).status_code for _ in range(5)]
+    heal = re.search(r"To heal it: curl -X POST http://sandbox(\S+)\n", said)[1]
+    healed = (await ask(sandbox, "POST", heal)).text
+
+    assert "the next 3 tokens" in said
+    assert "the gate closes" in said
+    assert answers == [422, 422, 422, 402, 402]
+    assert "within a minute, or at once by Resume" in healed
+    assert "reactor retry --failed" in healed
+    assert (await buy(sandbox)).status_code == 201
 
 
 async def test_clearing_the_faults_lets_a_prompt_direct_its_own_again():

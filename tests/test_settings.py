@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from doubles import settings as given
 
 from reactor.environment import LARGEST_FILE
 from reactor.settings import DatabaseSettings, Settings, SettingsError
@@ -149,6 +150,14 @@ def test_a_port_off_loopback_needs_a_token(load, monkeypatch):
 
     monkeypatch.setenv("HTTP_TOKEN", "a-long-token")
     assert load(HTTP_HOST="0.0.0.0").http_token is not None  # noqa: S104
+
+
+def test_a_token_to_look_with_needs_one_to_act_with(load):
+    with pytest.raises(SettingsError) as caught:
+        load(HTTP_READ_TOKEN="a-token-to-look-with")
+
+    assert str(caught.value) == "HTTP_READ_TOKEN: requires HTTP_TOKEN, without which nobody could act"
+    assert load(HTTP_TOKEN="a-long-token").http_read_token is not None
 
 
 def test_the_http_token_is_one_that_a_header_can_carry(load, monkeypatch):
@@ -429,7 +438,34 @@ def test_a_file_that_dotenv_names_and_that_cannot_be_read_is_one_line(load, tmp_
         load(REPLICATE_API_TOKEN=None)
 
 
+def test_a_secret_that_looks_like_a_url_is_a_secret(load):
+    settings = load(HTTP_TOKEN="postgres://x", REPLICATE_API_TOKEN="r8://a@b@c")
+
+    assert {"postgres://x", "r8://a@b@c"} <= set(settings.secrets())
+
+
 def test_commands_about_the_database_need_nothing_else(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql:///app")
 
     assert DatabaseSettings.load().tokens_table == "tokens_s0"
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("daily_budget", ["-1", "1.5", "many"]),
+        ("history_days", ["-1", "0.5", "36501"]),
+        ("price_per_image", ["-0.01", "NaN", "Infinity", "0,003", "1e7", "0.0000000000001"]),
+    ],
+)
+def test_what_is_no_amount_is_refused_by_name(name, bad):
+    for value in bad:
+        with pytest.raises(SettingsError) as refused:
+            given("postgresql://x/y", **{name: value})
+        assert len(refused.value.problems) == 1
+        assert refused.value.problems[0].startswith(f"{name.upper()}: ")
+
+
+def test_a_price_is_exact():
+    assert str(given("postgresql://x/y", price_per_image="0.003").price_per_image) == "0.003"
+    assert given("postgresql://x/y").price_per_image is None

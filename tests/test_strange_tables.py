@@ -6,7 +6,7 @@ from doubles import DirectedProvider, running
 from hosts import inherited, make_host
 from strangers import stranger
 
-from reactor.database.store import discover
+from reactor.database.discovery import discover
 from reactor.database.table import TableError, plain_query
 from reactor.migrations import revisions
 from reactor.migrations.migration_lock import MigrationError
@@ -23,6 +23,7 @@ WORKER = (
     "GRANT USAGE ON SCHEMA public, reactor TO {role}",
     "GRANT SELECT, UPDATE ON public.tokens_s0, reactor.intake TO {role}",
     "GRANT SELECT ON public.authors, reactor.alembic_version TO {role}",
+    "GRANT SELECT, INSERT, DELETE ON reactor.attempts TO {role}",
 )
 
 

@@ -1,12 +1,13 @@
 import ast
 from pathlib import Path
 
+import anyio
 import anyio.lowlevel
 import pytest
 from doubles import Log
+from virtual import in_virtual_time
 
 from reactor import events
-from reactor import telemetry as module
 from reactor.telemetry import Telemetry
 
 
@@ -41,21 +42,9 @@ def refused(telemetry, *numbers, kind="RaiseError", **more):
         telemetry.emit("worker.error", role="claimer", **told, **more)
 
 
-@pytest.fixture
-def minutes(monkeypatch):
-    """A function that lets a minute pass for telemetry."""
-    waiting = []
-    monkeypatch.setattr(module, "_call_later", lambda _seconds, call: waiting.append(call) or True)
-
-    def pass_():
-        due, waiting[:] = list(waiting), []
-        for call in due:
-            call()
-
-    return pass_
-
-
-def test_an_error_that_repeats_is_told_once_a_minute_with_the_number_of_its_repeats(minutes):
+@pytest.mark.anyio
+@in_virtual_time
+async def test_an_error_that_repeats_is_told_once_a_minute_with_the_number_of_its_repeats():
     log = Log()
     telemetry = Telemetry(log)
 
@@ -63,7 +52,7 @@ def test_an_error_that_repeats_is_told_once_a_minute_with_the_number_of_its_repe
     for numbers in ([1, 2, 3], [4], [], [5]):
         refused(telemetry, *numbers)
         told.append([(each["token_id"], each.get("count")) for each in log.events])
-        minutes()
+        await anyio.sleep(61)
 
     assert told[0] == [(1, None)]
     assert told[1] == [(1, None), (3, 2)]

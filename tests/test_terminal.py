@@ -27,7 +27,7 @@ from reactor.providers.replicate import ReplicateProvider
 from reactor.sandbox import Fault, Sandbox, Timing
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
-from reactor.web import Refusals, application
+from reactor.web import Keys, Refusals, Site, application
 from reactor.web.metrics import Metrics
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\u2066c\u2028\u200bd\U000e0041\rforged\nforged  line"
@@ -80,20 +80,31 @@ def hostile(reactor, database, monkeypatch):
     command(database, FILL)
     monkeypatch.setenv("REPLICATE_API_TOKEN", SECRET)
     monkeypatch.setenv("FALLBACK_CENSORED_PROMPT", "a calm sea")
+    monkeypatch.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:1")  # for doctor, which asks the provider
     return reactor
 
 
 COMMANDS = {
     "run": [],
-    "migrate": [[], ["--down"]],
+    "migrate": [["--plan"], ["--sql"], [], ["--down"]],
     "demo": [[], ["--tokens", HOSTILE]],
     "sandbox": [["--config", HOSTILE], ["--port", HOSTILE], ["--host", HOSTILE]],
     "mint": [[], ["--prompt", HOSTILE], [HOSTILE]],
     "status": [[], ["--json"], [f"--{HOSTILE}"]],
+    "tokens": [[], ["--json"], ["--matching", HOSTILE], ["--after", HOSTILE], ["--status", HOSTILE]],
     "show": [["1"], ["2"], [HOSTILE]],
-    "retry": [["1"], ["--failed"], [HOSTILE]],
+    "retry": [
+        ["--failed", "--dry-run"],
+        ["1"],
+        ["--failed"],
+        [HOSTILE],
+        ["--failed", "--matching", HOSTILE],
+        ["--expired"],
+    ],
     "pause": [["--reason", HOSTILE], ["--for", HOSTILE]],
     "resume": [[]],
+    "doctor": [[], ["--json"], [f"--{HOSTILE}"]],
+    "audit": [[], ["--since", HOSTILE]],
 }
 
 
@@ -258,11 +269,13 @@ def test_the_demo_shows_nothing_that_a_terminal_obeys():
 async def test_no_answer_of_the_port_has_what_a_terminal_obeys(database, connection, open_session):
     await connection.execute("UPDATE reactor.intake SET paused_until = 'infinity', reason = $1", HOSTILE)
     health, refusals = Health(open_session(database), "tokens_s0", slots=1), Refusals(Telemetry())
-    app = application(health, Metrics(), refusals, token=SECRET, host="10.1.2.3")
+    site = Site(settings(database), Telemetry(), health)
+    app = application(site, health, Metrics(), refusals, keys=Keys(SECRET, None), host="10.1.2.3")
 
     headers = {"authorization": f"Bearer {SECRET}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers) as client:
         answers = [(await client.get(path)).text for path in ("/readyz", "/metrics")]
+    await site.aclose()
 
     assert "owned" in json.loads(answers[0])["intake"]["reason"]
     assert obeyed("".join(map(str, json.loads(answers[0]).values()))) == set()

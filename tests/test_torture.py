@@ -1,18 +1,12 @@
-"""A short torture loses nothing, settles nothing twice and pays nothing twice; and its audit detects such faults."""
+"""The plan of the torture, and the faults that its audit detects."""
 
-import random
-
-import anyio
 import pytest
+from torture.accounts import Accounts, compared
 from torture.audit import audit, legal
 from torture.history import Write
 from torture.plan import FALLBACK, events, mints, prompts
 from torture.profiles import PROFILES
-from torture.report import evidence, figures
 from torture.rescues import Kill, rescues
-from torture.run import stage, torture
-
-from reactor.embedded import EmbeddedPostgres
 
 CLAIM = {"old_status": "detected", "new_status": "generating", "old_epoch": 0, "new_epoch": 1, "new_worker": 71}
 SETTLE = {
@@ -43,17 +37,6 @@ def faults(*writes, ledger=(), status="uploading", doomed=()):
         {1: row}, {1: list(writes)}, list(ledger), prompts={1: "picture 1"}, doomed=set(doomed), keys={1: 71, 2: 72}
     )
     return {kind for kind, blamed in found.faults.items() if blamed}
-
-
-@pytest.mark.skipif(not EmbeddedPostgres.available(), reason="restarts its own PostgreSQL")
-@pytest.mark.timeout(240)
-def test_tokens_survive_a_short_torture():
-    seed = random.randrange(10**6)
-    told = [f"seed {seed}"]
-    with stage("ci", seed) as house:
-        result = anyio.run(lambda: torture(house, "ci", seed, tell=told.append))
-
-    assert result.well, "\n".join([*told, *evidence(result), *figures(result)])
 
 
 def test_the_same_seed_is_the_same_plan():
@@ -141,14 +124,21 @@ def test_the_audit_knows_the_legal_end(changed):
 def test_a_rescue_is_measured_from_the_kill():
     writes = {1: [write(at=10.0, **CLAIM), write(at=16.5, process=2, **RESCUE)]}
 
-    measured = rescues([Kill(12.0, 1, linked=True)], writes, [])
+    measured = rescues([Kill(12.0, 1, linked=True)], writes, [], 10.0)
 
     assert measured.counted == [4.5]
     assert not measured.late
 
 
+def test_a_token_that_runs_again_after_the_limit_is_late():
+    writes = {1: [write(at=10.0, **CLAIM), write(at=22.5, process=2, **RESCUE)]}
+
+    assert rescues([Kill(12.0, 1, linked=True)], writes, [], 10.0).late
+    assert not rescues([Kill(12.0, 1, linked=True)], writes, [], 11.0).late
+
+
 def test_a_token_that_nobody_takes_over_is_late():
-    measured = rescues([Kill(12.0, 1, linked=True)], {1: [write(at=10.0, **CLAIM)]}, [])
+    measured = rescues([Kill(12.0, 1, linked=True)], {1: [write(at=10.0, **CLAIM)]}, [], float("inf"))
 
     assert measured.late
 
@@ -156,7 +146,63 @@ def test_a_token_that_nobody_takes_over_is_late():
 def test_a_rescue_is_not_measured_where_every_worker_was_cut_off():
     writes = {1: [write(at=10.0, **CLAIM), write(at=26.5, process=2, **RESCUE)]}
 
-    measured = rescues([Kill(12.0, 1, linked=True)], writes, [(13.0, 14.0)])
+    measured = rescues([Kill(12.0, 1, linked=True)], writes, [(13.0, 14.0)], 10.0)
 
     assert (measured.counted, measured.late) == ([], [])
     assert list(measured.excused.values()) == [[14.5]]
+
+
+# What the reactor's own accounts say, compared with the ledger.
+
+UNUSED = {"prediction_id": "p2", "kind": "unused", "explained": True}
+TWICE = {"prediction_id": "p3", "kind": "bought_twice", "explained": False}
+COUNTS = {"used": 1, "unused": 1, "bought_twice": 0, "not_ours": 0}
+TODAY = {"bought": 2, "used": 1, "wasted": 1, "wasted_by": {"failed": 1}, "cost": 0.003}
+
+
+def audited(*named, ok=True, counts=COUNTS, cost="0.003"):
+    return {
+        "ok": ok, "exit_code": 0 if ok else 1, "counts": counts, "cost": {"used": cost}, "predictions": list(named),
+    }  # fmt: skip
+
+
+def differences(**changed):
+    told = {
+        "audited": audited(UNUSED),
+        "replanted": audited(UNUSED, TWICE, ok=False, counts=COUNTS | {"not_ours": 1}),
+        "status": {"today": TODAY},
+        "used": frozenset({"p1"}),
+        "same_day": True,
+        "planted": {"p3": "bought_twice", "p4": "not_ours"},
+    }
+    ledger = [bought("p1"), bought("p2", "failed")]
+    return {kind for kind, blamed in compared(Accounts(**(told | changed)), ledger).items() if blamed}
+
+
+def test_accounts_that_agree_with_the_ledger_have_no_difference():
+    assert differences() == set()
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ({"audited": audited(UNUSED, TWICE, ok=False)}, "audit and ledger differ"),
+        ({"audited": audited()}, "audit and ledger differ"),
+        ({"audited": audited(UNUSED, counts=COUNTS | {"unknown": 1})}, "audit and ledger differ"),
+        ({"audited": audited(UNUSED) | {"exit_code": 1}}, "audit and ledger differ"),
+        ({"audited": audited(UNUSED, cost="0.006")}, "sums differ"),
+        ({"status": {"today": TODAY | {"bought": 3}}}, "sums differ"),
+        ({"status": {"today": TODAY | {"used": 0}}}, "sums differ"),
+        ({"status": {"today": TODAY | {"wasted": 2}}}, "sums differ"),
+        ({"status": {"today": TODAY | {"cost": 0.0}}}, "sums differ"),
+        ({"replanted": audited(UNUSED)}, "planted, and not found"),
+        ({"replanted": audited(UNUSED, TWICE, ok=False)}, "planted, and not found"),
+        ({"planted": {"p3": "denied", "p4": "not_ours"}}, "planted, and not found"),
+    ],
+)
+def test_accounts_that_differ_from_the_ledger_are_told(changed, kind):
+    assert differences(**changed) == {kind}
+
+
+def test_after_midnight_today_is_not_all_of_it():
+    assert differences(same_day=False, status={"today": TODAY | {"bought": 1}}) == set()

@@ -2,16 +2,13 @@
 
 import gc
 import json
-import socket
-import ssl
-import time
 import traceback
 import warnings
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import anyio
 import pytest
+from doubles import ended
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
@@ -386,7 +383,7 @@ async def test_one_connection_serves_call_after_call():
 
     async def calls(provider):
         bought = await provider.create("a fox", 1)
-        await failing(provider.wait(bought, print))
+        await failing(ended(provider.wait(bought, print)))
         await provider._account()
 
     assert await asked(wire, calls) is None
@@ -394,31 +391,32 @@ async def test_one_connection_serves_call_after_call():
     assert wire.connections == 1
 
 
-async def test_a_connection_outlives_idle_hours(monkeypatch):
+def idle_connections(provider):
+    """The list of connections that aiohttp keeps for the next request, each with the moment since when it is idle."""
+    (kept,) = provider._transport.client._session.connector._conns.values()
+    return kept
+
+
+async def test_a_connection_outlives_half_an_hour_without_a_request():
     wire = Wire(http(STARTING, 201), http(STARTING, 201))
-    now = time.monotonic()
 
     async def calls(provider):
         await provider.create("a fox", 1)
-        monkeypatch.setattr(time, "monotonic", lambda: now + 4 * 3600)
+        kept = idle_connections(provider)
+        protocol, since = kept.pop()
+        kept.append((protocol, since - 1800.0))
         await provider.create("a fox", 1)
 
     assert await asked(wire, calls) is None
     assert wire.connections == 1
 
 
-async def test_a_peer_that_vanished_is_noticed_by_tcp(monkeypatch):
-    made = []
-
-    def remembered(*given):
-        made.append(socket.socket(*given))
-        return made[-1]
-
-    monkeypatch.setattr(http_client, "socket", SimpleNamespace(socket=remembered))
-
+async def test_a_peer_that_vanished_is_noticed_by_tcp():
     async def look(provider):
         await provider.create("a fox", 1)
-        return [made[0].getsockopt(*option[:2]) for option in http_client.SOCKET_OPTIONS]
+        ((protocol, _),) = idle_connections(provider)
+        sock = protocol.transport.get_extra_info("socket")
+        return [sock.getsockopt(*option[:2]) for option in http_client.SOCKET_OPTIONS]
 
     assert await asked(Wire(http(STARTING, 201)), look) == [option[2] for option in http_client.SOCKET_OPTIONS]
 
@@ -503,7 +501,7 @@ async def test_two_tasks_do_not_read_each_others_answers():
 
 async def test_one_client_is_built_and_no_tls_context_after_it(monkeypatch):
     provider = ReplicateProvider(TOKEN)
-    monkeypatch.setattr(ssl, "create_default_context", None)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nothing")  # another context could not be made
     answering(provider, STARTING, STARTING)
 
     await provider.create("a fox", 1)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 import httpx
+import ports
 import pytest
 from doubles import NO_GATE, SECRET, Log, settings
 from strangers import stranger
@@ -174,6 +175,7 @@ async def test_a_paused_intake_is_told_and_why_only_with_the_token(
     reason = (
         {"reason": "402: pay at evil.example, and a prompt", "check_in": None, "refused_token": None} if shown else {}
     )
+    reason |= {"budget_spent": False} if shown else {}
     assert body["intake"] == {"paused": True, "opens_on": "time", "limit_per_minute": None} | reason
     assert ("evil" in response.text) is shown
 
@@ -350,23 +352,23 @@ def loopback():
     return found
 
 
-def names(*addresses):
-    """A resolver that returns addresses of both families, as most hosts files do, and each address twice."""
+@pytest.fixture
+def hosts_file(monkeypatch):
+    """Let localhost have an address of each family, as in most hosts files, and each address twice."""
 
     async def getaddrinfo(host, port, **_options):
-        found = addresses if host == "localhost" else [host]
+        found = ("::1", "127.0.0.1") if host == "localhost" else [host]
         return [
             (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port))
             for each in [*found, *found]
         ]
 
-    return getaddrinfo
+    monkeypatch.setattr("anyio.getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize("host", ["::", "[::]", "localhost"])
-async def test_every_family_of_a_host_is_served(listening, loopback, monkeypatch, host):
-    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
-
+@pytest.mark.usefixtures("hosts_file")
+async def test_every_family_of_a_host_is_served(listening, loopback, host):
     found, log = await listening(host)
 
     assert (found, log.events) == (loopback, [])
@@ -374,6 +376,7 @@ async def test_every_family_of_a_host_is_served(listening, loopback, monkeypatch
 
 @pytest.mark.parametrize("host", ["::", "localhost"])
 @pytest.mark.parametrize("lacking", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL], ids=["not compiled in", "off"])
+@pytest.mark.usefixtures("hosts_file")
 async def test_a_host_is_served_where_ipv6_is_off(listening, monkeypatch, host, lacking):
     create_server = socket.create_server
 
@@ -383,7 +386,6 @@ async def test_a_host_is_served_where_ipv6_is_off(listening, monkeypatch, host, 
         return create_server(address, family=family)
 
     monkeypatch.setattr("reactor.web.server.socket.create_server", create)
-    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
 
     found, log = await listening(host)
 
@@ -391,8 +393,8 @@ async def test_a_host_is_served_where_ipv6_is_off(listening, monkeypatch, host, 
 
 
 @pytest.mark.parametrize("host", ["::", "localhost"])
-async def test_a_port_that_is_taken_in_one_family_is_told_and_taken_in_none(port, monkeypatch, host):
-    monkeypatch.setattr("anyio.getaddrinfo", names("::1", "127.0.0.1"))
+@pytest.mark.usefixtures("hosts_file")
+async def test_a_port_that_is_taken_in_one_family_is_told_and_taken_in_none(port, host):
     log = Log()
     with socket.create_server(("127.0.0.1", port)), anyio.fail_after(10):
         await serve(ignore, Refusals(Telemetry(log)), host=host, port=port)
@@ -414,16 +416,15 @@ async def test_an_address_that_cannot_be_had_is_told_and_the_worker_works(databa
     assert [told["role"] for told in log.of("worker.error")] == ["http"]
 
 
-async def test_no_port_is_opened_where_it_is_0(database, sandbox_url, port, monkeypatch):
-    def refuse(*_arguments, **_options):
-        raise AssertionError("a port was opened")
-
-    monkeypatch.setattr("reactor.web.server.socket.create_server", refuse)
-    log = Log()
+async def test_no_port_is_opened_where_it_is_0(database, sandbox_url):
+    before, log = ports.listening(), Log()
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: run(settings(database, replicate_base_url=sandbox_url, http_port=0), log=log))
         await log.wait("listener.connected")
+        opened = ports.listening() - before
         group.cancel_scope.cancel()
+
+    assert opened == set()
 
 
 async def test_the_server_takes_no_signals_and_ends_with_the_worker(serving, port):

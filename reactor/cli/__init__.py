@@ -1,4 +1,15 @@
-"""The command line. One file for each group of commands; a command imports slow modules only when it runs."""
+"""The command line. A command imports slow modules only when it runs.
+
+run.py        `reactor run`
+database.py   `migrate`
+tokens.py     `mint` and `show`; listing.py: `tokens`; retry.py: `retry`
+gate.py       `pause` and `resume`
+status.py     `status`; doctor.py, audit.py: `doctor`, `audit`
+trial.py      `demo` and `sandbox`
+output.py     prints for all commands; progress.py: a progress bar
+filters.py    the options of a filter; durations.py: a duration as an option
+failures.py   turns the errors of a command into one line
+"""
 
 from __future__ import annotations
 
@@ -8,12 +19,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reactor.cli.audit import audit
 from reactor.cli.database import migrate
+from reactor.cli.doctor import doctor
 from reactor.cli.gate import pause, resume
+from reactor.cli.listing import listing
 from reactor.cli.output import complain, output, say
 from reactor.cli.retry import retry
 from reactor.cli.run import run
-from reactor.cli.tokens import mint, show, status
+from reactor.cli.status import status
+from reactor.cli.tokens import mint, show
 from reactor.cli.trial import demo, sandbox
 from reactor.settings import SettingsError
 
@@ -27,7 +42,7 @@ def commands() -> None:
     """Turn rows in Postgres into images at once."""
 
 
-for _command in (run, migrate, demo, sandbox, mint, status, show, retry, pause, resume):
+for _command in (run, migrate, demo, sandbox, mint, status, listing, show, retry, pause, resume, doctor, audit):
     commands.add_command(_command)
 
 

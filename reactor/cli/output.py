@@ -40,16 +40,18 @@ def say_lines(words: str, *, err: bool = False) -> None:
         say(line, err=err)
 
 
+def say_exactly(words: str) -> None:
+    """Print a text as it is, however long. Raises ClickException if a terminal could obey something in it."""
+    if any(fit(line) != line for line in words.split("\n")):
+        raise click.ClickException("a name in it has characters that a terminal would obey; use reactor migrate itself")
+    click.echo(words)
+
+
 def say_json(value: Any) -> None:
     """Print a value as JSON, on one line."""
     import orjson
 
     click.echo(orjson.dumps(fit_values(value)).decode())
-
-
-def say_over(words: str) -> None:
-    """Replace the terminal's current line."""
-    click.echo(f"\r{fit_line(words)}", nl=False, err=True)
 
 
 def complain(error: click.ClickException) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from reactor.cli.failures import run_async
 from reactor.settings import Settings
 from reactor.text.messages import message_of
+
+if TYPE_CHECKING:
+    from reactor.systemd import ServiceManager
 
 
 @click.command()
@@ -22,17 +27,17 @@ def run(*, drain: bool) -> None:
     signal.signal(signal.SIGTERM, _leave)
 
     from reactor.application import run as run_reactor
+    from reactor.database.connections import RefusedError
     from reactor.database.table import TableError
     from reactor.logs import StructuredLog
-    from reactor.text.redaction import Redactor
 
     collect_rarely()
-    log = StructuredLog(Redactor(settings.secrets()), level=settings.log_level, style=settings.log_format)
+    log = StructuredLog(settings.redact, level=settings.log_level, style=settings.log_format)
 
     try:
-        run_async(partial(run_reactor, settings, drain=drain, log=log))
-    except TableError as error:
-        raise click.ClickException(message_of(error)) from error
+        run_async(partial(run_reactor, settings, drain=drain, log=log, manager=_manager()))
+    except (TableError, RefusedError) as error:
+        raise click.ClickException(settings.redact(message_of(error))) from error
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -42,6 +47,15 @@ def collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+
+
+def _manager() -> ServiceManager | None:
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return None
+
+    from reactor.systemd import ServiceManager
+
+    return ServiceManager.of(os.environ)
 
 
 def _leave(*_: object) -> None:

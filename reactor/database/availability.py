@@ -18,6 +18,8 @@ class Availability:
     def __init__(self) -> None:
         self._back = anyio.Event()
         self._unsteady_at = float("-inf")  # monotonic seconds
+        self._in_doubt = anyio.Event()
+        self._denied: str | None = None
 
     @property
     def steady_for(self) -> float:
@@ -33,6 +35,18 @@ class Availability:
         self._unsteady_at = time.monotonic()
         back, self._back = self._back, anyio.Event()
         back.set()
+
+    def doubt(self, denied: str | None = None) -> None:
+        """The role may lack a right: a statement was `denied`, or found nothing although a token is due."""
+        self._denied = denied or self._denied
+        self._in_doubt.set()
+
+    async def doubted(self, seconds: float) -> str | None:
+        """Wait so many seconds, or until `doubt` was called since; return what the database said, if it denied."""
+        with anyio.move_on_after(seconds):
+            await self._in_doubt.wait()
+        denied, self._denied, self._in_doubt = self._denied, None, anyio.Event()
+        return denied
 
     async def sleep(self, seconds: float) -> None:
         """Sleep for so long, or until the database is back."""

@@ -8,19 +8,27 @@ after ConnectionLostError the statement may have committed; after RolledBackErro
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
+from reactor.database.poolers import behind_a_pooler
+from reactor.database.reach import EncodingError, reach
+from reactor.database.sqlstates import NEVER_HEALS, UNDEFINED
+from reactor.database.target import target_of
 from reactor.database.timings import CONNECTION_TIMINGS
-from reactor.text.messages import message_of, of_connecting
+from reactor.secret import Secret
+from reactor.text.messages import message_of, of_connecting, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from reactor.database.target import Target
     from reactor.database.timings import ConnectionTimings
+
+T = TypeVar("T")
 
 SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "15s",
@@ -35,14 +43,11 @@ SERVER_SETTINGS = {
     "client_connection_check_interval": "2s",
 }
 _REPEATS_AN_ARGUMENT = "invalid input for query argument"  # an asyncpg DataError begins so; it may repeat a prompt
-_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
 # A host's trigger may raise a message that repeats a row, with hundreds of MB. We keep more than a Redactor reads, so
 # that the Redactor sees that the message was cut.
 LONGEST_MESSAGE = 10_000  # characters
 _LONGEST_CONTEXT = 500  # characters
-
-_UNDEFINED = {"42P01", "42883", "42704"}  # a table, function or type that is not found
 
 # What asyncpg raises for a connection that cannot be used any more. If the server ends it just as a statement begins,
 # that is "cannot switch to state …", an InternalClientError.
@@ -58,6 +63,8 @@ LOST = (
 
 class DatabaseError(Exception):
     """The database did not serve a statement. Retry, unless a row is to blame: RowRefusedError."""
+
+    told_elsewhere = False  # another role of the worker tells it
 
 
 class ConnectionLostError(DatabaseError):
@@ -75,8 +82,25 @@ class TooManyConnectionsError(ConnectionLostError):
     """The server, the database or the role has no connection left."""
 
 
+class LoginRefusedError(ConnectionLostError):
+    """The server refuses our role or its password. We wait, because a rotation of the password may be under way."""
+
+
+class RefusedError(ConnectionLostError):
+    """The server cannot serve us as long as the URL or the database stays as it is, so waiting does not help.
+
+    A database that does not exist (3D000) is no such case, because it may be made later, as when a stack starts.
+    """
+
+
 class RolledBackError(DatabaseError):
     """The server refused the statement or rolled it back: deadlock, timeout, disk full, a missing privilege."""
+
+
+class DeniedError(RolledBackError):
+    """Our role lacks a privilege. One part of the worker (engine/rights.py) finds out which, and logs it."""
+
+    told_elsewhere = True
 
 
 class HostRefusedError(RolledBackError):
@@ -110,50 +134,84 @@ def session_name(role: str) -> str:
 
 
 async def dial(
-    dsn: str, *, name: str, pooled: bool = False, timings: ConnectionTimings = CONNECTION_TIMINGS
+    dsn: str | Secret, *, name: str, pooled: bool = False, timings: ConnectionTimings = CONNECTION_TIMINGS
 ) -> tuple[asyncpg.Connection[Any], bool]:
     """Open one connection; return it, and whether it is pooled.
 
-    A transaction pooler gets no startup parameters, because it refuses those that it does not know, and no prepared
-    statements, because its clients share them. Raises ConnectionLostError if no connection can be made.
+    A transaction pooler gets no startup parameters, because it refuses or ignores those that it does not know, and no
+    prepared statements, because its clients share them. Raises as `log_in` does.
     """
+    return await log_in(dsn, partial(_open, name=name, pooled=pooled, timings=timings))
+
+
+async def log_in(dsn: str | Secret, connect: Callable[[Target], Awaitable[T]]) -> T:
+    """Connect to what the URL names. Raises ConnectionLostError if no connection can be made.
+
+    A password that the server refuses is read again where it came from, because it may have been rotated.
+    """
+    secret = Secret.of(dsn)
+    tried = secret.value
     try:
-        connection, pooled = await _open(dsn, name, pooled=pooled, timings=timings)
+        return await _connected(secret, connect)
+    except LoginRefusedError:
+        if not await secret.renewed(tried):
+            raise
+    return await _connected(secret, connect)
+
+
+async def _connected(secret: Secret, connect: Callable[[Target], Awaitable[T]]) -> T:
+    try:
+        target = target_of(secret.value)
+        for password in target.passwords:
+            secret.tell(password)
+        return await connect(target)
+    except EncodingError as error:
+        raise RefusedError(message_of(error)) from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise ReadOnlyError from error
     except asyncpg.TooManyConnectionsError as error:
         raise TooManyConnectionsError(kind_and_message(error)) from error
     except ValueError as error:
         raise ConnectionLostError(f"{type(error).__name__}: {of_connecting(error)}") from error
     except (*LOST, asyncpg.PostgresError) as error:
-        raise ConnectionLostError(kind_and_message(error)) from error
-    _keep_alive(connection)
-    return connection, pooled
+        raise _classified(error) from error
+
+
+def _classified(error: Exception) -> ConnectionLostError:
+    state, said = getattr(error, "sqlstate", None) or "", kind_and_message(error)
+    # An older PgBouncer has one SQLSTATE for all that it refuses, and never translates its words.
+    words = said if state == "08P01" else ""
+    if state in NEVER_HEALS or "startup parameter" in words:
+        return RefusedError(
+            f"the server refuses a parameter of the connection ({said}): change `options` in the URL, or, if it is not"
+            " in there, the server is older than PostgreSQL 14"
+        )
+    if state.startswith("28") or "authentication" in words:
+        return LoginRefusedError(said)
+    return ConnectionLostError(said)
+
+
+def why_unreachable(error: ConnectionLostError) -> str:
+    """The line for a user; not redacted. It has the driver's message, unless ours says what to do."""
+    ours = isinstance(error, ReadOnlyError | RefusedError)
+    return message_of(error) if ours else unreachable(error.__cause__ or error)
 
 
 async def _open(
-    dsn: str, name: str, *, pooled: bool, timings: ConnectionTimings
+    target: Target, *, name: str, pooled: bool, timings: ConnectionTimings
 ) -> tuple[asyncpg.Connection[Any], bool]:
     named = {"application_name": name}
     limits = {
         "statement_timeout": f"{timings.statement_timeout:g}s",
         "lock_timeout": f"{timings.lock_timeout:g}s",
     }
+    bounds = {"within": timings.connect_within, "command_timeout": timings.answer_within}
     if not pooled:
         with suppress(asyncpg.ProtocolViolationError):  # "unsupported startup parameter": a pooler after all
-            connection = await asyncpg.connect(
-                dsn,
-                timeout=timings.connect_within,
-                command_timeout=timings.answer_within,
-                server_settings=named | limits | SERVER_SETTINGS,
-            )
-            return connection, False
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=timings.connect_within,
-        command_timeout=timings.answer_within,
-        server_settings=named,
-        statement_cache_size=0,
-    )
-    return connection, True
+            connection = await reach(target, **bounds, server_settings=named | limits | SERVER_SETTINGS)
+            if not await behind_a_pooler(connection):
+                return connection, False
+    return await reach(target, **bounds, server_settings=named, statement_cache_size=0), True
 
 
 @contextmanager
@@ -170,19 +228,6 @@ def ended_by_others(connection: asyncpg.Connection[Any]) -> Iterator[None]:
         raise asyncpg.InterfaceError("the connection was terminated") from error
 
 
-def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
-    # asyncpg sets TCP_NODELAY only, and has no public way to its socket.
-    transport = getattr(connection, "_transport", None)
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    with suppress(OSError):  # a kernel that lacks an option keeps its default
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
 def kind_and_message(error: Exception) -> str:
     """The error's kind and message, cut; without its detail, which repeats the row, or an argument that it repeats."""
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
@@ -196,6 +241,6 @@ def kind_and_message(error: Exception) -> str:
 def _in_a_function(error: Exception) -> str:
     """A hint, if a host's function names something without its schema: our search path may lack that schema."""
     context = str(getattr(error, "context", None) or "")[:_LONGEST_CONTEXT].partition("\n")[0]
-    if getattr(error, "sqlstate", None) not in _UNDEFINED or "function" not in context:
+    if getattr(error, "sqlstate", None) not in UNDEFINED or "function" not in context:
         return ""
     return f", in {context}: our search path leaves out schemas in which other roles may create, or have created"

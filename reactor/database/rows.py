@@ -4,18 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from reactor.tokens import PREDICTION_ID, Batch, Claim, Failed, Released, Retry, Succeeded, known_as
+from reactor.tokens import PREDICTION_ID, TRACEPARENT, Batch, Claim, Failed, Released, Retry, Succeeded, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
+    from datetime import datetime
 
     import asyncpg
 
+    from reactor.database.accounting import Accounting
     from reactor.text.redaction import Redactor
-    from reactor.tokens import Outcome, Place
+    from reactor.tokens import Key, Outcome, Place
+
+Answer = Literal["won", "already", "lost", "locked"]  # about a write that is fenced
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The intent to buy with the fallback prompt."""
+
+    seed: int
+    seeded_at: datetime
+    spent: bool = False  # the day's budget allows no create any more
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A token that its holder cannot finish, as `abandoned.sql` saw it."""
+
+    id: Key
+    epoch: int
+    lease_ends_at: float | None  # seconds since 1970; infinity if somebody set it so by hand
+    owner: Literal["own", "foreign", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A token that was taken over, or failed because its workers had died too often."""
+
+    claim: Claim
+    owner: Literal["own", "foreign", "dead"]
+    failed: str | None  # the reason; None: taken over
+
 
 KINDS: tuple[tuple[str, ...], ...] = (
     (),
@@ -25,7 +57,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )  # the kinds for which a statement can start behind a token
 
 
-def start_of(after: Place) -> tuple[tuple[str, ...], list[UUID]]:
+def start_of(after: Place) -> tuple[tuple[str, ...], list[Key]]:
     """The kinds for which a statement starts behind a token, and the keys of these tokens."""
     given = {kind: key for kind, key in (("fresh", after.fresh), ("retries", after.retry)) if key is not None}
     return tuple(given), list(given.values())
@@ -47,7 +79,7 @@ def claim_of(
     row: asyncpg.Record, worker: int, asked_at: float, *, age: float | None = None, rescued: bool = False
 ) -> Claim:
     """The claim on the token of a row with the columns of `parts/held.sql`."""
-    recorded = row["prediction_id"] or ""
+    recorded, trace = row["prediction_id"] or "", TRACEPARENT.match(row["traceparent"] or "")
     return Claim(
         id=row["id"],
         token_id=known_as(row["token_id"], row["id"]),
@@ -61,12 +93,13 @@ def claim_of(
         seed_was_set=row["seed_was_set"],
         rescued=rescued,
         prediction_id=recorded if PREDICTION_ID.fullmatch(recorded) else None,  # somebody may have set it by hand
+        traceparent=trace[0] if trace else None,
         age=age,
         asked_at=asked_at,
     )
 
 
-def fences(claims: Sequence[Claim]) -> tuple[list[UUID], list[int], list[int]]:
+def fences(claims: Sequence[Claim]) -> tuple[list[Key], list[int], list[int]]:
     return [claim.id for claim in claims], [claim.epoch for claim in claims], [claim.worker for claim in claims]
 
 
@@ -84,7 +117,7 @@ class OutcomeRow:
     seed: int
 
 
-def outcome_columns(outcomes: Sequence[Outcome], redact: Redactor) -> tuple[list[Any], ...]:
+def outcome_columns(outcomes: Sequence[Outcome], redact: Redactor, accounting: Accounting) -> tuple[list[Any], ...]:
     """The parameters of settle.sql behind the fences, in its order."""
     rows = [outcome_row(outcome, redact) for outcome in outcomes]
     return (
@@ -96,7 +129,15 @@ def outcome_columns(outcomes: Sequence[Outcome], redact: Redactor) -> tuple[list
         [row.due_in for row in rows],
         [row.purchase_over for row in rows],
         [row.seed for row in rows],
+        [accounting.entry(outcome) for outcome in outcomes],
+        [was_recorded(outcome) for outcome in outcomes],
     )
+
+
+def was_recorded(outcome: Outcome) -> bool:
+    """Whether the row has named the purchase: at the claim, or since this worker recorded it."""
+    bought = outcome.prediction_id
+    return bought is not None and (outcome.receipt.recorded or bought == outcome.claim.prediction_id)
 
 
 def outcome_row(outcome: Outcome, redact: Redactor) -> OutcomeRow:

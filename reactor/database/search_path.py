@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from reactor.database.timings import ConnectionTimings
+    from reactor.secret import Secret
 
 
 SAFE_FOR = 30.0  # seconds until we ask again which path is safe
@@ -79,7 +80,7 @@ class Inherited:
 
 
 async def connect(
-    dsn: str, *, name: str, timings: ConnectionTimings = CONNECTION_TIMINGS
+    dsn: str | Secret, *, name: str, timings: ConnectionTimings = CONNECTION_TIMINGS
 ) -> tuple[asyncpg.Connection[Any], Inherited | None]:
     """Open one connection and pin it, for statements that fire no trigger of the host's. Raises as `dial` does."""
     connection, pooled = await dial(dsn, name=name, timings=timings)

@@ -7,8 +7,8 @@ inherited settings are dealt with here, once a connection is open:
   bought. It becomes `on`; stricter values stay.
 - A read-only database (frozen by an operator, or a standby) is waited for, like one that is away.
 
-An idle connection is closed, and the last connections of a server are left to others: a session with a stand-in opens
-no connection while few are left, and sends its statements through the stand-in.
+An idle connection is closed. While a server has few connections left, a session with a stand-in opens none, and sends
+its statements through the stand-in.
 
 Through a transaction pooler we share the session with others, so nothing is set on it. Each statement that needs a
 setting runs in a transaction that sets it. All need the search path (see search_path.py), unless the role has it.
@@ -30,6 +30,7 @@ from reactor.database.connections import (
     LOST,
     ConnectionLostError,
     DatabaseError,
+    DeniedError,
     HostRefusedError,
     ReadOnlyError,
     RolledBackError,
@@ -39,24 +40,18 @@ from reactor.database.connections import (
     ended_by_others,
     kind_and_message,
 )
+from reactor.database.poolers import lost_prepared
 from reactor.database.search_path import Inherited, SafePath, pin, within
+from reactor.database.sqlstates import DENIED, LOST_STATES, NOT_A_ROW, RAISED_BY_HOSTS, READ_ONLY
 from reactor.database.table import PINNED, plain_query
 from reactor.database.timings import CONNECTION_TIMINGS
+from reactor.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reactor.database.timings import ConnectionTimings
 
-# The server shuts down, starts up or is full, or a time limit of the session is over.
-_LOST_STATES = {"57P01", "57P02", "57P03", "53300", "57P05", "25P03", "25P04"}
-_READ_ONLY = "25006"  # reconnect: to the primary, because a standby stays one, or after the freeze was lifted
-# Classes of errors that are not about a row: something is missing, denied, full, timed out, or broken. All others
-# (data, constraints, any code that a host's trigger raises) are the fault of a row, and would come again.
-_NOT_A_ROW = ("0A", "21", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
-# Those of them that a host's trigger may raise because of a row: not supported, cardinality, privileges and names,
-# prerequisites; and the limits for a lock or a statement, which may end within the trigger.
-_RAISED_BY_HOSTS = ("0A", "21", "42", "55000", "55006", "55P03", "57014")
 _CHECKS_POLICIES = "ExecWithCheckOptions"  # the server function that an error names, in any language
 
 
@@ -69,7 +64,7 @@ class Session:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: str | Secret,
         *,
         name: str,
         pooled: bool = False,
@@ -80,7 +75,7 @@ class Session:
         self.stand_in: Session | None = None
         self.availability = availability or Availability()
         self.safe = SafePath()
-        self._dsn = dsn
+        self._dsn = Secret.of(dsn)
         self._name = name
         self._pooled = pooled
         self._writes = writes
@@ -112,9 +107,14 @@ class Session:
         async with self._turn:
             self._used_at = time.monotonic()
             try:
-                connection = await self._connected()
-                with ended_by_others(connection):
-                    rows = await self._fetched(connection, query, arguments)
+                try:
+                    rows = await self._fetched(query, arguments)
+                except asyncpg.PostgresError as error:
+                    if not lost_prepared(error):
+                        raise
+                    self._pooled = True  # nothing was executed, so it is sent again once, as through a pooler
+                    self.drop()
+                    rows = await self._fetched(query, arguments)
             except (*LOST, asyncpg.PostgresError) as error:
                 raise self._classified(error) from error
             except anyio.get_cancelled_exc_class():
@@ -125,18 +125,18 @@ class Session:
                 self.availability.back()
             return rows
 
-    async def _fetched(
-        self, connection: asyncpg.Connection[Any], query: str, arguments: Sequence[Any]
-    ) -> list[asyncpg.Record]:
-        path = await self._safe_path(connection)
-        if self._inherited is None:
-            await self._set_path(connection, path)
-            return await connection.fetch(query, *arguments)
-        if self._durable and self._read_committed and self._inherited.path == path:
-            return await connection.fetch(query, *arguments)
-        besides = "" if self._durable else "SET LOCAL synchronous_commit = on"
-        async with within(connection, self._inherited, path=path, besides=besides, isolation="read_committed"):
-            return await connection.fetch(query, *arguments)
+    async def _fetched(self, query: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        connection = await self._connected()
+        with ended_by_others(connection):
+            path = await self._safe_path(connection)
+            if self._inherited is None:
+                await self._set_path(connection, path)
+                return await connection.fetch(query, *arguments)
+            if self._durable and self._read_committed and self._inherited.path == path:
+                return await connection.fetch(query, *arguments)
+            besides = "" if self._durable else "SET LOCAL synchronous_commit = on"
+            async with within(connection, self._inherited, path=path, besides=besides, isolation="read_committed"):
+                return await connection.fetch(query, *arguments)
 
     async def _safe_path(self, connection: asyncpg.Connection[Any]) -> str:
         if self.safe.due:
@@ -168,18 +168,18 @@ class Session:
         return self._connection
 
     async def _opened(self) -> asyncpg.Connection[Any]:
-        connection, pooled = await dial(self._dsn, name=self._name, pooled=self._pooled, timings=self._timings)
+        connection, self._pooled = await dial(self._dsn, name=self._name, pooled=self._pooled, timings=self._timings)
         try:
-            await self._settle_inherited(connection, pooled=pooled)
+            await self._settle_inherited(connection)
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def _settle_inherited(self, connection: asyncpg.Connection[Any], *, pooled: bool) -> None:
-        self._path, self._inherited = PINNED, await pin(connection, pooled=pooled)
+    async def _settle_inherited(self, connection: asyncpg.Connection[Any]) -> None:
+        self._path, self._inherited = PINNED, await pin(connection, pooled=self._pooled)
         async with within(connection, self._inherited) if self._inherited else nullcontext():
-            (inherited,) = await connection.fetch(plain_query("inherited"), not pooled)
+            (inherited,) = await connection.fetch(plain_query("inherited"), not self._pooled)
             crowded = self.stand_in is not None and (await connection.fetch(plain_query("crowded")))[0]["crowded"]
         if self._writes and inherited["read_only"]:
             raise ReadOnlyError
@@ -191,22 +191,25 @@ class Session:
     def _classified(self, error: Exception) -> DatabaseError:
         state = getattr(error, "sqlstate", None) or ""
         said = kind_and_message(error)
-        if state == _READ_ONLY:
+        if state == READ_ONLY:
             self._lose()
             return ReadOnlyError()
         # An ERROR does not end the session: a host's trigger may have lost a connection of its own.
         of_a_statement = state.startswith("08") and getattr(error, "severity_en", None) == "ERROR"
-        lost = not state or state in _LOST_STATES or state.startswith("08")
+        lost = not state or state in LOST_STATES or state.startswith("08")
         # An argument that asyncpg cannot encode raises an InterfaceError which is a ValueError too: nothing was lost.
         if lost and not of_a_statement and not isinstance(error, ValueError):
             self._lose()
             return ConnectionLostError(said)
-        if state.startswith(_NOT_A_ROW):
+        if state.startswith(NOT_A_ROW):
             # The context of an error that a trigger raised names its language (PL/pgSQL). The server's own errors have
             # no such context; one of them, from a policy of row-level security, may be about a row.
-            in_a_trigger = state.startswith(_RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
+            in_a_trigger = state.startswith(RAISED_BY_HOSTS) and "PL/" in (getattr(error, "context", None) or "")
             if in_a_trigger or getattr(error, "server_source_function", None) == _CHECKS_POLICIES:
                 return HostRefusedError(said, kind=type(error).__name__)
+            if state == DENIED:
+                self.availability.doubt(said)
+                return DeniedError(said)
             return RolledBackError(said)
         return RowRefusedError(said, kind=type(error).__name__)
 
@@ -233,9 +236,15 @@ class Session:
             async with self._turn:
                 await self.aclose()
 
+    async def give_up(self) -> None:
+        """Close the connection if a stand-in can serve for a while: another role of the worker needs it more."""
+        if self.stand_in is not None and self._connection is not None and not self._turn.locked():
+            self._crowded_until = time.monotonic() + jittered(self._timings.crowded_for)
+            await self.aclose()
+
     async def aclose(self) -> None:
         """Close the connection; terminate it if the server takes longer than a second."""
-        if self._connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with suppress(*LOST, asyncpg.PostgresError):
-                await self._connection.close(timeout=1.0)
-            self._connection = None
+                await connection.close(timeout=1.0)

@@ -3,75 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from reactor.database.rows import KINDS, batch_of, claim_of, fences, outcome_columns, start_of
-from reactor.database.table import (
-    TokensTable,
-    described,
-    only,
-    plain_query,
-    refuse_an_older,
-    refuse_authors_of,
-    words_for_strangers,
+from reactor.database.connections import RowRefusedError
+from reactor.database.rows import (
+    KINDS,
+    Abandoned,
+    Answer,
+    Intent,
+    Rescued,
+    batch_of,
+    claim_of,
+    fences,
+    outcome_columns,
+    start_of,
 )
+from reactor.database.table import TokensTable, plain_query
 from reactor.failpoints import reached
 from reactor.tokens import FRONT, Waiting, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
-    from uuid import UUID
 
     import asyncpg
 
+    from reactor.database.accounting import Accounting
     from reactor.database.session import Session
     from reactor.text.redaction import Redactor
-    from reactor.tokens import Batch, Bought, Claim, Outcome, Place
-
-Answer = Literal["won", "already", "lost", "locked"]
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """The intent to buy with the fallback prompt."""
-
-    seed: int
-    seeded_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """A token that its holder cannot finish, as `abandoned.sql` saw it."""
-
-    id: UUID
-    epoch: int
-    lease_ends_at: float | None  # seconds since 1970; infinity if somebody set it so by hand
-    owner: Literal["own", "foreign", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rescued:
-    """A token that was taken over, or failed because its workers had died too often."""
-
-    claim: Claim
-    owner: Literal["own", "foreign", "dead"]
-    failed: str | None  # the reason; None: taken over
-
-
-async def discover(session: Session, tokens_table: str) -> TokensTable:
-    """Find the tokens table. Raises TableError, DatabaseError."""
-    rows = [dict(row) for row in await session.fetch(plain_query("discover"), tokens_table)]
-    found = only(rows, tokens_table)
-    table = described(found, tokens_table, words_for_strangers(rows))
-    if found and found["revision_readable"]:
-        (state,) = await session.fetch(plain_query("revision"))
-        refuse_an_older(state["revision"], tokens_table)
-    for row in await session.fetch(plain_query("authors"), table.schema, table.name):
-        refuse_authors_of(row["owner"], table.schema)
-    session.safe.serve(table.relation)
-    return table
+    from reactor.tokens import Batch, Bought, Claim, Key, Outcome, Place, Rejected
 
 
 async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
@@ -93,14 +52,16 @@ class Store:
         upkeep: Session,
         lease: float,
         create_interval: float,
+        accounting: Accounting,
     ) -> None:
         self.table = table
         self.availability = upkeep.availability
         self.upkeep = upkeep
-        self.redact = redact.storing_in(table.encoding)
+        self.redact = redact
         self._claims, self._writes, self._renewals = claims, writes, renewals
         self._lease = lease
         self._create_interval = create_interval
+        self._accounting = accounting
         self._next_due = table.query("next_due")
         self._claim = {kinds: table.query("claim", after=kinds) for kinds in KINDS}
         self._look = {kinds: table.query("look", after=kinds) for kinds in KINDS}
@@ -115,7 +76,7 @@ class Store:
         kinds, keys = start_of(after)
         return await self._claimed(self._claim[kinds], slots, worker, keys)
 
-    async def claim_among(self, tokens: Sequence[UUID], worker: int) -> Batch:
+    async def claim_among(self, tokens: Sequence[Key], worker: int) -> Batch:
         """Claim those of `tokens` that can be claimed now, as `claim` does."""
         return await self._claimed(self._claim_among, len(tokens), worker, [tokens])
 
@@ -131,17 +92,32 @@ class Store:
         rows = await self._claims.fetch(self._look[kinds], tokens, *keys)
         return [Waiting(row["id"], known_as(row["token_id"], row["id"]), row["fresh"]) for row in rows]
 
+    async def fail_if_unreadable(self, token: Key) -> str | None:
+        """Fail a waiting token if PROMPT_SQL raises for its row; return the reason, None if it did not fail.
+
+        The reason does not repeat the server's message, because that may repeat the row.
+        """
+        if not isinstance(self.table.prompt, str):
+            return None
+        try:
+            await self._claims.fetch(self.table.query("prompt_of"), token)
+        except RowRefusedError as error:
+            reason = f"PROMPT_SQL raises {error.kind} for this token"
+            failed = await self._claims.fetch(self.table.query("fail_unclaimed"), token, reason)
+            return reason if failed else None
+        return None
+
     async def abandoned(
         self,
         tokens: int,
         worker: int,
         *,
         renewed_every: float,
-        known: Collection[UUID],
+        known: Collection[Key],
         uptime: float,
-        after: UUID,
+        after: Key,
         held: int,
-    ) -> tuple[list[Abandoned], UUID | None]:
+    ) -> tuple[list[Abandoned], Key | None]:
         """Find up to `tokens` tokens that their holders cannot finish, our own lost claims included.
 
         It walks through `held` tokens behind the key `after`, and also returns the last key, None if it saw all tokens.
@@ -169,6 +145,7 @@ class Store:
             worker,
             self._lease,
             most_rescues,
+            self._accounting.rescued(),
         )
         await reached("rescued")
         return [
@@ -186,7 +163,7 @@ class Store:
         rows = await self.upkeep.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
-    async def renew(self, claims: Sequence[Claim]) -> dict[UUID, bool]:
+    async def renew(self, claims: Sequence[Claim]) -> dict[Key, bool]:
         """Renew the leases; return for each token still held whether it was renewed; False: locked for now."""
         await reached("before_renew")
         rows = await self._renewals.fetch(self._renew, *fences(claims), self._lease)
@@ -198,30 +175,50 @@ class Store:
         claims = [each.claim for each in bought]
         await reached("before_record")
         rows = await self._writes.fetch(
-            self._record, *fences(claims), [each.prediction_id for each in bought], [claim.seed for claim in claims]
+            self._record,
+            *fences(claims),
+            [each.prediction_id for each in bought],
+            [claim.seed for claim in claims],
+            self._accounting.budget,
         )
         await reached("recorded")
-        answers: dict[UUID, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
+        answers: dict[Key, Answer] = {row["id"]: "won" if row["recorded"] else "locked" for row in rows}
         return [answers.get(claim.id, "lost") for claim in claims]
 
-    async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | Literal["locked"] | None:
+    async def censor(self, rejected: Rejected) -> Intent | Literal["locked"] | None:
         """Switch to the fallback prompt; return the new intent, None if the token was lost."""
+        claim, history = rejected.claim, self._accounting.rejected(rejected)
+        error, bought = self.redact(rejected.error), rejected.prediction_id
         await reached("before_censor")
-        rows = await self._writes.fetch(self._censor, claim.id, claim.epoch, claim.worker, attempts, self.redact(error))
+        rows = await self._writes.fetch(
+            self._censor,
+            claim.id,
+            claim.epoch,
+            claim.worker,
+            rejected.attempts,
+            error,
+            bought,
+            history,
+            self._accounting.budget,
+        )
         await reached("censored")
         if not rows:
             return None
-        return "locked" if rows[0]["seed"] is None else Intent(rows[0]["seed"], rows[0]["seeded_at"])
+        return "locked" if rows[0]["seed"] is None else Intent(**rows[0])
 
     async def settle(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Settle tokens in one statement; return the answers in the order of the outcomes."""
         claims = [outcome.claim for outcome in outcomes]
-        columns = outcome_columns(outcomes, self.redact)
+        columns = outcome_columns(outcomes, self.redact, self._accounting)
         await reached("before_settle")
-        answers = await self._writes.fetch(self._settle, *fences(claims), *columns)
+        answers = await self._writes.fetch(self._settle, *fences(claims), *columns, self._accounting.budget)
         await reached("settled")
         by_fence = {(row["id"], row["epoch"]): cast("Answer", row["answer"]) for row in answers}
         return [by_fence[claim.fence] for claim in claims]
+
+    async def prune_history(self, days: int, rows: int) -> int:
+        """Remove up to `rows` entries of the history that are older than `days` days; return how many those were."""
+        return int((await self.upkeep.fetch(plain_query("prune_history"), days, rows))[0]["pruned"])
 
     async def unfinished(self) -> bool:
         """Whether any token is detected or generating."""
@@ -232,6 +229,11 @@ class Store:
         for session in (self._writes, self._renewals):
             await session.close_if_idle()
         await self._claims.prove()
+
+    async def give_up_a_connection(self) -> None:
+        """Close the connections that can be done without, because the listener gets none."""
+        for session in (self._writes, self._renewals, self._claims):
+            await session.give_up()
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 from reactor.database.channels import channel
+from reactor.database.names import literal, quoted
+from reactor.database.privileges import permitted
 from reactor.tokens import LONGEST_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from reactor.tokens import Key
+
 STATUSES = ("detected", "generating", "uploading", "failed")
+PLAIN_LABELS = {status: f"'{status}'" for status in STATUSES}  # of a table that the migrations make
 PINNED = "pg_catalog, pg_temp"  # the search path of our sessions: see search_path.py
-HEAD = "0009"  # the newest revision in alembic/versions, which our statements need
+HEAD = "0011"  # the newest revision in alembic/versions, which our statements need
+LONGEST_ERROR = 1000  # characters
+# The types of a key, each with the smallest of its values.
+SMALLEST: Mapping[str, Key] = {"uuid": UUID(int=0), "bigint": -(2**63), "integer": -(2**31), "text": ""}
 
 _NEXT_PARAMETER = {"claim": 5, "look": 2}  # the number after the parameters of the header
 _PART = re.compile(r"\{(trusted|parts/\w+)\}")  # the text of another file in queries replaces it
@@ -27,17 +37,57 @@ class TableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the tokens table, which statements call `token`."""
+
+    name: str
+    type: str  # as format_type names it, without a length
+
+    @property
+    def sql(self) -> str:
+        """The column in a statement."""
+        return f"token.{quoted(self.name)}"
+
+    @property
+    def time(self) -> str:
+        """The column as a timestamptz; times without a zone are UTC. Null if it is no time."""
+        if self.type == "timestamp with time zone":
+            return self.sql
+        if self.type in {"timestamp without time zone", "date"}:
+            return f"({self.sql}::timestamp AT TIME ZONE 'UTC')"
+        return "NULL::timestamptz"
+
+
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """The table that holds the prompts, and its key, which the tokens' author_id refers to."""
+
+    schema: str
+    name: str = "authors"
+    key: str = "id"
+
+    @property
+    def relation(self) -> str:
+        """The quoted, schema-qualified table."""
+        return quoted(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class TokensTable:
-    """Names and labels, quoted and ready to stand in SQL."""
+    """What each of our needs is taken from. Names and labels are ready to stand in SQL."""
 
     schema: str
     name: str
-    labels: Mapping[str, str]  # status → SQL literal, with the cast of its type
-    triggers: str  # the wake triggers: enabled (both), missing (at least one), else disabled
-    key: str = "id"
-    order: str = "mint_timestamp"
-    number_type: str = "bigint"
-    encoding: str = "UTF8"
+    prompt: Authors | Column | str  # a string is PROMPT_SQL
+    triggers: str = "missing"  # the wake triggers: enabled (both), missing (at least one), else disabled
+    labels: Mapping[str, str] = field(default_factory=PLAIN_LABELS.copy)  # status → SQL literal, with its type's cast
+    key: Column = Column("id", "uuid")
+    number: Column = Column("token_id", "bigint")  # the number that people know a token by
+    listed: Column = Column("token_id", "bigint")  # the number if it is unique and never null, else the key
+    order: Column = Column("mint_timestamp", "timestamp with time zone")
+    born: Column = Column("created_at", "timestamp with time zone")  # from it a mint's age is computed
+    trace: Column | None = None  # the W3C traceparent of the transaction that inserted the token
+    longest_error: int = LONGEST_ERROR  # characters that generation_error holds
 
     @property
     def relation(self) -> str:
@@ -45,9 +95,9 @@ class TokensTable:
         return quoted(self.schema, self.name)
 
     @property
-    def authors(self) -> str:
-        """The quoted authors table, in the schema of the tokens."""
-        return quoted(self.schema, "authors")
+    def authors(self) -> Authors | None:
+        """The authors table; None if prompts come from somewhere else."""
+        return self.prompt if isinstance(self.prompt, Authors) else None
 
     @property
     def triggers_enabled(self) -> bool:
@@ -69,23 +119,62 @@ class TokensTable:
         """Tells the next stage which tokens have left `detected` and `generating`."""
         return channel(self.schema, self.name, "status")
 
+    @property
+    def key_type(self) -> str:
+        """The type of parameters that hold keys."""
+        return parameter_type(self.key)
+
+    @property
+    def claimable(self) -> str:
+        """The condition on a token's other columns without which no claim could ever take it, as our indexes have it.
+
+        A claim raises the epoch. A key that is a long text does not fit into an index beside another column.
+        """
+        raisable = "generation_epoch < 9223372036854775807"
+        return f"{raisable} AND octet_length({quoted(self.key.name)}) <= 2000" if self.key_type == "text" else raisable
+
+    def random_key(self) -> Key:
+        """A key, for a walk that begins anywhere."""
+        if self.key_type in {"bigint", "integer"}:
+            smallest = SMALLEST[self.key_type]
+            return random.randint(int(str(smallest)), -int(str(smallest)) - 1)
+        return uuid4() if self.key_type == "uuid" else uuid4().hex
+
     def query(self, name: str, *, after: Sequence[str] = (), among: bool = False) -> str:
         """The statement in `queries/<name>.sql`, with this table's names.
 
         A claim or a look can be restricted by parameters after the header's. `after` names "fresh", "retries" or both,
-        in this order: for each, a uuid names a token, and only tokens of that kind behind it are taken. `among`: only
-        tokens of a uuid[] are taken.
+        in this order: for each, a key names a token, and only tokens of that kind behind it are taken. `among`: only
+        tokens of an array of keys are taken.
         """
+        authors = self.authors
         return _statement(name).format(
             table=self.relation,
             relation=literal(self.relation),
-            authors=self.authors,
-            key=quoted(self.key),
-            order=quoted(self.order),
-            number_type=self.number_type,
+            authors=authors.relation if authors else "",
+            authors_relation=literal(authors.relation) if authors else "NULL",
+            author_key=quoted(authors.key) if authors else "",
+            prompt_column=quoted(self.prompt.name) if isinstance(self.prompt, Column) else "",
+            key=self.key.sql,
+            minted_key=f"{quoted(self.key.name)}, " if self.key_type == "uuid" else "",  # it may have no default
+            new_key="gen_random_uuid(), " if self.key_type == "uuid" else "",
+            key_type=self.key_type,
+            order=self.order.sql,
+            minted_at=self.order.time,
+            born=self.born.time,
+            number_column=self.number.sql,
+            number_type=parameter_type(self.number),
             number=self._number,
-            prompt=self._prompt(self._cut("author.prompt_text::text")),
-            whole_prompt=self._prompt("author.prompt_text::text"),
+            listed=self.listed.sql,
+            listed_type=parameter_type(self.listed),
+            integral_number=self._integral_number,
+            tokens_table=literal(f"{self.schema}.{self.name}"),
+            traceparent=self._traceparent,
+            claimable=self.claimable,
+            permitted=permitted(self.schema, self.name) if name == "claim" else "",
+            longest_error=self.longest_error,
+            prompt=self._prompt(cut=True),
+            whole_prompt=self._prompt(cut=False),
             **self._restrictions(_NEXT_PARAMETER.get(name, 0), after, among=among),
             **self.labels,
         )
@@ -93,29 +182,47 @@ class TokensTable:
     @property
     def _number(self) -> str:
         """The number that people know a token by. If it is no integer it may be absurdly long, and is null then."""
-        if self.number_type in {"smallint", "integer", "bigint"}:
-            return "token_id"
-        return "CASE WHEN octet_length(token_id::text) <= 100 THEN token_id END"
+        if self.number.type in {"smallint", "integer", "bigint", "uuid"}:
+            return self.number.sql
+        return f"CASE WHEN octet_length({self.number.sql}::text) <= 100 THEN {self.number.sql} END"
 
-    def _prompt(self, text: str) -> str:
-        # A scalar subquery, so that a token without an author is claimed too, and fails with a reason.
-        return f"(SELECT {text} FROM {self.authors} AS author WHERE author.id = token.author_id)"  # noqa: S608  (quoted)
+    @property
+    def _integral_number(self) -> str:
+        """The number, if it is one: the history keeps no other."""
+        numeric = self.number.type in {"smallint", "integer", "bigint", "numeric"}
+        return f"({self._number})::numeric" if numeric else "NULL::numeric"
+
+    @property
+    def _traceparent(self) -> str:
+        """The token's traceparent, if it is as long as one can be: a role that may write it may write a gigabyte."""
+        if self.trace is None:
+            return "NULL::text"
+        return f"CASE WHEN octet_length({self.trace.sql}) BETWEEN 55 AND 512 THEN {self.trace.sql}::text END"
+
+    def _prompt(self, *, cut: bool) -> str:
+        shown = self._cut if cut else str
+        match self.prompt:
+            case Column() as column:
+                return shown(f"{column.sql}::text")
+            case str() as expression:
+                return shown(f"({expression})::text")
+            case Authors() as authors:
+                # A scalar subquery, so that a token without an author is claimed too, and fails with a reason.
+                text, source = shown("author.prompt_text::text"), f"{authors.relation} AS author"
+                return f"(SELECT {text} FROM {source} WHERE author.{quoted(authors.key)} = token.author_id)"  # noqa: S608  (quoted)
 
     def _cut(self, prompt: str) -> str:
         """A prompt, or enough of it to show that it is too long: a role that may write one may write a gigabyte."""
-        if self.encoding != "SQL_ASCII":
-            return f"left({prompt}, {LONGEST_PROMPT + 1})"
-        # In SQL_ASCII, `left` counts bytes: it could split a character, and the client could not decode the rest.
-        too_long = literal("?" * (LONGEST_PROMPT + 1))
-        return f"CASE WHEN octet_length({prompt}) <= {4 * LONGEST_PROMPT} THEN {prompt} ELSE {too_long} END"
+        return f"left({prompt}, {LONGEST_PROMPT + 1})"
 
     def _restrictions(self, parameter: int, after: Sequence[str], *, among: bool) -> dict[str, str]:
-        key, chosen = quoted(self.key), {}
+        key, chosen = self.key.sql, {}
         for number, kind in enumerate(after, parameter):
-            by = quoted(self.order) if kind == "fresh" else "generation_due_at"
-            place = f"(SELECT {by} FROM {self.relation} WHERE {key} = ${number}::uuid)"  # noqa: S608  (quoted)
-            chosen[kind] = f"AND ({by}, {key}) > ({place}, ${number}::uuid)"
-        either = f"AND {key} = ANY (${parameter}::uuid[])" if among else ""
+            by = self.order.sql if kind == "fresh" else "token.generation_due_at"
+            given = f"${number}::{self.key_type}"
+            place = f"(SELECT {by} FROM {self.relation} AS token WHERE {key} = {given})"  # noqa: S608  (quoted)
+            chosen[kind] = f"AND ({by}, {key}) > ({place}, {given})"
+        either = f"AND {key} = ANY (${parameter}::{self.key_type}[])" if among else ""
         return {f"of_{kind}": chosen.get(kind, either) for kind in ("fresh", "retries")}
 
 
@@ -124,69 +231,9 @@ def plain_query(name: str) -> str:
     return _statement(name)
 
 
-def only(found: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
-    """The one table that `queries/discover.sql` found, or None. Raises TableError if it found several."""
-    found = [row for row in found if not row["passed_over"]]
-    if len(found) > 1:
-        names = [f"{row['schema']}.{row['name']}" for row in found]
-        raise TableError(f"{wanted} can be {' or '.join(names)}; name the schema, as in TOKENS_TABLE={names[0]}")
-    return found[0] if found else None
-
-
-def words_for_strangers(found: Sequence[Mapping[str, Any]]) -> str:
-    """Words for the strangers' tables that `queries/discover.sql` passed over; '' if there are none."""
-    names = [f"{row['schema']}.{row['name']} of role {row['owner']}" for row in found if row["passed_over"]]
-    return f" (not counting {', '.join(names)}: name its schema in TOKENS_TABLE if you mean it)" if names else ""
-
-
-def refuse_authors_of(owner: str | None, schema: str) -> None:
-    """Raise TableError if `queries/authors.sql` returned an owner."""
-    if owner is not None:
-        raise TableError(
-            f"{schema}.authors belongs to {owner}, who owns neither the database nor the tokens, and whose code would"
-            f" run as yours: if you trust {owner}, GRANT {quoted(owner)} TO CURRENT_USER"
-        )
-
-
-def described(found: Mapping[str, Any] | None, wanted: str, passed_over: str = "") -> TokensTable:
-    """Make the mapping from the row that `queries/discover.sql` found. Raises TableError."""
-    if found is None or not found["migrated"]:
-        what = "has no table" if found is None else "is not migrated:"
-        raise TableError(f"the database {what} {wanted}{passed_over}; run: reactor migrate")
-    return TokensTable(
-        schema=found["schema"],
-        name=found["name"],
-        labels=labels(found),
-        triggers="enabled" if found["triggers_enabled"] else "disabled" if found["triggered"] else "missing",
-        number_type=found["number_type"] or "bigint",
-        encoding=found["encoding"],
-    )
-
-
-def refuse_an_older(revision: str | None, wanted: str) -> None:
-    """Raise TableError if a migration was interrupted, or an older version of the reactor migrated."""
-    if revision is None or revision < HEAD:
-        at = f"at {revision or 'the beginning'}, not at {HEAD}"
-        raise TableError(f"the database is not completely migrated ({at}): {wanted}; run: reactor migrate")
-
-
-def labels(found: Mapping[str, Any]) -> dict[str, str]:
-    """Each status as an SQL literal: an enum's label, of either case, is cast. Raises TableError if one is missing."""
-    by_name = {label.lower(): label for label in found["labels"] or STATUSES}
-    if missing := [status for status in STATUSES if status not in by_name]:
-        raise TableError(f"{found['schema']}.{found['name']}.status has no label {', '.join(missing)}")
-    cast = f"::{found['status_enum']}" if found["status_enum"] else ""
-    return {status: f"{literal(by_name[status])}{cast}" for status in STATUSES}
-
-
-def quoted(*identifiers: str) -> str:
-    """A name, or names joined by dots, as SQL takes them."""
-    return ".".join('"' + identifier.replace('"', '""') + '"' for identifier in identifiers)
-
-
-def literal(words: str) -> str:
-    """A text as SQL takes it."""
-    return "'" + words.replace("'", "''") + "'"
+def parameter_type(column: Column) -> str:
+    """The type of parameters that are compared with the column."""
+    return "text" if column.type == "character varying" else column.type
 
 
 @cache

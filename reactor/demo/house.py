@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from reactor.database.connections import session_name
-from reactor.database.store import discover
+from reactor.database.discovery import discover
 from reactor.database.table import TableError, plain_query
 from reactor.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from reactor.engine.gate.gate_store import gate_state
@@ -37,8 +37,11 @@ class DemoError(Exception):
 
 @contextmanager
 def house(database_url: str | None) -> Iterator[str]:
-    """Yield the URL of the database. Main thread only. Raises DemoError, and KeyboardInterrupt on SIGTERM too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Yield the URL of the database. Main thread only.
+
+    Raises DemoError, and KeyboardInterrupt also on the signals of `ending_signals`.
+    """
+    before = {end: signal.signal(end, signal.default_int_handler) for end in ending_signals()}
     try:
         with ExitStack() as stack:
             try:
@@ -48,7 +51,13 @@ def house(database_url: str | None) -> Iterator[str]:
                 raise DemoError(message_of(error)) from error
             yield url
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for end, handler in before.items():
+            signal.signal(end, handler)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """SIGTERM, and SIGHUP, which comes when the terminal is closed, unless it is ignored: `nohup` does that."""
+    return [signal.SIGTERM, *[signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)]
 
 
 async def inspect(session: Session, tokens_table: str) -> None:

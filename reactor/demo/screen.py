@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.live import Live
 
+from reactor.demo.guide import LINK, step
 from reactor.demo.house import DemoError
 from reactor.demo.stories import percentile
-from reactor.demo.view import frame, milliseconds
+from reactor.demo.view import EDGES, frame, milliseconds
 
 if TYPE_CHECKING:
-    from reactor.demo.stories import Stories, Story
+    from reactor.demo.guide import Guide
+    from reactor.demo.stories import Pause, Stories, Story
 
-LEAST_WIDTH, LEAST_HEIGHT = 72, 18  # of a terminal with the live view
+LEAST_WIDTH, LEAST_HEIGHT = 72, 21  # of a terminal with the live view
 
 
 class _Console(Console):
@@ -28,19 +30,21 @@ class _Console(Console):
 
 
 class Lines:
-    """The plain output: the URL of the pictures, a line for each token that ended, and the summary."""
+    """The plain output: the link and the commands, a line for each end of a token or of the gate, and the summary."""
 
     interval = 0.1  # seconds between two updates
     linger = 0.0  # seconds that the last update stays
 
-    def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
+    def __init__(self, console: Console, stories: Stories, guide: Guide) -> None:
         self._console = console
         self._stories = stories
-        self._base_url = base_url
+        self._guide = guide
         self._printed = 0  # tokens
+        self._closed: Pause | None = None  # as printed last
 
     def __enter__(self) -> Self:
-        self._console.print(f"watch the pictures: {self._base_url}/")
+        for shown in [f"{LINK}{self._guide.page_url}/", *self._guide.commands]:
+            self._console.print(shown)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,10 +54,16 @@ class Lines:
         for story in self._stories.ended[self._printed :]:
             self._console.print(line(story))
         self._printed = len(self._stories.ended)
+        if self._stories.closed != self._closed:
+            over = "The worker goes on." if self._closed and self._closed.worker_only else "The gate is open."
+            self._closed = self._stories.closed
+            _, state, todo = step(self._stories)
+            self._console.print(over if self._closed is None else f"{state}\n{todo}")
 
     def summarise(self, *, keep: bool, cut_short: bool) -> None:
-        kept = "until Ctrl-C" if keep and not cut_short else "ended with the demo; --keep serves them on"
-        for shown in [*summary(self._stories, cut_short=cut_short), f"pictures   {self._base_url}/ {kept}"]:
+        ended = "ended with the demo" if cut_short else "ended with the demo; --keep serves them on"
+        pictures = f"pictures   {self._guide.base_url}/ {'until Ctrl-C' if keep and not cut_short else ended}"
+        for shown in [*summary(self._stories, cut_short=cut_short), pictures]:
             self._console.print(shown)
 
 
@@ -63,8 +73,8 @@ class Screen(Lines):
     interval = 0.12
     linger = 1.5
 
-    def __init__(self, console: Console, stories: Stories, base_url: str) -> None:
-        super().__init__(console, stories, base_url)
+    def __init__(self, console: Console, stories: Stories, guide: Guide) -> None:
+        super().__init__(console, stories, guide)
         # Without auto_refresh no thread draws, because its work would slow down the reactions that the demo measures.
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
@@ -77,15 +87,16 @@ class Screen(Lines):
 
     def update(self) -> None:
         width, height = self._console.size
-        self._live.update(frame(self._stories, self._base_url, width, height), refresh=True)
+        self._live.update(frame(self._stories, self._guide, width, height), refresh=True)
 
 
-def output_for(stories: Stories, base_url: str) -> Lines:
-    """The live view if stdout is a terminal that is large enough, else plain lines."""
+def output_for(stories: Stories, guide: Guide) -> Lines:
+    """The live view if stdout is a terminal that is large enough, also for each command in a line, else plain lines."""
     console = _Console(highlight=False, markup=False, soft_wrap=True)
-    fits = console.width >= LEAST_WIDTH and console.height >= LEAST_HEIGHT
+    width = max(LEAST_WIDTH, *(len(command) + EDGES for command in guide.commands))
+    fits = console.width >= width and console.height >= LEAST_HEIGHT
     kind = Screen if console.is_terminal and not console.is_dumb_terminal and fits else Lines
-    return kind(console, stories, base_url)
+    return kind(console, stories, guide)
 
 
 def line(story: Story) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count, cycle, islice
 from typing import TYPE_CHECKING
 
 from reactor.sandbox import Fault
-from reactor.text.prompts import sample_prompts
+from reactor.text.prompts import SAMPLES, sample_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +19,7 @@ _RHYTHM = (
 )  # fmt: skip
 _UNHURRIED = 50  # tokens; a demo with more tokens mints faster, at most _FASTEST times as fast
 _FASTEST = 3.0
+_NOW_AND_THEN = 3.0  # seconds between mints after those of the script
 _EVERY = 15  # tokens; of each 15, the third fails once and the fifth is censored once
 INTERRUPTED = "Prediction interrupted; please retry (code: PA)"
 
@@ -33,8 +33,10 @@ class Mint:
     pause: float
 
 
-def script(tokens: int) -> Iterator[Mint]:
-    prompts = unique_prompts(tokens)
+def script(tokens: int, *, endless: bool = False) -> Iterator[Mint]:
+    """The mints of so many tokens; `endless`: then one now and then, without end."""
+    following = _all_prompts()
+    prompts = list(islice(following, tokens))
     haste = min(max(tokens / _UNHURRIED, 1.0), _FASTEST)
     minted = 0
     for size, pause in cycle(_RHYTHM):
@@ -43,17 +45,22 @@ def script(tokens: int) -> Iterator[Mint]:
         minted += len(places)
         yield Mint(tuple(prompts[place] for place in places), faults, pause / haste)
         if minted == tokens:
-            return
+            break
+    for place, prompt in zip(count(tokens), following, strict=False) if endless else ():
+        fault = _mishap(place, prompt)
+        yield Mint((prompt,), (fault,) if fault else (), _NOW_AND_THEN)
 
 
 def unique_prompts(count: int) -> list[str]:
     """Prompts that are all different, because the sandbox's ledger knows a token only by its prompt."""
-    seen: Counter[str] = Counter()
-    prompts = []
-    for prompt in sample_prompts(count):
-        seen[prompt] += 1
-        prompts.append(prompt if seen[prompt] == 1 else f"take {seen[prompt]}: {prompt}")
-    return prompts
+    return list(islice(_all_prompts(), count))
+
+
+def _all_prompts() -> Iterator[str]:
+    """Prompts without end, all different."""
+    for take in count(1):
+        for prompt in sample_prompts(SAMPLES):
+            yield prompt if take == 1 else f"take {take}: {prompt}"
 
 
 def _mishap(place: int, prompt: str) -> Fault | None:

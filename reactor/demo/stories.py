@@ -32,6 +32,7 @@ _STATUS_AFTER = {
     events.GENERATION_FAILED: "failed",
     events.GENERATION_EXHAUSTED: "failed",
 }
+_HOLDS = (events.GENERATION_RELEASED, events.GENERATION_FAILED)
 
 
 @dataclass(slots=True)
@@ -42,8 +43,9 @@ class Story:
     prompt: str
     committed_at: float  # when its COMMIT was sent
     status: str = "detected"
-    requested_at: float | None = None  # when the provider got its first create request
-    ended_at: float | None = None
+    requested_at: float | None = None  # when the provider got the request that bought its first prediction
+    held: bool = False  # by a closed gate or a refused request, so that it says nothing about the reaction
+    ended_at: float | None = None  # if it was retried, of the last time
     image_url: str | None = None
     retried: bool = False
     censored: bool = False
@@ -51,13 +53,22 @@ class Story:
 
     @property
     def reaction(self) -> float | None:
-        """From COMMIT to the first create request at the provider."""
-        return None if self.requested_at is None else self.requested_at - self.committed_at
+        """From COMMIT to the request at the provider that bought the first prediction. None too if it was held."""
+        return None if self.held or self.requested_at is None else self.requested_at - self.committed_at
 
     @property
     def total(self) -> float | None:
         """From COMMIT to the end."""
         return None if self.ended_at is None else self.ended_at - self.committed_at
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why nothing is claimed. `seconds`: until it is tried again; None: until somebody acts."""
+
+    reason: str
+    seconds: float | None
+    worker_only: bool  # the worker rests by itself; else the gate is closed
 
 
 @dataclass(slots=True)
@@ -67,11 +78,13 @@ class Stories:
     expected: int
     stray: Callable[[], None]  # called when the reactor claims a token that the demo did not mint
     redact: Redactor
+    endless: bool = False  # `expected` grows with the mints
     minted: list[Story] = field(default_factory=list)  # in the order of the mints
     ended: list[Story] = field(default_factory=list)  # in the order of the ends
     listening: anyio.Event = field(default_factory=anyio.Event)
     over: anyio.Event = field(default_factory=anyio.Event)
     trouble: str | None = None  # the last error of the reactor itself
+    closed: Pause | None = None  # None: the gate is open
     began_at: float = field(default_factory=time.monotonic)
     _by_id: dict[int, Story] = field(default_factory=dict)
     _by_prompt: dict[str, Story] = field(default_factory=dict)
@@ -80,9 +93,11 @@ class Stories:
         """Add tokens. Call this right before their COMMIT is sent."""
         now = time.monotonic()
         for token_id, prompt in zip(token_ids, prompts, strict=True):
-            story = Story(token_id, prompt, now)
+            story = Story(token_id, prompt, now, held=self.closed is not None)
             self.minted.append(story)
             self._by_id[token_id] = self._by_prompt[prompt] = story
+        if self.endless:
+            self.expected = max(self.expected, len(self.minted))
 
     def requested(self, prompt: str, at: float) -> None:
         """Note the time of a create request at the provider. Only the first one for a prompt counts."""
@@ -95,8 +110,19 @@ class Stories:
             self.listening.set()
         elif event == events.WORKER_ERROR:
             self.trouble = self._shown(fields.get("error_message"))
+        elif event == events.INTAKE_PAUSED:
+            self._pause(fields)
+        elif event == events.INTAKE_RESUMED:
+            if self.closed is not None and self.closed.worker_only is fields.get("worker_only", False):
+                self.closed = None
         elif "token_id" in fields:
             self._learn(event, fields)
+
+    def _pause(self, fields: dict[str, Any]) -> None:
+        reason = self._shown(fields["reason"] or "no reason given") or ""
+        pause = Pause(reason, fields["seconds"], fields.get("worker_only", False))
+        if not pause.worker_only or self.closed is None or self.closed.worker_only:  # a closed gate is worth more
+            self.closed = pause
 
     def _learn(self, event: str, fields: dict[str, Any]) -> None:
         story = self._by_id.get(fields["token_id"])
@@ -104,14 +130,16 @@ class Stories:
             self.stray()
             return
         story.status = _STATUS_AFTER.get(event, story.status)
+        story.held |= event in _HOLDS and story.requested_at is None
         story.retried |= event == events.GENERATION_RETRIED
         story.censored |= event == events.CENSORED
         story.image_url = fields.get("image_url") or story.image_url
         story.error = self._shown(fields.get("error_message"))
-        if story.status in ENDS and story.ended_at is None:
-            story.ended_at = time.monotonic()
-            self.ended.append(story)
-            if len(self.ended) == self.expected:
+        if _STATUS_AFTER.get(event) in ENDS:
+            first, story.ended_at = story.ended_at is None, time.monotonic()
+            if first:
+                self.ended.append(story)
+            if len(self.ended) == self.expected and not self.endless:
                 self.over.set()
 
     def _shown(self, words: str | None) -> str | None:

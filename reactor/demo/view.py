@@ -1,4 +1,4 @@
-"""A frame of the live view, for terminals of 72 x 18 and more."""
+"""A frame of the live view, for terminals of 72 x 21 and more."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from reactor.demo.guide import LINK, step
 from reactor.demo.stories import percentile
 
 if TYPE_CHECKING:
@@ -19,26 +20,32 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from reactor.demo.guide import Guide
     from reactor.demo.stories import Stories
 
 STATUSES = {"detected": "yellow", "generating": "cyan", "uploading": "green", "failed": "red"}
-_FIXED = 10  # lines of a frame that show neither tokens nor URLs
+_FIXED = 15  # lines of a frame that show neither commands, tokens nor URLs; two of them are the border
+EDGES = 4  # columns of a frame that are its border
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_TOP = 0.02  # seconds that the tallest spark stands for, unless a reaction took longer
 
 
-def frame(stories: Stories, base_url: str, width: int, height: int) -> RenderableType:
-    urls = 2 if height < 28 else 4
+def frame(stories: Stories, guide: Guide, width: int, height: int) -> RenderableType:
+    urls = 1 if height < 28 else 4
+    style, state, todo = step(stories)
     parts: list[RenderableType] = [
-        Text.assemble(("watch the pictures: ", "dim"), _linked(f"{base_url}/")),
+        Text.assemble((LINK, "dim"), _linked(f"{guide.page_url}/")),
+        *(Text(command, "dim", no_wrap=True, overflow="ellipsis") for command in guide.commands),
+        Text(state, style, no_wrap=True, overflow="ellipsis"),
+        Text(todo, "bold", no_wrap=True, overflow="ellipsis"),
         Text(),
-        _middle(stories, width - 4),
+        _middle(stories, width - EDGES),
         Text(),
-        _tokens(stories, max(1, height - 3 - _FIXED - urls)),
+        _tokens(stories, max(1, height - _FIXED - len(guide.commands) - urls)),
         Text(),
         *_latest_urls(stories, urls),
         Text(),
-        _progress(stories, width - 4),
+        _progress(stories, width - EDGES),
     ]
     return Panel(
         Group(*parts),

@@ -9,13 +9,18 @@ little time, however many are asked for.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from reactor import events
 from reactor.database.connections import DatabaseError, ReadOnlyError, RolledBackError
-from reactor.database.store import discover, gauges
+from reactor.database.discovery import discover
+from reactor.database.shared import Shared
+from reactor.database.store import gauges
 from reactor.database.table import TableError, plain_query
 from reactor.engine.gate.gate_store import gate_state
 from reactor.engine.timings import TIMINGS
@@ -23,29 +28,49 @@ from reactor.text.messages import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from reactor.database.session import Session
     from reactor.engine.timings import Timings
 
 T = TypeVar("T")
 READY_WITHIN = 2.0  # seconds
-GAUGES_WITHIN = 1.0  # seconds; less than READY_WITHIN, because both use one connection, and one waits for the other
+# Together less than READY_WITHIN, because all use one connection, and one waits for the other.
+GAUGES_WITHIN = 1.0  # seconds
+EXPIRED_WITHIN = 0.5  # seconds
 GAUGES_EVERY = 3.0  # seconds
+EXPIRED_ROWS = 2_000  # entries of the history that one look reads
+SETTLED = 30.0  # seconds after which no entry is committed late, because statements have shorter time limits
 
 
 class Health:
-    """A sink for the listener's events that also reads the state of a worker's roles."""
+    """Keeps the listener's last state, from its events, and asks the worker's parts and the database for the rest."""
 
-    def __init__(self, session: Session, tokens_table: str, *, slots: int, timings: Timings = TIMINGS) -> None:
+    def __init__(
+        self,
+        session: Session,
+        tokens_table: str,
+        *,
+        slots: int,
+        prompt_sql: str | None = None,
+        daily_budget: int = 0,
+        history: bool = True,
+        timings: Timings = TIMINGS,
+    ) -> None:
         self._session = session
-        self._tokens_table = tokens_table
-        self._slots = slots
+        self._discover = partial(discover, session, tokens_table, prompt_sql=prompt_sql)
+        self.slots = slots
+        self._budget = daily_budget
         self._in_use: Callable[[], int] = lambda: 0
         self._proven: Callable[[], bool] = lambda: False
+        self._proven_at: Callable[[], float | None] = lambda: None
         self._blocked: Callable[[], bool] = lambda: False
         self._unproven = "starting"
-        self._database = CachedAnswer(self._look, within=READY_WITHIN, every=timings.health_every)
-        self._counted = CachedAnswer(self._count, within=GAUGES_WITHIN, every=GAUGES_EVERY)
+        self._idle: list[Callable[[], Awaitable[None]]] = [session.close_if_idle]
+        self._database = Shared(partial(_in_time, self._look, READY_WITHIN), every=timings.health_every)
+        self._counted = Shared(partial(_in_time, self._count, GAUGES_WITHIN), every=GAUGES_EVERY)
+        expired = partial(_in_time, ExpiredToday(session), EXPIRED_WITHIN)
+        self._expired = Shared(expired, every=GAUGES_EVERY) if history else None
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         del fields  # every sink gets them
@@ -61,40 +86,67 @@ class Health:
         *,
         in_use: Callable[[], int],
         proven: Callable[[], bool],
+        proven_at: Callable[[], float | None] = lambda: None,
         blocked: Callable[[], bool],
         stand_in: Session,
     ) -> None:
         """Report on a worker from now on. Its `stand_in` is used if the server has no connection left."""
         self._in_use, self._proven, self._blocked = in_use, proven, blocked
+        self._proven_at = proven_at
         self._session.stand_in = stand_in
 
     def detach(self) -> None:
         """Stop reporting on the worker: it has stopped, and its connections are closed."""
         self._in_use, self._proven, self._blocked = lambda: 0, lambda: False, lambda: False
+        self._proven_at = lambda: None
         self._session.stand_in = None
 
+    def close_idle_too(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have `close_idle` call this too: it closes the idle connections of other readers in this process."""
+        self._idle.append(close)
+
     async def close_idle(self) -> None:
-        """Close the connection if nobody has asked for a while."""
-        await self._session.close_if_idle()
+        """Close connections that readers have not used for a while. The worker calls it now and then."""
+        for close in self._idle:
+            await close()
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Return whether the worker can use the database, and the state of everything."""
         state = {"database": "away", "triggers": None, "intake": None} | (await self._database() or {})
-        slots = {"in_use": self._in_use(), "of": self._slots}
+        slots = {"in_use": self.in_use, "of": self.slots}
         locks = "held by a stranger" if self._blocked() else "ok"
-        return state["database"] == "ok", state | {"listener": self._listener, "locks": locks, "slots": slots}
+        return state["database"] == "ok", state | {"listener": self.listener, "locks": locks, "slots": slots}
 
     async def gauges(self) -> dict[str, float | None]:
-        """The gauges by name. While the database is away, those that need it are missing."""
+        """The gauges by name. While the database is away, those that need it are missing.
+
+        What expired is read last and within a time of its own, so that a slow history delays no other gauge.
+        """
+        counted = await self._counted() or {}
+        expired = await self._expired() if self._expired else None
         return {
             "reactor_listener_up": float(self._proven()),
-            "reactor_slots_in_use": float(self._in_use()),
-            **(await self._counted() or {}),
+            "reactor_slots_in_use": float(self.in_use),
+            **counted,
+            "reactor_purchases_expired_today": None if expired is None else expired.purchases,
+            "reactor_purchases_expired_cost_today": None if expired is None else float(expired.cost),
         }
 
     @property
-    def _listener(self) -> str:
+    def in_use(self) -> int:
+        """Slots in use, of `slots`."""
+        return self._in_use()
+
+    @property
+    def listener(self) -> str:
+        """Whether the listener hears mints: proven, starting, lost or degraded."""
         return "proven" if self._proven() else self._unproven
+
+    @property
+    def proven_seconds(self) -> float | None:
+        """Seconds since the listener last heard its probe; None if it is not proven to hear."""
+        at = self._proven_at() if self._proven() else None
+        return None if at is None else time.monotonic() - at
 
     async def _look(self) -> dict[str, Any]:
         try:
@@ -111,45 +163,56 @@ class Health:
         except RolledBackError as error:  # the database answers, but no worker can claim
             state = {"paused": True, "reason": message_of(error), "resumes_in": None}
         try:
-            enabled = (await discover(self._session, self._tokens_table)).triggers_enabled
+            enabled = (await self._discover()).triggers_enabled
         except TableError:
             enabled = False
         return {"triggers": "enabled" if enabled else "disabled", "intake": state}
 
     async def _count(self) -> dict[str, float | None]:
-        row = await gauges(self._session, await discover(self._session, self._tokens_table))
+        row = await gauges(self._session, await self._discover())
         return {
             "image_generation_queue_depth": row["queue_depth"],
             "image_generation_oldest_seconds": row["oldest_seconds"],
             "image_generation_uploading_oldest_seconds": row["uploading_oldest_seconds"],
             "reactor_notify_queue_usage": row["notify_queue_usage"],
             "reactor_intake_paused": float(row["paused"]),
+            "reactor_budget_remaining": max(0.0, self._budget - row["bought_today"]) if self._budget else None,
         }
 
 
-class CachedAnswer(Generic[T]):
-    """The answer to a query that is sent at most once in `every` seconds and may take `within` seconds."""
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Purchases whose image expired before it was used, and their cost as far as a price was known."""
 
-    def __init__(self, ask: Callable[[], Awaitable[T]], *, within: float, every: float) -> None:
-        self._ask = ask
-        self._within = within
-        self._every = every
-        self._turn = anyio.Lock()
-        self._answer: T | None = None
-        self._good_until = 0.0  # monotonic seconds
+    purchases: int = 0
+    cost: Decimal = Decimal(0)
 
-    async def __call__(self) -> T | None:
-        """Return the answer, at most `every` seconds old; None if there was none in time."""
-        async with self._turn:
-            if time.monotonic() >= self._good_until:
-                self._answer = await self._asked()
-                self._good_until = time.monotonic() + self._every
-            return self._answer
 
-    async def _asked(self) -> T | None:
-        with anyio.move_on_after(self._within):
-            try:
-                return await self._ask()
-            except (DatabaseError, TableError):
-                return None
-        return None
+class ExpiredToday:
+    """Counts what expired of the fleet's on this UTC day, a part at each look."""
+
+    def __init__(self, session: Session, *, rows: int = EXPIRED_ROWS, settled: float = SETTLED) -> None:
+        self._session = session
+        self._rows = rows
+        self._settled = settled
+        self._read_to: datetime | None = None
+        self._count = Expired()
+
+    async def __call__(self) -> Expired | None:
+        """Return the count; None until all entries are read. Raises DatabaseError."""
+        query = plain_query("expired_today")
+        (row,) = await self._session.fetch(query, self._read_to, self._rows, self._settled)
+        before = Expired() if row["anew"] else self._count
+        self._count = Expired(before.purchases + row["expired"], before.cost + row["cost"])
+        self._read_to = row["read_to"]
+        return None if row["more"] else self._count
+
+
+async def _in_time(ask: Callable[[], Awaitable[T]], seconds: float) -> T | None:
+    """Return the answer; None if the database did not give it in time, or the table is not migrated."""
+    with anyio.move_on_after(seconds):
+        try:
+            return await ask()
+        except (DatabaseError, TableError):
+            return None
+    return None

@@ -6,9 +6,13 @@
                         └──▶ rescued: same status, epoch + 1, a new holder
 
 The epoch is the fence. Each claim and each rescue raises it, and every write names it. So a holder that was stopped and
-comes back changes nothing: its writes match no row. The lease says when another worker may raise the epoch. The
-liveness lock only makes a rescue faster. A free lock alone allows no rescue, because a lock is lost with its connection
-while its holder lives and works (a database restart, a terminated backend). The rescue itself is in rescuer.py.
+comes back changes nothing: its writes match no row. The lease says when another worker may raise the epoch.
+
+The liveness lock only makes a rescue faster. A free lock alone allows no rescue, because a holder that lives and works
+loses its lock if its connection ends (a database restart, a terminated backend). A worker whose listener is not proven
+holds no liveness lock. It says so by a negative key, and then only its lease counts.
+
+The rescue itself is in rescuer.py.
 """
 
 from __future__ import annotations
@@ -23,13 +27,12 @@ from reactor.database.connections import REFUSED, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from reactor.database.store import Store
     from reactor.engine.timings import Timings
     from reactor.engine.wake.sweep import Sweep
     from reactor.telemetry import Trouble
-    from reactor.tokens import Claim
+    from reactor.tokens import Claim, Key
 
 MOST_LEFT_ALONE = 10_000  # tokens whose rows cannot be written
 
@@ -76,8 +79,8 @@ class Holding:
     def lose(self) -> None:
         """Stop working on a token that this worker holds no longer.
 
-        Once the outcome is handed in this does nothing, because a settled token is not held either, and may even have
-        been claimed again before the answer arrived here. Then the fence of the settle statement decides.
+        Once the outcome is handed in this does nothing: a token that was just settled is not held either, and may even
+        have been claimed again before the answer arrived here. Then the fence of the settle statement decides.
         """
         if not self._settling:
             self._lost = True
@@ -97,10 +100,10 @@ class Leases:
         self._slots = slots
         self._lease = lease
         self._timings = timings
-        self._held: dict[UUID, Holding] = {}
+        self._held: dict[Key, Holding] = {}
         self._freed = anyio.Event()
         # Tokens that are left alone: until when, in monotonic seconds, and for how many seconds.
-        self._left_alone: dict[UUID, tuple[float, float]] = {}
+        self._left_alone: dict[Key, tuple[float, float]] = {}
 
     @property
     def free(self) -> int:
@@ -113,7 +116,7 @@ class Leases:
         return len(self._held)
 
     @property
-    def known(self) -> set[UUID]:
+    def known(self) -> set[Key]:
         """The tokens in the slots and those that are left alone: this worker must not rescue either."""
         now = time.monotonic()
         return self._held.keys() | {token for token, (until, _) in self._left_alone.items() if until > now}
@@ -151,7 +154,7 @@ class Leases:
         """Return when the next slot is freed."""
         await self._freed.wait()
 
-    def leave_alone(self, token: UUID) -> None:
+    def leave_alone(self, token: Key) -> None:
         """Do not rescue a token whose row cannot be written, for one lease at first, then twice as long each time.
 
         Beyond MOST_LEFT_ALONE the oldest is forgotten, and so tried again.

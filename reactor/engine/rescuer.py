@@ -1,15 +1,19 @@
 """Finds tokens in `generating` whose holder cannot finish them, and takes them over into this worker's free slots.
 
-The holder is a dead worker; or another program, which left no lease or one longer than any worker's; or this worker
-itself, because the answer to its claim was lost. The query abandoned.sql finds these tokens, and rescue.sql takes them
-over. When a worker counts as dead is in leases.py. Every worker runs a rescuer; there is no leader.
+The holder of such a token is one of three:
+
+    dead     a worker that died: leases.py says when a worker counts as dead
+    foreign  another program, which left no lease, or one longer than any worker's
+    own      this worker: the answer to its claim was lost
+
+The query abandoned.sql finds these tokens, and rescue.sql takes them over. Every worker runs a rescuer; there is no
+leader.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,18 +26,19 @@ from reactor.text.messages import message_of
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
-    from uuid import UUID
 
     from reactor.database.connections import HostRefusedError, RowRefusedError
-    from reactor.database.store import Abandoned, Rescued, Store
+    from reactor.database.rows import Abandoned, Rescued
+    from reactor.database.store import Store
     from reactor.engine.leases import Leases
     from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim
+    from reactor.tokens import Claim, Key
 
-MOST_TRIED = 100  # tokens that one pass tries if some are refused; the number of free slots if that is larger
+# Tokens that one pass looks for at least, so that a few refused ones do not hide the others.
+MOST_TRIED = 100
 # Held tokens that one look goes through, in the order of their keys. Fleets rarely hold more. If one does, the next
-# look goes on from there, after WAIT_FOR times as long as this one took.
+# look goes on from there, after WAIT_FOR times as long as this pass took, rescue_every at most.
 HELD_AT_ONCE, WAIT_FOR = 10_000, 20.0
 MOST_RESCUES = 5  # then the token fails: if so many workers died with it, it may be what kills them
 
@@ -65,14 +70,15 @@ class Rescuer:
         self._timings = timings
         self._renewed_every = timings.renewal(lease)
         self._started_at = time.monotonic()
-        self._after = uuid4()  # the next look begins behind this key; random, so that workers try different tokens
+        # The next look begins behind this key. It is random, so that workers try different tokens.
+        self._after = store.table.random_key()
         self._next_in = timings.rescue_every  # seconds until the next pass
 
     async def run(self) -> None:
         """Take over abandoned tokens, at once and then every few seconds, until cancelled.
 
-        If a pass took some over, the next follows at once. If it took none over but left some, the next follows after
-        WAIT_FOR times as long as the pass took.
+        If a pass took some over, the next follows at once. If it took none over but has not seen all, the next follows
+        after WAIT_FOR times as long as the pass took, rescue_every at most.
         """
         while True:
             if not await self._pass():
@@ -81,9 +87,9 @@ class Rescuer:
     async def _pass(self) -> bool:
         """Look, and take over what fits into the slots; return whether the next pass is due at once.
 
-        Claims go on during the look. So a token whose claim is not answered yet looks as if the answer was lost.
-        Therefore tokens are taken over only while no claim is under way: by then this worker knows the token of such a
-        claim, or the token has a new epoch.
+        Claims go on during the look, so a claim that is still being answered looks like one whose answer was lost.
+        Therefore tokens are taken over only while no claim runs: by then this worker holds the token of such a claim,
+        or its epoch has changed.
         """
         self._next_in = self._timings.rescue_every
         began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)
@@ -100,12 +106,12 @@ class Rescuer:
             return False
         self._trouble.passed()
         if tried == len(abandoned) < most:
-            self._after = last or uuid4()
+            self._after = self._store.table.random_key() if last is None else last
         if more:
             self._next_in = min(self._next_in, WAIT_FOR * (time.monotonic() - began))
         return taken > 0
 
-    async def _look(self, most: int) -> tuple[list[Abandoned], UUID | None]:
+    async def _look(self, most: int) -> tuple[list[Abandoned], Key | None]:
         with anyio.fail_after(self._timings.rescue_within):
             return await self._store.abandoned(
                 most,
@@ -118,9 +124,9 @@ class Rescuer:
             )
 
     async def _take_over(self, abandoned: Sequence[Abandoned]) -> tuple[int, int]:
-        """Take over as many tokens as fit into the slots; return how many that were, and how many were tried.
+        """Take over as many tokens as fit into the slots; return how many were taken over, and how many were tried.
 
-        After a refusal fewer are taken over together, at last one by one. Claims may come in between.
+        After a refusal each statement takes fewer, at last one. Between two statements a claim may be made.
         """
         taken = tried = 0
         together = len(abandoned)
@@ -181,6 +187,10 @@ class Rescuer:
             error = {"error_type": "PermanentError", "error_message": token.failed}
             fields = error | {"prediction_id": claim.prediction_id}
             self._telemetry.emit(events.GENERATION_FAILED, token_id=claim.token_id, **fields)
+            if claim.prediction_id is not None:
+                bought = {"token_id": claim.token_id, "prediction_id": claim.prediction_id}
+                self._telemetry.emit(events.PURCHASE_ENDED, outcome="failed", images=None, **bought)
             return
-        self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, prediction_id=claim.prediction_id)
+        rescued: dict[str, Any] = {"epoch": claim.epoch, "prediction_id": claim.prediction_id}
+        self._telemetry.emit(events.GENERATION_RESCUED, token_id=claim.token_id, **rescued)
         self._start(claim)

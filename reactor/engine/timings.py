@@ -35,6 +35,10 @@ class Timings:
     longest_refused_token: float = 300.0
     longest_between_rounds: float = 1.0  # of a detour, unless a round takes long
 
+    # rights
+    rights_every: float = 30.0  # between looks at what the role may do, if nothing is in doubt
+    rights_apart: float = 1.0  # at least
+
     # leases and rescue
     longest_renewal: float = 3.0  # between renewals; a third of the lease if that is less
     longest_left_alone: float = 600.0  # for a token whose row cannot be written, until a rescue tries it again
@@ -65,6 +69,10 @@ class Timings:
 
     # health
     health_every: float = 1.0  # for which an answer about the database is kept, also if there was none
+
+    # history
+    prune_every: float = 60.0  # between looks for old entries
+    prune_pause: float = 1.0  # between two steps while there are more
 
     # stop, drain, connections
     drain_every: float = 1.0  # between looks for unfinished tokens

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from reactor.database.accounting import Accounting
 from reactor.engine.claim.claimer import Claimer
 from reactor.engine.claim.dispatcher import Dispatcher
 from reactor.engine.claim.idle import Idle
 from reactor.engine.gate.announcer import Announcer
 from reactor.engine.gate.breaker import Breaker
-from reactor.engine.gate.checks import Checks, mark_of
+from reactor.engine.gate.checks import Checks
 from reactor.engine.gate.gate import Gate
 from reactor.engine.gate.gate_store import GateStore
 from reactor.engine.gate.inspector import Inspector
 from reactor.engine.generate.attempt import Attempt, Rules
 from reactor.engine.generate.attempts import Attempts
 from reactor.engine.leases import Leases
+from reactor.engine.pruner import Pruner
 from reactor.engine.rescuer import Rescuer
+from reactor.engine.rights import RightsCheck
 from reactor.engine.settle.settler import Settler
 from reactor.engine.wake.bell import Bell
 from reactor.engine.wake.listener import Listener
@@ -54,6 +57,7 @@ class Wiring:
         self._claiming = asyncio.Lock()  # held by the dispatcher or the rescuer while it takes tokens into free slots
         self._breaker = Breaker(settings.breaker_threshold, timings=timings)
         self._announcer = Announcer(telemetry)
+        self.rights = RightsCheck(store, wake, telemetry, timings=timings)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts, timings=timings)
         self.sweep = Sweep(
             store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds, timings=timings
@@ -66,12 +70,19 @@ class Wiring:
             lease=settings.lease_seconds,
             timings=timings,
         )
+        self.pruner = Pruner(store, Trouble(telemetry, "pruner"), days=settings.history_days, timings=timings)
         self.bell = Bell(store.table, wake, self.sweep, telemetry, timings=timings)
-        self.listener = Listener(
-            _listen_dsn(settings), store, wake, self.bell, telemetry, worker=worker, timings=timings
-        )
+        self.listener = Listener(settings.listening, store, wake, self.bell, telemetry, worker=worker, timings=timings)
         gate_store = GateStore(store.upkeep, store.table.wake_channel, store.redact, _checks(settings))
-        self.inspector = Inspector(gate_store, provider, self._announcer, telemetry, wake, every=timings.check_every)
+        self.inspector = Inspector(
+            gate_store,
+            provider,
+            self._announcer,
+            telemetry,
+            wake,
+            every=timings.check_every,
+            budget=settings.daily_budget,
+        )
         gate = Gate(gate_store, self._breaker, self._announcer, telemetry, wake, timings=timings)
         self.attempts = self._attempts(provider, gate, _rules(settings))
         self.rescuer = Rescuer(
@@ -141,6 +152,12 @@ class Wiring:
         self._start(claim, probe)
 
 
+def accounting_of(settings: Settings) -> Accounting:
+    """What a worker with these settings accounts for."""
+    model, price = settings.replicate_model_version, settings.price_per_image
+    return Accounting(model=model, price=price, history=settings.history_days > 0, budget=settings.daily_budget)
+
+
 def _rules(settings: Settings) -> Rules:
     return Rules(
         fallback_prompt=settings.fallback_censored_prompt,
@@ -152,8 +169,4 @@ def _rules(settings: Settings) -> Rules:
 
 
 def _checks(settings: Settings) -> Checks:
-    return Checks(mark_of(settings.replicate_api_token.get_secret_value()))
-
-
-def _listen_dsn(settings: Settings) -> str:
-    return (settings.listen_database_url or settings.database_url).get_secret_value()
+    return Checks(settings.secret("replicate_api_token"))

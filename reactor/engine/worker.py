@@ -1,6 +1,6 @@
 """A reactor process: the tasks in it, and the order in which they stop.
 
-    upkeep ─────────── listener, settler, renewals, the inspector, the provider's connection
+    upkeep ─────────── listener, bell, settler, leases, inspector, rights, pruner, the provider's and idle connections
       └─ attempts ──── a task for each slot in use
            └─ claiming ─ dispatcher, rescuer, sweep
 
@@ -14,20 +14,23 @@ from __future__ import annotations
 import secrets
 import signal
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from reactor import events
 from reactor.database.availability import Availability
-from reactor.database.connections import DatabaseError, session_name
+from reactor.database.connections import DatabaseError, RefusedError, session_name
+from reactor.database.discovery import served
 from reactor.database.search_path import SafePath
 from reactor.database.session import Session
-from reactor.database.store import Store, discover
+from reactor.database.store import Store
 from reactor.engine.timings import TIMINGS
 from reactor.engine.wake.wake import Wake
-from reactor.engine.wiring import Wiring
+from reactor.engine.wiring import Wiring, accounting_of
 from reactor.telemetry import Trouble
+from reactor.text.messages import first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from reactor.engine.health import Health
-    from reactor.engine.leases import Leases
     from reactor.engine.timings import Timings
     from reactor.providers import Provider
     from reactor.settings import Settings
@@ -87,7 +89,8 @@ class Worker:
     async def run(self, *, drain: bool = False) -> None:
         """Work until stopped; with `drain`, until no token is detected or generating.
 
-        If cancelled from outside it still hands its tokens back. Raises TableError if the table is not migrated.
+        If cancelled from outside it still hands its tokens back. Raises TableError if the table is not migrated, and
+        RefusedError if the server can never serve us at the URL.
         """
         async with self._sessions() as sessions:
             store: Store | None = None
@@ -95,11 +98,16 @@ class Worker:
                 store = await self._store(sessions)
             if store is None:
                 return
-            async with anyio.create_task_group() as watch:
-                watch.start_soon(self._stop_when_cancelled)
-                with anyio.CancelScope(shield=True):
-                    await self._run(store, drain=drain)
-                watch.cancel_scope.cancel()
+            try:
+                async with anyio.create_task_group() as watch:
+                    watch.start_soon(self._stop_when_cancelled)
+                    with anyio.CancelScope(shield=True):
+                        await self._run(store, drain=drain)
+                    watch.cancel_scope.cancel()
+            except ExceptionGroup as errors:
+                if (refused := errors.subgroup(RefusedError)) is not None:
+                    raise first_of(refused) from None
+                raise
 
     @contextmanager
     def _until_stopped(self) -> Iterator[None]:
@@ -135,14 +143,16 @@ class Worker:
             self._health.attach(
                 in_use=lambda: wiring.leases.held,
                 proven=lambda: wiring.listener.proven,
+                proven_at=lambda: wiring.listener.proven_at,
                 blocked=lambda: wiring.bell.blocked or wiring.listener.blocked,
                 stand_in=store.upkeep,
             )
-        for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell):
+        for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell, wiring.pruner):
             upkeep.start_soon(role.run)
         upkeep.start_soon(self._provider.keep_warm)
         upkeep.start_soon(self._close_idle, store)
         with self._until_stopped():
+            await upkeep.start(wiring.rights.run)
             await upkeep.start(wiring.listener.run)
         async with wiring.attempts as self._attempts_scope:
             await self._keep_claiming(wiring, store, drain=drain)
@@ -167,16 +177,16 @@ class Worker:
                 claiming.start_soon(wiring.sweep.run)
                 claiming.start_soon(wiring.dispatcher.run)
                 if drain:
-                    await self._drained(wiring.leases, store)
+                    await self._drained(wiring, store)
                     claiming.cancel_scope.cancel()
         wiring.bell.want("nothing")
 
-    async def _drained(self, leases: Leases, store: Store) -> None:
-        """Return once no token is detected or generating anywhere."""
+    async def _drained(self, wiring: Wiring, store: Store) -> None:
+        """Return once no token is detected or generating anywhere, as far as this worker's role may see."""
         trouble = Trouble(self._telemetry, "worker")
-        while leases.held or await self._unfinished(store, trouble):
+        while wiring.leases.held or await self._unfinished(store, trouble) or await wiring.rights.faulty():
             with anyio.move_on_after(self._timings.drain_every):  # no event says when another worker has finished
-                await leases.slot_freed()
+                await wiring.leases.slot_freed()
 
     async def _unfinished(self, store: Store, trouble: Trouble) -> bool:
         try:
@@ -190,7 +200,11 @@ class Worker:
         trouble, failures = Trouble(self._telemetry, "worker"), 0
         while True:
             try:
-                table = await discover(sessions["upkeep"], self._settings.tokens_table)
+                table = await served(
+                    sessions["upkeep"], self._settings.tokens_table, prompt_sql=self._settings.prompt_sql
+                )
+            except RefusedError:
+                raise  # waiting does not help
             except DatabaseError as error:
                 trouble.met(error)
                 await anyio.sleep(self._timings.reconnect_delay(failures))
@@ -203,25 +217,15 @@ class Worker:
                     **sessions,
                     lease=self._settings.lease_seconds,
                     create_interval=60.0 / limit if limit else 0.0,
+                    accounting=accounting_of(self._settings),
                 )
 
     @asynccontextmanager
     async def _sessions(self) -> AsyncIterator[dict[str, Session]]:
-        dsn = self._settings.database_url.get_secret_value()
+        dsn, safe, timings = self._settings.secret("database_url"), SafePath(), self._timings.connections
         pooled = self._settings.listen_database_url is not None
-        names = ("claims", "writes", "renewals", "upkeep")
-        availability, safe = Availability(), SafePath()
-        sessions = {
-            name: Session(
-                dsn,
-                name=session_name(name),
-                pooled=pooled,
-                availability=availability,
-                writes=True,
-                timings=self._timings.connections,
-            )
-            for name in names
-        }
+        session_as = partial(Session, dsn, pooled=pooled, availability=Availability(), writes=True, timings=timings)
+        sessions = {name: session_as(name=session_name(name)) for name in ("claims", "writes", "renewals", "upkeep")}
         for session in sessions.values():
             session.safe = safe
         for name in ("claims", "writes", "renewals"):

@@ -1,7 +1,10 @@
-"""`reactor migrate`: runs the revisions in `alembic/`, and repairs the triggers.
+"""`reactor migrate`: completes a database, and removes again what was added.
 
-revisions.py       upgrade and downgrade
+revisions.py       upgrade, plan and downgrade
+survey.py          finds the tokens table, maps it, and refuses one that cannot be mapped
+steps.py           the statements that complete one tokens table
+removal.py         removes what was added to one tokens table
 migration_lock.py  runs one migration at a time, and retries while the table is in use
-triggers.py        makes and enables the wake triggers
 schema.py          the tables as SQLAlchemy describes them, for Alembic and the tests
+files.py           finds the files of `alembic` and `sql`
 """

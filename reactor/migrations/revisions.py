@@ -1,132 +1,221 @@
-"""Runs the Alembic revisions, from a checkout or from an installed wheel."""
+"""Completes a database, and removes what was added: the revisions for what all tables share, then one table's steps.
+
+What cannot be mapped is refused before anything is changed.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 
-from reactor.database.table import only, plain_query, quoted, refuse_authors_of
-from reactor.migrations.migration_lock import MigrationError, run_alone
-from reactor.migrations.triggers import home, repair
+from reactor.database.shape import in_words
+from reactor.database.table import HEAD, Authors, plain_query
+from reactor.migrations import removal, schema
+from reactor.migrations.files import body, home
+from reactor.migrations.migration_lock import (
+    INDEX_LOCK_TIMEOUT,
+    LOCK_TIMEOUT,
+    PATIENCE,
+    MigrationError,
+    Patience,
+    autocommit,
+    run_alone,
+)
+from reactor.migrations.steps import NOBODY, TRIGGERS, Step, complete_table, make_authors, make_table
+from reactor.migrations.survey import Survey, found, survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection, TextClause
+    from sqlalchemy import Connection
+
+    from reactor.secret import Secret
 
 
-async def upgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False) -> None:
-    """Create or complete the tables. May be run again, and in several places at once. Raises MigrationError."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `migrate` would do: what each need is taken from, and the steps."""
+
+    mapping: list[tuple[str, str]]
+    steps: list[Step]
+
+
+async def upgrade(
+    dsn: str | Secret,
+    *,
+    table: str = "tokens_s0",
+    prompt_sql: str | None = None,
+    direct: bool = False,
+    patience: Patience = PATIENCE,
+) -> list[str]:
+    """Create or complete the tables; return what was done to this one, in words. Raises MigrationError.
+
+    It may be run again, and in several places at once.
+    """
+    done: list[str] = []
 
     def work(connection: Connection) -> None:
-        there = found(connection, table)
-        if not (there and there["migrated"]) and (_marked(connection) or _revision(connection)):
-            raise MigrationError(_elsewhere(connection, table))
-        connection.commit()  # Alembic begins its own transaction
-        command.upgrade(_config(connection, table), "head")
-        repair(connection, *place(connection, table))
-        connection.execute(text("INSERT INTO reactor.intake DEFAULT VALUES ON CONFLICT DO NOTHING"))
-        there = found(connection, table)
-        if not (there and there["triggers_enabled"]):
+        surveyed = survey(connection, table, prompt_sql)
+        connection.rollback()
+        _complete_shared(connection, table)
+        for step in _steps(connection, surveyed):
+            run(connection, step)
+            done.append(step.what)
+        there = survey(connection, table, prompt_sql)
+        if not there.table.triggers_enabled:
             raise MigrationError(f"{table}: its triggers could not be enabled: mints would wake no worker")
 
-    await run_alone(dsn, work, direct=direct)
+    await run_alone(dsn, work, direct=direct, patience=patience)
+    return done
 
 
-async def downgrade(dsn: str, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False) -> None:
-    """Remove what the migrations added, and nothing else. Raises MigrationError.
-
-    It refuses to drop a table that still has rows, unless `with_rows`.
-    """
+async def plan(
+    dsn: str | Secret, *, table: str = "tokens_s0", prompt_sql: str | None = None, direct: bool = False
+) -> Plan:
+    """Find out what `upgrade` would do. Changes nothing. Raises MigrationError."""
+    plans: list[Plan] = []
 
     def work(connection: Connection) -> None:
-        marked = _marked(connection)
-        if marked and place(connection, table) not in marked:
-            raise MigrationError(_elsewhere(connection, table))
-        config = _config(connection, table)
-        config.attributes["with_rows"] = with_rows
-        refuse_to_lose_rows(connection, config)
-        connection.commit()  # Alembic begins its own transaction
-        command.downgrade(config, "base")
-        connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
-        connection.execute(text("DROP SCHEMA reactor"))
+        surveyed = survey(connection, table, prompt_sql)
+        steps = [*_shared_steps(connection, table), *_steps(connection, surveyed)]
+        connection.rollback()
+        plans.append(Plan(in_words(surveyed.table), steps))
 
     await run_alone(dsn, work, direct=direct)
+    return plans[-1]
 
 
-def found(connection: Connection, table: str) -> Mapping[str, Any] | None:
-    """The tokens table as `queries/discover.sql` describes it; None if there is none. Raises TableError."""
-    rows = connection.exec_driver_sql(plain_query("discover"), (table,)).mappings().all()
-    return only([dict(row) for row in rows], table)
+async def downgrade(
+    dsn: str | Secret, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False
+) -> list[str]:
+    """Remove what was added to the table, and schema reactor after the last one; return what was removed, in words.
+
+    It refuses to drop a table that still has rows, the history too, or a column that holds images, unless `with_rows`.
+    Raises MigrationError.
+    """
+    removed: list[str] = []
+
+    def work(connection: Connection) -> None:
+        if place := found(connection, table):
+            removed.extend(removal.remove(connection, place, with_rows=with_rows))
+        elif not with_rows and not removal.marked(connection):
+            removal.refuse_to_lose_history(connection)
+        if _shared(connection)["schema"] and not removal.marked(connection):
+            _remove_shared(connection, table)
+            removed.append("schema reactor")
+
+    await run_alone(dsn, work, direct=direct)
+    return removed
 
 
-def place(connection: Connection, table: str) -> tuple[str, str]:
-    """Schema and name of the tokens table, or those that it will get. Raises MigrationError."""
-    if there := found(connection, table):
-        return there["schema"], there["name"]
-    schema, _, name = table.rpartition(".")
-    if any(len(part.encode()) > 63 for part in (schema, name)):
-        raise MigrationError(f"{table}: a name in PostgreSQL has at most 63 bytes")
-    if not schema and not (schema := connection.exec_driver_sql(plain_query("home")).scalar() or ""):
-        raise MigrationError(
-            f"the search path names no schema that exists; say where the tables go, as in TOKENS_TABLE=public.{name}"
-        )
-    return schema, name
+def run(connection: Connection, step: Step) -> None:
+    """Run one step, in a transaction of its own."""
+    with autocommit(connection):
+        if step.concurrently:
+            connection.exec_driver_sql(f"SET lock_timeout = '{INDEX_LOCK_TIMEOUT}'")
+        connection.exec_driver_sql(step.statement)
+        if step.concurrently:
+            connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
 
 
-def refuse_strange_authors(connection: Connection, schema: str, name: str) -> None:
-    """Raise TableError if the authors table beside the tokens belongs to a stranger."""
-    owner = connection.exec_driver_sql(plain_query("authors"), (schema, name)).scalar()
-    refuse_authors_of(owner, schema)
+def _steps(connection: Connection, surveyed: Survey) -> list[Step]:
+    if surveyed.columns is not None:
+        return list(complete_table(connection, surveyed.table, surveyed.columns, made=surveyed.made))
+    authors = [] if surveyed.author_type else [make_authors(surveyed.table)]
+    beside = surveyed.authors or Authors(surveyed.table.schema)
+    return [*authors, *make_table(connection, surveyed.table, beside, surveyed.author_type or "uuid")]
 
 
-def made(connection: Connection, table: str) -> list[tuple[str, str]]:
-    """Schema and name of each table that the migrations made: the tokens, or the authors beside them, or both."""
-    schema, name = place(connection, table)
-    rows = connection.exec_driver_sql(plain_query("made"), (schema, name)).mappings().all()
-    return [(row["schema"], row["name"]) for row in rows]
+def _shared(connection: Connection) -> Mapping[str, Any]:
+    columns = [column.name for column in schema.intake(MetaData()).columns]
+    given = (list(TRIGGERS), [body(function) for function in TRIGGERS], columns)
+    return dict(connection.exec_driver_sql(plain_query("shared"), given).mappings().one())
 
 
-def refuse_to_lose_rows(connection: Connection, config: Config) -> None:
-    """Raise MigrationError if a downgrade would drop tables with rows, without `with_rows`."""
-    if config.attributes.get("with_rows"):
-        return
-    counts = {names: connection.scalar(_count(names)) for names in made(connection, config.attributes["table"])}
-    full = {".".join(names): count for names, count in counts.items() if count}
-    if full:
-        held = " and ".join(f"{table} with {count:,} row{'s' * (count > 1)}" for table, count in full.items())
-        raise MigrationError(f"--down would drop {held}; to lose them: reactor migrate --down --yes")
+def _revision(connection: Connection, shared: Mapping[str, Any]) -> str | None:
+    return (
+        connection.exec_driver_sql(plain_query("revision")).mappings().one()["revision"] if shared["versions"] else None
+    )
 
 
-def _count(names: tuple[str, str]) -> TextClause:
-    return text(f"SELECT count(*) FROM {quoted(*names)}")  # noqa: S608  (quoted)
+def _complete_shared(connection: Connection, table: str) -> None:
+    """Run the revisions: all of them again if something that they made is gone, or was made before the first."""
+    shared = _shared(connection)
+    if not shared["schema"]:
+        # Not IF NOT EXISTS, which needs the privilege to create even if the schema is there.
+        connection.execute(text("CREATE SCHEMA reactor"))
+    elif shared["versions"]:
+        revision = _revision(connection, shared)
+        _refuse_a_newer(revision)
+        if revision is not None and (revision < HEAD or not shared["complete"]):
+            connection.execute(text("DELETE FROM reactor.alembic_version"))
+    connection.commit()
+    command.upgrade(config(connection, table), "head")
+    connection.execute(text("INSERT INTO reactor.intake DEFAULT VALUES ON CONFLICT DO NOTHING"))
+    connection.commit()
 
 
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table_schema": "reactor"}).get_current_revision()
+def _refuse_a_newer(revision: str | None) -> None:
+    if revision is not None and revision > HEAD:
+        raise MigrationError(f"the database was migrated by a newer reactor (at {revision}, not {HEAD}): use that one")
 
 
-def _marked(connection: Connection) -> list[tuple[str, str]]:
-    """Schema and name of the tables that were migrated."""
-    return [(row["schema"], row["name"]) for row in connection.exec_driver_sql(plain_query("marked")).mappings()]
+def _shared_steps(connection: Connection, table: str) -> list[Step]:
+    """The revisions' statements, as steps, if they would be run."""
+    shared = _shared(connection)
+    revision = _revision(connection, shared)
+    _refuse_a_newer(revision)
+    if shared["complete"] and revision is not None and revision >= HEAD:
+        return []
+    statements = _Statements()
+    command.upgrade(config(None, table, statements), "head", sql=True)
+    before = [] if shared["schema"] else ["CREATE SCHEMA reactor"]
+    if shared["versions"]:
+        before.append("DELETE FROM reactor.alembic_version")
+        statements.found = [each for each in statements.found if not each.startswith("CREATE TABLE reactor.alembic_")]
+    return [Step(_what(each), each, NOBODY) for each in [*before, *statements.found]]
 
 
-def _elsewhere(connection: Connection, table: str) -> str:
-    """Why the table has nothing of ours, although revisions were run."""
-    others = [".".join(names) for names in _marked(connection)]
-    if not others:
-        return f"{table}: the migrations were run before it was made anew; run reactor migrate --down, then again"
-    which = f"TOKENS_TABLE={others[0]} reactor migrate --down"
-    return f"{table}: the migrations were run for {', '.join(others)}; keep to it, or first run {which}"
+def _what(statement: str) -> str:
+    """The first words of a statement."""
+    line = next(line for line in statement.splitlines() if not line.startswith("--"))
+    return line.partition("(")[0].strip()
 
 
-def _config(connection: Connection, table: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(home("alembic")).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    config.attributes["table"] = table
-    return config
+class _Statements:
+    """A buffer into which Alembic writes one statement after the other, and a remark before those of each revision."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def write(self, text: str) -> None:
+        if not text.startswith("-- Running "):
+            self.found.append(text.strip().rstrip(";"))
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
+
+
+def _remove_shared(connection: Connection, table: str) -> None:
+    """Remove what the revisions made, and the schema."""
+    if _shared(connection)["versions"]:
+        connection.execute(text("UPDATE reactor.alembic_version SET version_num = :head"), {"head": HEAD})
+        connection.commit()
+        command.downgrade(config(connection, table), "base")
+    connection.execute(text("DROP TABLE IF EXISTS reactor.alembic_version"))
+    connection.execute(text("DROP SCHEMA reactor"))
+    connection.commit()
+
+
+def config(connection: Connection | None, table: str, output: _Statements | None = None) -> Config:
+    """Alembic's configuration, which hands the connection to env.py; or the output, if the revisions are only shown."""
+    given = Config()
+    given.output_buffer = cast("TextIO", output)  # it needs no more than write and flush
+    given.set_main_option("script_location", str(home("alembic")).replace("%", "%%"))
+    given.attributes["connection"] = connection
+    given.attributes["table"] = table
+    return given

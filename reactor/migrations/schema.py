@@ -3,7 +3,6 @@
 Imported by Alembic, which compares, and by tests. The revisions have their own DDL, and the worker sends plain SQL.
 """
 
-import hashlib
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     String,
     Table,
     Text,
@@ -26,15 +27,8 @@ from sqlalchemy import (
     text,
 )
 
+from reactor.database.names import front, index_name, literal
 
-def front(table: str) -> str:
-    """How the names of a table's indexes and constraints begin: with the table's, unless they would pass 63 bytes."""
-    if len(table.encode()) <= LONGEST_FRONT:
-        return table
-    return f"reactor_{hashlib.md5(table.encode(), usedforsecurity=False).hexdigest()[:12]}"
-
-
-LONGEST_FRONT = 36  # bytes; the longest end of a name has 27
 NAMES: dict[str, Any] = {
     "front": lambda _constraint, table: front(table.name),
     "pk": "%(front)s_pkey",
@@ -50,7 +44,14 @@ STORAGE = {
     "autovacuum_vacuum_threshold": 500,
     "autovacuum_analyze_scale_factor": 0.02,
     "autovacuum_vacuum_cost_delay": 0,
+    "vacuum_index_cleanup": "on",
 }
+HISTORY_STORAGE = {
+    "autovacuum_vacuum_scale_factor": 0.02,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+OUTCOMES = ("succeeded", "retry", "failed", "released", "rejected", "rescued", "lost", "expired")  # of an attempt
 
 
 def authors(metadata: MetaData, schema: str | None = None) -> Table:
@@ -86,7 +87,7 @@ def generation_columns() -> list[Column[object]]:
 
 
 def claim_indexes(table: str) -> list[Index]:
-    """The indexes of claims and rescues. No index and no predicate mentions the lease, so that renewals stay HOT."""
+    """The indexes of claims, rescues and `retry --failed`. None mentions the lease, so that renewals stay HOT."""
     indexes = {
         "fresh": (["mint_timestamp", "id"], f"status = 'detected' AND generation_due_at IS NULL AND {RAISABLE}"),
         "retries": (
@@ -94,9 +95,10 @@ def claim_indexes(table: str) -> list[Index]:
             f"status = 'detected' AND generation_due_at IS NOT NULL AND {RAISABLE}",
         ),
         "held": (["id"], "status = 'generating'"),
+        "failed": (["token_id"], "status = 'failed'"),
     }
     return [
-        Index(f"{front(table)}_generation_{name}", *columns, postgresql_where=text(predicate))
+        Index(index_name(table, name), *columns, postgresql_where=text(predicate))
         for name, (columns, predicate) in indexes.items()
     ]
 
@@ -104,7 +106,7 @@ def claim_indexes(table: str) -> list[Index]:
 def uploads_index(table: str) -> Index:
     """The index that shows how long an image waits for the next stage. It holds only the tokens that wait."""
     return Index(
-        f"{front(table)}_generation_uploads",
+        index_name(table, "uploads"),
         "generation_seeded_at",
         postgresql_where=text("status = 'uploading'"),
     )
@@ -154,10 +156,46 @@ def intake(metadata: MetaData) -> Table:
         Column("refused_token", Text),
         Column("check_wait", Double),
         Column("check_at", DateTime(timezone=True)),
+        Column("serves_from", Text, nullable=False, server_default=text("'0009'")),
+        Column("budget_day", Date),
+        Column("budget_bought", BigInteger, nullable=False, server_default=text("0")),
+        Column("budget_closed", Boolean, nullable=False, server_default=text("false")),
         CheckConstraint("id", name="one_row"),
         CheckConstraint("opens_on IN ('image', 'check', 'time')", name="opens_on"),
         schema="reactor",
     )
+
+
+def attempts(metadata: MetaData) -> Table:
+    """The history: what each attempt and each purchase came to."""
+    table = Table(
+        "attempts",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("tokens_table", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        Column("token_id", Numeric),
+        Column("epoch", BigInteger, nullable=False),
+        Column("worker", BigInteger),
+        Column("attempt", Integer),
+        Column("censored", Boolean, nullable=False, server_default=text("false")),
+        *(Column(name, DateTime(timezone=True)) for name in ("claimed_at", "bought_at")),
+        Column("ended_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+        Column("outcome", Text, nullable=False),
+        *(Column(name, Text) for name in ("error_type", "error", "model")),
+        Column("seed", Integer),
+        Column("prediction_id", Text),
+        Column("predict_seconds", Double),
+        Column("images", Integer),
+        Column("cost", Numeric),
+        Column("web_url", Text),
+        CheckConstraint(f"outcome IN ({', '.join(map(literal, OUTCOMES))})", name="outcome"),
+        schema="reactor",
+        postgresql_with=HISTORY_STORAGE,
+    )
+    Index("attempts_key", table.c.key, postgresql_using="hash")
+    Index("attempts_ended_at", table.c.ended_at)
+    return table
 
 
 def everything(name: str = "tokens_s0", schema: str | None = None) -> MetaData:
@@ -166,4 +204,5 @@ def everything(name: str = "tokens_s0", schema: str | None = None) -> MetaData:
     authors(metadata, schema)
     tokens(metadata, name, schema)
     intake(metadata)
+    attempts(metadata)
     return metadata

@@ -9,6 +9,7 @@ arguments.py       turns settings and a prompt into the SDK's arguments
 bodies.py          decompresses and parses an answer's body, within bounds
 pages.py           parses a page of the listing that is too large for that
 listing.py         reads the list of the account's predictions, page by page
+walk.py            walks that list back to a time, for an audit
 outputs.py         turns a prediction's JSON into a `Prediction`
 times.py           a prediction's timestamps and its duration
 seeds.py           whether the model accepts a seed
@@ -18,6 +19,7 @@ rate_limits.py     what a 429 asks for: a wait, or fewer creates
 unanswered.py      which failed requests were never sent, and how the others failed
 waiting.py         polls a prediction until it ends; polling.py says when
 read_budget.py     how many reads a worker may make
+limits.py          how long we wait for the provider, and how much we read of its answers
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ class Prediction:
     doing: str = field(default="", compare=False)  # the provider's name for its status, if that is a single word
     bought_in: float | None = field(default=None, compare=False)  # seconds that `create` took; None from other calls
     took: float | None = field(default=None, compare=False)  # its duration by the provider's clock, once it has ended
+    predict_seconds: float | None = field(default=None, compare=False)  # of it, those that the model ran
+    images: int | None = field(default=None, compare=False)  # outputs that are paid for, once it has ended
+    web_url: str | None = field(default=None, compare=False)  # the provider's page about it; checked: may be stored
 
     @property
     def ended(self) -> bool:
@@ -70,8 +75,8 @@ class Provider(Protocol):
         (`purchase_over=False`) that the listing should be searched once before the next create.
         """
 
-    async def wait(self, prediction: Prediction, report: Callable[[str], None]) -> str:
-        """Return the image's URL once the prediction ends; raise its error if it ends without an image.
+    async def wait(self, prediction: Prediction, report: Callable[[str], None]) -> Prediction:
+        """Return the prediction once it has ended.
 
         A poll that fails (429, 5xx, network) does not end the wait, because the caller's deadline bounds it. `report`
         is called after each poll with a few words: the prediction's status, or why it is unknown.

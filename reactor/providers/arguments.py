@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from replicate.version import Versions
 
 from reactor.errors import PermanentError
+from reactor.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 _MODEL = re.compile(r"(?:(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?::(?P<version>[\w.-]+))?|(?P<id>[\w-]+))")
 
 
-def clean_token(api_token: str) -> str:
-    """The token without surrounding white space. Raises ValueError if it is empty or no header can carry it.
+def usable_token(api_token: str | Secret) -> Secret:
+    """The token; a text loses surrounding white space. Raises ValueError if it is empty or no header can carry it.
 
     The SDK would replace an empty token by the environment's.
     """
-    token = api_token.strip()
-    if not token or not token.isascii() or not token.isprintable():
+    token = Secret(api_token.strip()) if isinstance(api_token, str) else api_token
+    if not token.value or not token.value.isascii() or not token.value.isprintable():
         raise ValueError("not an API token")
     return token
 
 
-def sdk_target(model: str) -> dict[str, str]:
+def sdk_target(model: str) -> dict[str, Any]:
     """The SDK's arguments for owner/name, owner/name:version or a version id. Raises ValueError."""
     named = _MODEL.fullmatch(model)
     if named is None:

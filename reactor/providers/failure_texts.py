@@ -116,7 +116,8 @@ _TEXTS: tuple[tuple[str | tuple[str, ...], type[GenerationError], str], ...] = (
     (r"illegal memory access", TRANSIENT, "llama: a sick worker"),
     (r"internal error", TRANSIENT, "one production client's list"),
 )
-_KNOWN = tuple(
+_Row = tuple[tuple[re.Pattern[str], ...], bool, type[GenerationError]]
+_KNOWN: tuple[_Row, ...] = tuple(
     (tuple(map(re.compile, [given] if isinstance(given, str) else given)), isinstance(given, str), kind)
     for given, kind, _ in _TEXTS
 )
@@ -128,9 +129,13 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 def classify_text(text: str) -> type[GenerationError] | None:
     """The class that the table gives to a text; None if no row matches."""
+    return _classified(text, _KNOWN)
+
+
+def _classified(text: str, rows: tuple[_Row, ...]) -> type[GenerationError] | None:
     sentences = _sentences(text)
     faultless = [sentence for sentence in sentences if not _SPEAKS_OF_A_FAULT.search(sentence)]
-    for patterns, decides_alone, kind in _KNOWN:
+    for patterns, decides_alone, kind in rows:
         for sentence in sentences if decides_alone else faultless:
             if all(pattern.search(sentence) for pattern in patterns):
                 return kind

@@ -8,12 +8,12 @@ been bought. A create (POST) is never repeated here. aiohttp repeats a GET once 
 from __future__ import annotations
 
 import socket
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -116,14 +116,14 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
         self._reading = 0  # bytes of unfinished answers
         self.connections = 0  # opened so far
-        self.asked_at = float("-inf")  # the monotonic time of the last request
+        self.asked_at = float("-inf")  # when the last request was made, by the loop's clock
 
     async def ask(self, method: str, url: str, headers: list[tuple[str, str]], content: bytes) -> Reply:
         """Send a request and return its answer. If it fails or is cancelled, its connection is closed.
 
         Raises httpx.TransportError as described above, and UnreadableError for an answer that is too large.
         """
-        self.asked_at = time.monotonic()
+        self.asked_at = anyio.current_time()
         try:
             return await self._asked(method, url, headers, content)
         except aiohttp.ConnectionTimeoutError as error:

@@ -6,7 +6,6 @@ two requests doubles while the connection lasts. When it did not last, the pause
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,13 +26,13 @@ async def keep_warm(client: HttpClient, ask: Callable[[], Awaitable[None]]) -> N
 
     Its errors are ignored, because the next request that matters reports them.
     """
-    pause, longest, since = SHORTEST, LONGEST, time.monotonic()
+    pause, longest, since = SHORTEST, LONGEST, anyio.current_time()
     while True:
-        quiet = time.monotonic() - max(since, client.asked_at)
+        quiet = anyio.current_time() - max(since, client.asked_at)
         if quiet < pause:
             await anyio.sleep(pause - quiet)
             continue
-        opened, since = client.connections, time.monotonic()
+        opened, since = client.connections, anyio.current_time()
         with suppress(GenerationError):
             await ask()
         if client.connections == opened:

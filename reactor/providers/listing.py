@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from reactor.providers.bodies import UnreadableError
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 FIRST_PAGE = "/v1/predictions"  # the path that the SDK asks for
 MOST_ENTRIES = 1000  # on a page; the API lists 100
+KEPT = timedelta(hours=2)  # the API removes a prediction's input, and the seed in it, after one hour
+# How far the provider's clock may be behind the database's. An image expires an hour after it was made, so its
+# prediction is older than that when `retry --expired` buys with the same seed again.
+FORGIVEN = timedelta(minutes=55)
 _LONGEST_QUERY = 4096  # characters
 _NEW = datetime.max.replace(tzinfo=UTC)
 
@@ -48,3 +52,8 @@ def next_page(body: dict[str, Any], read: Sequence[str]) -> str | None:
 def created_at(entry: dict[str, Any]) -> datetime:
     """When a listed prediction was created. One without a time counts as new."""
     return parse_time(entry.get("created_at")) or _NEW
+
+
+def has_seed(entry: dict[str, Any], seed_input: str, seed: int) -> bool:
+    """Whether a listed prediction was made with this seed."""
+    return isinstance(entry.get("input"), dict) and entry["input"].get(seed_input) == seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,8 +12,8 @@ from reactor.errors import GenerationError, PermanentError, TransientError
 from reactor.providers import Prediction
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import classify_failure
-from reactor.providers.times import parse_time
-from reactor.tokens import PREDICTION_ID
+from reactor.providers.times import duration_of, parse_time, predict_seconds
+from reactor.tokens import AT_ITS_DEADLINE, PREDICTION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reactor.text.redaction import Redactor
 
 LONGEST_URL = 2048  # characters
+LONGEST_PAGE_URL = 200  # characters
 MOST_VALUES = 1000  # of an output that are examined, lists and dicts included
 _URL_KEYS = ("url", "image", "images")  # of a dict, under which models put the URL
 ROUNDED = timedelta(seconds=1)  # the API writes the same time with more or fewer decimals
@@ -30,6 +32,18 @@ _WORD = re.compile(r"[a-z]{1,20}")
 
 def read_prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
     """Read an answer. `plain_http`: the URL may be http, as a loopback server's is. Raises UnreadableError."""
+    read = _state(body, echoes, plain_http=plain_http, redact=redact)
+    return replace(
+        read,
+        took=duration_of(body),
+        predict_seconds=predict_seconds(body),
+        images=_images(body) if read.ended else None,
+        web_url=page_about(body, echoes),
+    )
+
+
+def _state(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, redact: Redactor) -> Prediction:
+    """How the prediction is, and what came of it."""
     prediction_id, status = body.get("id"), body.get("status")
     if not (isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id)):
         raise UnreadableError("an answer without a prediction id")
@@ -54,7 +68,7 @@ def read_prediction(body: dict[str, Any], echoes: Echoes, *, plain_http: bool, r
 def _by_deadline(body: dict[str, Any]) -> str:
     """Say so if the Cancel-After of its create ended it, because then it took too long and nobody canceled it."""
     deadline, ended = parse_time(body.get("deadline")), parse_time(body.get("completed_at"))
-    return " at its deadline" if deadline and ended and ended >= deadline - ROUNDED else ""
+    return f" {AT_ITS_DEADLINE}" if deadline and ended and ended >= deadline - ROUNDED else ""
 
 
 def _status_word(status: Any, echoes: Echoes) -> str:
@@ -82,6 +96,28 @@ def image_url(output: Any, *, plain_http: bool) -> str:
     if any(isinstance(value, str) and value[:5].lower() == "data:" for value in values):
         raise PermanentError("The output is a data URI, and only a URL can be kept")
     raise PermanentError("Malformed output URL")
+
+
+def _images(body: dict[str, Any]) -> int:
+    """How many outputs of a prediction that has ended were paid for: those that it made, usable or not."""
+    if body.get("status") != "succeeded":
+        return 0
+    metrics = body.get("metrics")
+    counted = metrics.get("image_count") if isinstance(metrics, dict) else None
+    if isinstance(counted, int) and not isinstance(counted, bool) and 0 <= counted <= MOST_VALUES:
+        return counted
+    if body.get("data_removed") is True:
+        return 1  # at least
+    return sum(isinstance(value, str) and value.strip() != "" for value in _values(body.get("output")))
+
+
+def page_about(body: dict[str, Any], echoes: Echoes) -> str | None:
+    """The provider's page about a prediction; None if there is none that can be shown."""
+    urls = body.get("urls")
+    url = urls.get("web") if isinstance(urls, dict) else None
+    if not isinstance(url, str) or len(url) > LONGEST_PAGE_URL or not _is_safe(url, plain_http=True):
+        return None
+    return None if echoes.in_word(url) else url
 
 
 def _values(output: Any) -> Iterator[Any]:

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -17,16 +17,15 @@ from replicate.client import Client
 from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
 from reactor.hosts import is_loopback
 from reactor.providers import Prediction
-from reactor.providers.arguments import check_sendable, clean_token, describe_call, sdk_target
+from reactor.providers.arguments import check_sendable, describe_call, sdk_target, usable_token
 from reactor.providers.bodies import UnreadableError
 from reactor.providers.classification import classify_refusal
 from reactor.providers.keep_warm import keep_warm
 from reactor.providers.limits import LIMITS, Limits
-from reactor.providers.listing import FIRST_PAGE, created_at, listed, next_page
+from reactor.providers.listing import FIRST_PAGE, FORGIVEN, KEPT, created_at, has_seed, listed, next_page
 from reactor.providers.outputs import read_prediction
 from reactor.providers.polling import PollHistory
 from reactor.providers.seeds import is_seed_refusal, lacks_input, seed_advice
-from reactor.providers.times import duration_of
 from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
 from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, describe
 from reactor.providers.waiting import until_ended
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-KEPT = timedelta(hours=2)  # the API removes a prediction's input, and the seed in it, after one hour
+    from reactor.secret import Secret
+
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # raised when it parses an answer, by pydantic too
 
@@ -53,7 +53,7 @@ class ReplicateProvider:
 
     def __init__(
         self,
-        api_token: str,
+        api_token: str | Secret,
         *,
         model: str = "black-forest-labs/flux-schnell",
         base_url: str | None = None,
@@ -63,22 +63,20 @@ class ReplicateProvider:
         cancel_after: float | None = None,
         limits: Limits = LIMITS,
     ) -> None:
-        token = clean_token(api_token)
-        self._target: dict[str, Any] = sdk_target(model)
-        self._input = dict(model_input or {})
-        self._seed_input = seed_input
-        self._redact = Redactor([token])
+        token = usable_token(api_token)
+        self._target, self._input = sdk_target(model), dict(model_input or {})
+        self._seed_input, self._cancel_after, self._limits = seed_input, cancel_after, limits
+        self._redact = Redactor([token.value])
+        token.teach(self._redact.learn)
         self._echoes = Echoes()
+        # Without a base URL the SDK would take the environment's.
         self._base_url = base_url or DEFAULT_BASE_URL
-        self._transport = Transport(self._base_url, api_prefix, limits=limits)
-        self._cancel_after = cancel_after
-        # Without a base URL the SDK would take the environment's. Only a hook can add a header.
-        hooks = {"request": [self._add_deadline]}
-        self._client = Client(api_token=token, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
+        self._transport = Transport(self._base_url, api_prefix, token, limits=limits)
+        hooks = {"request": [self._add_deadline]}  # only a hook can add a header
+        self._client = Client(token.value, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
         self._describe_call = describe_call(self._client, model)
         self._plain_http = is_loopback(urlsplit(self._base_url).hostname or "")
         self._history = PollHistory(limits=limits)
-        self._limits = limits
 
     @property
     def finds_since(self) -> datetime:
@@ -107,13 +105,10 @@ class ReplicateProvider:
             body = await self._body(lambda: self._client.predictions.async_create(**self._target, input=given))
             return replace(self._read(body), bought_in=time.monotonic() - asked_at)
 
-    async def wait(self, bought: Prediction, report: Callable[[str], None]) -> str:
+    async def wait(self, bought: Prediction, report: Callable[[str], None]) -> Prediction:
         """See Provider."""
         since = time.monotonic()
-        ended = await until_ended(bought, lambda: self._poll(bought.id, since), self._history, report)
-        if ended.error is not None:
-            raise ended.error
-        return str(ended.image_url)
+        return await until_ended(bought, lambda: self._poll(bought.id, since), self._history, report)
 
     async def find(self, seed: int, since: datetime) -> Prediction | None:
         """See Provider.
@@ -124,10 +119,11 @@ class ReplicateProvider:
         """
         since, read = max(since, self.finds_since), [FIRST_PAGE]
         while len(read) <= self._limits.most_pages:
-            page = await self._page(read[-1])
+            page = await self.page(read[-1])
             with self._translated_errors():
                 entries = listed(page)
-                match = next((entry for entry in entries if self._is_ours(entry, seed)), None)
+                ours = (entry for entry in entries if has_seed(entry, self._seed_input, seed))
+                match = next((entry for entry in ours if created_at(entry) > since - FORGIVEN), None)
                 if match is not None:
                     return self._read(match)
                 if any(created_at(entry) < since for entry in entries):
@@ -146,8 +142,14 @@ class ReplicateProvider:
     async def check(self) -> None:
         """See Provider."""
         await self._account()
-        if self._seed_input and lacks_input(await self._described(), self._seed_input):
-            raise AccountError(seed_advice(self._seed_input))
+        if self._seed_input:
+            with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # then the first create tells
+                if lacks_input(await self.described() or {}, self._seed_input):
+                    raise AccountError(seed_advice(self._seed_input))
+
+    async def described(self) -> dict[str, Any] | None:
+        """The model as the API describes it; None for a version id alone. Raises what the transport raises."""
+        return await self._body(self._describe_call) if self._describe_call is not None else None
 
     async def _account(self) -> None:
         with self._translated_errors():
@@ -156,13 +158,6 @@ class ReplicateProvider:
             except AnsweredError as error:
                 if error.answer.status != 404:  # a server without accounts has accepted the token nevertheless
                     raise
-
-    async def _described(self) -> dict[str, Any]:
-        """The model as the API describes it; empty if it does not, as for a version id alone."""
-        if self._describe_call is not None:
-            with suppress(AnsweredError, UnreadableError, *UNANSWERED):  # then the first create tells
-                return await self._body(self._describe_call)
-        return {}
 
     async def keep_warm(self) -> None:
         """See Provider."""
@@ -178,27 +173,36 @@ class ReplicateProvider:
             request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
 
     async def _poll(self, prediction_id: str, since: float) -> Prediction:
-        """Read a prediction once. A 404 means that it ended, if `gone_after` has passed since the monotonic `since`.
-
-        A 404 without a JSON object comes from a server in front of the API, which knows nothing about predictions.
-        """
+        """Read a prediction once. A 404 means that it ended, if `gone_after` has passed since the monotonic `since`."""
         with self._translated_errors():
             try:
                 body = await self._body(lambda: self._client.predictions.async_get(prediction_id))
                 return self._read(body, of=prediction_id)
             except AnsweredError as error:
-                gone = error.answer.status == 404 and error.answer.body is not None
-                if not gone or time.monotonic() - since < self._limits.gone_after:
+                if not error.of_nothing or time.monotonic() - since < self._limits.gone_after:
                     raise
-                return Prediction(prediction_id, error=TransientError("The prediction is not there any more"))
+                return Prediction(prediction_id, error=TransientError("The prediction is not there any more"), images=0)
 
-    async def _page(self, page: str) -> dict[str, Any]:
+    async def page(self, page: str) -> dict[str, Any]:
         """One page of the listing, once the read budget allows it, because a search may take hundreds of pages."""
+        return await self._read_gently(lambda: self._client.predictions.async_list(page))
+
+    async def knows(self, prediction_id: str) -> bool:
+        """Whether the provider has such a prediction, once the read budget allows it."""
+        try:
+            await self._read_gently(lambda: self._client.predictions.async_get(prediction_id))
+        except TransientError as error:
+            if isinstance(error.__cause__, AnsweredError) and error.__cause__.of_nothing:
+                return False
+            raise
+        return True
+
+    async def _read_gently(self, call: Callable[[], Awaitable[object]]) -> dict[str, Any]:
         reads = self._history.reads
         await anyio.sleep(reads.book_next(now := time.monotonic()) - now)
         try:
             with self._translated_errors():
-                return await self._body(lambda: self._client.predictions.async_list(page))
+                return await self._body(call)
         except RateLimitedError as error:
             reads.refused(time.monotonic(), error.retry_after or 0.0)
             raise
@@ -212,8 +216,7 @@ class ReplicateProvider:
 
     def _read(self, body: dict[str, Any], *, of: str | None = None) -> Prediction:
         """The prediction in an answer. Its id must be `of`, if that is given. Raises UnreadableError."""
-        read = read_prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
-        found = replace(read, took=duration_of(body))
+        found = read_prediction(body, self._echoes, plain_http=self._plain_http, redact=self._redact)
         if of not in {None, found.id}:
             raise UnreadableError("an answer about another prediction")
         if of is None and self._echoes.in_word(found.id):  # it would be stored and logged
@@ -245,6 +248,3 @@ class ReplicateProvider:
                 raise AmbiguousCreateError(message, answered=answered) from error
             message = f"Replicate gave no usable answer: {why}"
             raise TransientError(message, purchase_over=False, answered=answered) from error
-
-    def _is_ours(self, entry: dict[str, Any], seed: int) -> bool:
-        return isinstance(entry.get("input"), dict) and entry["input"].get(self._seed_input) == seed

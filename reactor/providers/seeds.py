@@ -22,12 +22,18 @@ def seed_advice(name: str) -> str:
     )
 
 
-def lacks_input(described: dict[str, Any], name: str) -> bool:
-    """Whether the description of a model or version certainly lacks the input."""
+def inputs_of(described: dict[str, Any]) -> frozenset[str]:
+    """The names of the inputs of a model or version, by its description; empty if that does not tell."""
     inputs: Any = described.get("latest_version", described)
     for step in ("openapi_schema", "components", "schemas", "Input", "properties"):
         inputs = inputs.get(step) if isinstance(inputs, dict) else None
-    return isinstance(inputs, dict) and bool(inputs) and name not in inputs
+    return frozenset(inputs) if isinstance(inputs, dict) else frozenset()
+
+
+def lacks_input(described: dict[str, Any], name: str) -> bool:
+    """Whether the description of a model or version certainly lacks the input."""
+    inputs = inputs_of(described)
+    return bool(inputs) and name not in inputs
 
 
 def is_seed_refusal(answer: Answer, name: str, echoes: Echoes) -> bool:

@@ -32,6 +32,13 @@ def duration_of(body: dict[str, Any]) -> float | None:
     return next(filter(_usable, (between, totals.get("total_time"), totals.get("predict_time"))), None)
 
 
+def predict_seconds(body: dict[str, Any]) -> float | None:
+    """Seconds that the model ran for a prediction, as its metrics say."""
+    metrics = body.get("metrics")
+    seconds = metrics.get("predict_time") if isinstance(metrics, dict) else None
+    return next(filter(_usable, (seconds,)), None)
+
+
 def _usable(seconds: object) -> bool:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False

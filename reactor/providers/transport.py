@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reactor.providers.http_client import Reply
+    from reactor.secret import Secret
 
 LARGE = 100_000  # bytes; after a larger body was parsed, other tasks have a turn first
 _REPLACED = {
     "accept-encoding",
+    "authorization",
     "connection",
     "content-length",
     "host",
@@ -67,6 +69,11 @@ class AnsweredError(Exception):
         super().__init__(f"HTTP {answer.status}")
         self.answer = answer
 
+    @property
+    def of_nothing(self) -> bool:
+        """Whether the API says that what was asked for is not there, and not a server in front of it."""
+        return self.answer.status == 404 and self.answer.body is not None
+
 
 _answer: ContextVar[dict[str, Any] | None] = ContextVar("replicate_answer", default=None)
 
@@ -87,10 +94,12 @@ def forget_body() -> None:
 class Transport(httpx.AsyncBaseTransport):
     """What the SDK sends its requests through. It sends nothing to another origin than `base_url`'s.
 
-    The SDK begins every path with `base_url` and /v1. `api_prefix` replaces this /v1.
+    The SDK begins every path with `base_url` and /v1. `api_prefix` replaces this /v1. A token that is refused is read
+    again, because it may have been rotated.
     """
 
-    def __init__(self, base_url: str, api_prefix: str, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, base_url: str, api_prefix: str, token: Secret, *, limits: Limits = LIMITS) -> None:
+        self._token = token
         self._base_url = httpx.URL(base_url)
         path = self._base_url.raw_path.rstrip(b"/")
         self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
@@ -104,12 +113,10 @@ class Transport(httpx.AsyncBaseTransport):
         The SDK gets a minimal body, because its model of the whole body would cost more than all the rest, and nobody
         reads it.
         """
-        headers = self._headers(request)
-        if request.method == "POST":
-            await reached("before_send")
-        reply = await self.client.ask(request.method, self._url(request), headers, request.content)
-        if request.method == "POST":
-            await reached("request_sent")
+        token = self._token.value
+        reply = await self._sent(request, token)
+        if reply.status == 401 and await self._token.renewed(token):
+            reply = await self._sent(request, self._token.value)  # a create too: a refused one bought nothing
         body = await _body_of(reply, self._largest)
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
@@ -117,6 +124,15 @@ class Transport(httpx.AsyncBaseTransport):
             raise UnreadableError(f"no JSON object (HTTP {reply.status})")
         _answer.set(body)
         return httpx.Response(reply.status, content=_MINIMAL_BODY, request=request)
+
+    async def _sent(self, request: httpx.Request, token: str) -> Reply:
+        headers = self._headers(request, token)
+        if request.method == "POST":
+            await reached("before_send")
+        reply = await self.client.ask(request.method, self._url(request), headers, request.content)
+        if request.method == "POST":
+            await reached("request_sent")
+        return reply
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -127,11 +143,12 @@ class Transport(httpx.AsyncBaseTransport):
         path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
         return f"{request.url.scheme}://{request.url.netloc.decode()}{path.decode()}"
 
-    def _headers(self, request: httpx.Request) -> list[tuple[str, str]]:
+    def _headers(self, request: httpx.Request, token: str) -> list[tuple[str, str]]:
         """The headers to send. Raises UnsupportedProtocol or LocalProtocolError if the request must not be sent."""
         if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
         headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REPLACED]
+        headers.append(("Authorization", f"Bearer {token}"))
         if any(_BREAKS.search(part) for part in (*sum(headers, ()), request.url.raw_path.decode())):
             raise httpx.LocalProtocolError("a line break in a header")
         return [*headers, _UNCOMPRESSED]

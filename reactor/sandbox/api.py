@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from reactor.sandbox import catalog, inputs, wire
 from reactor.sandbox.faults import FATES, Faults
@@ -81,6 +83,12 @@ class Api:
 
     async def list(self, request: Request) -> Response:
         """A page of the predictions, newest first."""
-        here, page = wire.base_url(request), self._books.page(request.query_params.get("cursor", ""))
-        following = page.following and f"{here}/v1/predictions?cursor={page.following}"
+        after = request.query_params.get("created_after", "")
+        try:
+            since = datetime.fromisoformat(after).timestamp() if after else 0.0
+        except (ValueError, OverflowError):
+            return wire.problem({"detail": "created_after is no time", "status": 400})
+        here, page = wire.base_url(request), self._books.page(request.query_params.get("cursor", ""), since)
+        bounded = f"&created_after={quote(after)}" if after else ""
+        following = page.following and f"{here}/v1/predictions?cursor={page.following}{bounded}"
         return wire.paged([described(each, here) for each in page.predictions], following=following)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from reactor.hosts import LoopbackOnly, is_loopback
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 RETENTION = 3600.0  # seconds after its end until a prediction's input and output are removed
+REFUSED_INPUTS = 3  # tokens that fail, so that there is something to retry
+BROKEN = f"""\
+The sandbox is broken. It refuses the input of the next {REFUSED_INPUTS} tokens, which fail.
+Then it says that credit is used up: the gate closes, and tokens wait.
+To heal it: curl -X POST {{base_url}}/sandbox/heal
+"""
+HEALED = """\
+The sandbox is healed, and takes every request.
+A closed gate opens by itself within a minute, or at once by Resume on the page.
+Tokens that failed wait for your retry, on the page or by: reactor retry --failed
+"""
 _LEDGER_KEYS = ("id", "model", "prompt", "seed", "requested_at", "finished_at", "status", "billed")
 
 
@@ -64,7 +76,7 @@ class Sandbox:
         books = Books(bounds=bounds)
         self.ledger, self.requests = books.ledger, books.requests
         self._api = Api(books, timing, self.faults, retention)
-        self._guard = Guard(books, self.faults, limits or Limits(), token=token, latency=timing.latency)
+        self.guard = Guard(books, self.faults, limits or Limits(), token=token, latency=timing.latency)
         self._gallery = gallery.Gallery(books)
         refusals = dict.fromkeys((404, 405, 413, 422), _refused)
         bodies = [Middleware(BoundedBodies, largest=bounds.largest_body)]
@@ -83,15 +95,6 @@ class Sandbox:
             sandbox.fail(fault)
         return sandbox
 
-    @property
-    def token(self) -> str | None:
-        """The only token that the API accepts. None: it accepts any token but "invalid"."""
-        return self._guard.token
-
-    @token.setter
-    def token(self, token: str) -> None:
-        self._guard.token = token
-
     def fail(self, fault: Fault) -> Fault:
         """Put a fault in force and return it. Its `hits` say how often it struck."""
         return self.faults.add(fault)
@@ -105,15 +108,16 @@ class Sandbox:
         """
         if is_loopback(host):
             app: ASGIApp = LoopbackOnly(self.app)
-        elif self.token is None:
+        elif self.guard.token is None:
             raise ValueError(f"a sandbox that others reach, at {host}, needs a token")
         else:
-            app = Locked(self.app, self.token)
+            app = Locked(self.app, self.guard.token)
         async with serving(app, host, port) as base_url:
             yield base_url
 
     def _routes(self) -> list[Route]:
         api, control = self._api, [("faults", self._faults), ("ledger", self._ledger), ("requests", self._requests)]
+        switches = [("break", self._break), ("heal", self._heal)]
         guarded: list[tuple[str, str, str, Handler]] = [
             ("GET", "/predictions/{id}", "get", api.get),
             ("POST", "/models/{owner}/{name}/predictions", "create", api.create),
@@ -124,14 +128,15 @@ class Sandbox:
             *((method, path, "other", handler) for method, path, handler in catalog.ROUTES),
         ]
         return [
-            *(Route(f"/v1{path}", self._guard.around(on, to), methods=[method]) for method, path, on, to in guarded),
+            *(Route(f"/v1{path}", self.guard.around(on, to), methods=[method]) for method, path, on, to in guarded),
             *(Route(f"/sandbox/{path}", to, methods=["GET", "POST", "DELETE"]) for path, to in control),
+            *(Route(f"/sandbox/{path}", to, methods=["POST"]) for path, to in switches),
             Route("/files/{id}/{name}", self._picture),
             Route("/", self._gallery.page),
         ]
 
     async def _picture(self, request: Request) -> Response:
-        return await self._guard.served("picture", request, self._gallery.picture)
+        return await self.guard.served("picture", request, self._gallery.picture)
 
     async def _faults(self, request: Request) -> Response:
         if request.method == "DELETE":
@@ -142,6 +147,20 @@ class Sandbox:
             except FaultError as error:
                 return wire.answered({"detail": message_of(error)}, 422)
         return wire.answered(list(self.faults))
+
+    def break_down(self) -> None:
+        """Refuse some inputs, and then every purchase for want of credit, until `heal`."""
+        self.faults.clear()
+        for fault in (Fault("422", times=REFUSED_INPUTS), Fault("402")):
+            self.fail(fault)
+
+    async def _break(self, request: Request) -> Response:
+        self.break_down()
+        return PlainTextResponse(BROKEN.format(base_url=wire.base_url(request)))
+
+    async def _heal(self, _request: Request) -> Response:
+        self.faults.clear()
+        return PlainTextResponse(HEALED)
 
     async def _ledger(self, _request: Request) -> Response:
         return wire.answered([{name: getattr(bought, name) for name in _LEDGER_KEYS} for bought in self.ledger])
@@ -161,12 +180,12 @@ async def serve_forever(sandbox: Sandbox, host: str, port: int) -> None:
     If the sandbox has no token and is served off loopback, this makes one, and prints it in the second line as a
     worker's setting.
     """
-    made = sandbox.token is None and not is_loopback(host)
+    made = sandbox.guard.token is None and not is_loopback(host)
     if made:
-        sandbox.token = secrets.token_urlsafe()
+        sandbox.guard.token = secrets.token_urlsafe()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with sandbox.serve(host, port) as base_url:
             with suppress(OSError):  # stdout may be closed; then the starter knows the URL from its own arguments
-                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.token}"] * made, sep="\n", flush=True)  # noqa: T201
+                print(base_url, *[f"REPLICATE_API_TOKEN={sandbox.guard.token}"] * made, sep="\n", flush=True)  # noqa: T201
             async for _ in signals:
                 return

@@ -75,12 +75,16 @@ class Books:
         found = self._by_id.get(prediction_id)
         return None if found is None or found.gone else found
 
-    def page(self, cursor: str) -> Page:
-        """The page of the predictions before a cursor, or the newest page if there is no cursor."""
+    def page(self, cursor: str, since: float = 0.0) -> Page:
+        """The page of the predictions before a cursor, or the newest page if there is no cursor.
+
+        `since`: none that was created before this moment is listed.
+        """
         now, first = time.time(), len(self.ledger)
         if given := _CURSOR.fullmatch(cursor):
             first = min(first, max(0, int(given[1]) - self._forgotten))
-        listed = (place for place in range(first - 1, -1, -1) if self.ledger[place].listed(now))
+        places = (place for place in range(first - 1, -1, -1) if self.ledger[place].requested_at >= since)
+        listed = (place for place in places if self.ledger[place].listed(now))
         found = list(islice(listed, PAGE + 1))
         following = f"before{found[PAGE - 1] + self._forgotten}" if len(found) > PAGE else None
         return Page([self.ledger[place] for place in found[:PAGE]], following)

@@ -81,18 +81,9 @@ async def account(_request: Request) -> Response:
     return wire.answered({"type": "organization", "username": "sandbox", "name": "Sandbox", "github_url": None})
 
 
-async def _models(_request: Request) -> Response:
-    return wire.paged([_described(model) for model in dict.fromkeys((SCHNELL, *VERSIONS.values()))])
-
-
 async def _model(request: Request) -> Response:
     model = _named(request)
     return wire.answered(_described(model)) if exists(model) else wire.problem(wire.NOT_FOUND)
-
-
-async def _versions(request: Request) -> Response:
-    versions = [version for version, model in VERSIONS.items() if model == _named(request)]
-    return wire.paged([_described_version(version, _named(request)) for version in versions])
 
 
 async def _version(request: Request) -> Response:
@@ -107,8 +98,6 @@ def _named(request: Request) -> str:
 
 
 ROUTES = (
-    ("GET", "/models", _models),
     ("GET", "/models/{owner}/{name}", _model),
-    ("GET", "/models/{owner}/{name}/versions", _versions),
     ("GET", "/models/{owner}/{name}/versions/{version}", _version),
 )

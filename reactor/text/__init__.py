@@ -6,4 +6,5 @@ echoes.py     finds the prompt in an answer that repeats it, and blanks it out
 spellings.py  a normal form that is the same for every spelling of a text
 prompts.py    which prompts may be sent
 messages.py   an error's message, never empty
+durations.py  a duration in words
 """

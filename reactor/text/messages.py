@@ -2,11 +2,16 @@
 
 import re
 
+from reactor.urls import UrlError
+
 _OS_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
-# The driver's messages about a URL that repeat no part of it except a file's name.
-_ABOUT_A_URL = re.compile(
-    r"`\w+` parameter|root certificate file|could not determine|target_session_attrs is|direct TLS"
-)
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The error, or the first one in a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def message_of(error: BaseException) -> str:
@@ -14,8 +19,7 @@ def message_of(error: BaseException) -> str:
 
     An error without a message has its cause's message, or else its class's name. A group has its first member's.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return message_of(error.exceptions[0])
+    error = first_of(error)
     said = str(error).strip()
     if said:
         return said
@@ -34,11 +38,12 @@ def first_line_of(error: BaseException) -> str:
 def of_connecting(error: BaseException) -> str:
     """Return the first line of the reason why there is no connection; not redacted.
 
-    A ValueError is about the URL. Its message is replaced, because it may repeat a part of the password.
+    A ValueError is about the URL. If it is not ours its message is replaced, because it may repeat a part of the
+    password.
     """
-    said = first_line_of(error)
-    about_the_url = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
-    return "its URL cannot be used" if about_the_url and not _ABOUT_A_URL.match(said) else said
+    # The error of a certificate is an OSError and a ValueError, and is about no URL.
+    about_the_url = isinstance(error, ValueError) and not isinstance(error, OSError | UnicodeDecodeError | UrlError)
+    return "its URL cannot be used" if about_the_url else first_line_of(error)
 
 
 def unreachable(error: BaseException) -> str:

@@ -25,6 +25,7 @@ _STYLES = (
     "woodblock print", "watercolour", "risograph, three colours", "oil on canvas", "bauhaus poster", "long exposure",
     "pencil and ink", "stained glass", "paper collage",
 )  # fmt: skip
+SAMPLES = len(_SUBJECTS) * len(_MOODS) * len(_STYLES)  # different sample prompts
 
 
 def validate_prompt(prompt: str | None) -> str:
@@ -45,7 +46,7 @@ def fingerprint(prompt: str | None) -> dict[str, str | int]:
 
 
 def sample_prompts(count: int) -> list[str]:
-    """Return `count` prompts. After 1,620 different ones they repeat."""
+    """Return `count` prompts. After SAMPLES different ones they repeat."""
     order = random.Random(7)
     every = [f"{subject} {mood}, {style}" for subject in _SUBJECTS for mood in _MOODS for style in _STYLES]
     order.shuffle(every)

@@ -7,9 +7,7 @@ characters are removed as well, because they may be half a secret.
 
 from __future__ import annotations
 
-import codecs
 import re
-from copy import copy
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -33,18 +31,21 @@ class Redactor:
     """Makes any text fit to be stored or logged."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._spelled: set[str] = set()
+        self._known: re.Pattern[str] | None = None
+        self._tail = _TAIL
+        self.learn(*secrets)
+
+    def learn(self, *secrets: str) -> None:
+        """Redact these secrets too, from now on: a secret was rotated."""
         # A URL may contain a password plain or percent-encoded, and the driver's message may show the other form.
         spelled = {form for secret in secrets for form in (secret, unquote(secret), _quoted(secret))}
-        known = sorted((form for form in spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True)
+        if spelled <= self._spelled:
+            return
+        self._spelled |= spelled
+        known = sorted((form for form in self._spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
         self._tail = max(_TAIL, *map(len, known), 0)
-        self._codec: str | None = None
-
-    def storing_in(self, encoding: str) -> Redactor:
-        """A redactor whose texts a database of that encoding (by PostgreSQL's name) can hold."""
-        other = copy(self)
-        other._codec = _codec(encoding)  # noqa: SLF001  (its own)
-        return other
 
     def __call__(self, text: str, *, longest: int = LONGEST) -> str:
         """Return `text` without secrets and made fit, at most `longest` characters long."""
@@ -59,18 +60,7 @@ class Redactor:
         text = fit(text)
         if len(text) > longest:
             text = text[: longest - 1] + "…"
-        return text if self._codec is None else text.encode(self._codec, "replace").decode(self._codec)
-
-
-def _codec(encoding: str) -> str | None:
-    """Python's name of the encoding. None if it holds any text; ASCII, a part of all others, if Python lacks it."""
-    if encoding in {"UTF8", "SQL_ASCII"}:
-        return None
-    name = re.sub(r"^WIN(?=\d)", "cp", re.sub(r"^KOI8(?=.)", "koi8_", encoding))
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return "ascii"
+        return text
 
 
 def _may_match(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Counts refused requests by reason, and emits at most one event a minute."""
+"""Answers refused requests; counts them by reason, and emits at most one event a minute."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from starlette.responses import JSONResponse, PlainTextResponse
+
 from reactor import events
 from reactor.telemetry import Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.responses import Response
+    from starlette.types import Scope
+
     from reactor.telemetry import Telemetry
 
 EMIT_EVERY = 60.0  # seconds
-Reason = Literal["malformed", "slow", "crowded", "host", "token"]
+Reason = Literal["malformed", "slow", "crowded", "host", "token", "origin"]
 
 
 class Refusals:
@@ -45,6 +52,14 @@ class Refusals:
         if counts:
             self._telemetry.emit(events.HTTP_REFUSED, count=counts.total(), **counts)
             self._next = asyncio.get_running_loop().call_later(self._emit_every, self._emit)
+
+
+def refused(scope: Scope, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that is not served: JSON below /api/, as openapi.py promises, else a line of text."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    if path.startswith("/api/"):
+        return JSONResponse({"error": sentence}, status, headers)
+    return PlainTextResponse(f"{sentence}\n", status, headers)
 
 
 def quiet_logger(refusals: Refusals) -> logging.Logger:

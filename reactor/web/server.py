@@ -43,15 +43,30 @@ _SLOT_DESCRIPTORS = 2  # a request to the provider, and a connection attempt at 
 def connection_limit(slots: int) -> int:
     """How many connections may be open at once, so that the engine keeps the descriptors that it needs."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return beside_the_engine(allowed, slots)
+
+
+def beside_the_engine(allowed: int, slots: int) -> int:
+    """How many connections fit beside the engine into this process's limit of descriptors."""
     if allowed == resource.RLIM_INFINITY:
         return MOST
     return max(LEAST, min(MOST, allowed - _ENGINE_DESCRIPTORS - _SLOT_DESCRIPTORS * slots))
 
 
 async def serve(
-    app: ASGIApp, refusals: Refusals, *, host: str, port: int, most: int = MOST, client_timeout: float = CLIENT_TIMEOUT
+    app: ASGIApp,
+    refusals: Refusals,
+    *,
+    host: str,
+    port: int,
+    most: int = MOST,
+    client_timeout: float = CLIENT_TIMEOUT,
+    closing: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until cancelled, `most` connections at once. If it cannot listen, that is logged and the worker goes on."""
+    """Serve until cancelled, `most` connections at once. If it cannot listen, that is logged and the worker goes on.
+
+    `closing`: called at the end, so that answers without an end of their own end.
+    """
     try:
         sockets = await _listening(host.strip("[]"), port)
     except (OSError, UnicodeError) as error:
@@ -68,6 +83,7 @@ async def serve(
                 for sock in sockets:
                     group.start_soon(door.keep, listening.enter_context(sock))
     finally:
+        closing()
         await _end(state)
         refusals.end()
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The README's two commands in a bare Debian: as root below a folder that only root may enter, and as an ordinary user.
 #
-#   sudo tests/bare/run.sh FOLDER [COMMAND]      COMMAND is run in both checkouts; default: make demo, make test
+#   sudo tests/bare/run.sh FOLDER [COMMAND]      COMMAND is run in both checkouts; default: make demo, make test test-kills
 #
 # Needs root, git and debootstrap. FOLDER/SUITE (SUITE=testing) is made once, from MIRROR if set, and stays; the
 # checkouts are clones of HEAD. There are no user namespaces in it, as in a container, because the kernel refuses them
@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 root=$(realpath -m "$1")/${SUITE:=testing}
-command=${2:-'make demo ARGS="--tokens 10" && make test'}
+command=${2:-'make demo ARGS="--tokens 10" && make test test-kills'}
 
 if [ ! -e "$root/.complete" ]; then
 	debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates "$SUITE" "$root" ${MIRROR:-}

@@ -1,12 +1,12 @@
-"""`python -m tests.bench`: measure and report. See --help."""
+"""`python -m bench`: measure and report. See --help."""
 
 import argparse
 from pathlib import Path
 
-from tests.bench import picture, report
-from tests.bench.bench import Bench
-from tests.bench.scenarios import burst, depth, drain, finish, fleet, idle, producer, quiet, reaction
-from tests.bench.server import serving
+from bench import picture, report
+from bench.bench import Bench
+from bench.scenarios import burst, depth, drain, finish, fleet, history, idle, producer, quiet, reaction
+from bench.server import serving
 
 SCENARIOS = {
     "a": reaction,
@@ -18,6 +18,7 @@ SCENARIOS = {
     "g": idle,
     "h": quiet,
     "i": finish,
+    "j": history,
 }
 RESULTS = Path(__file__).parent / "results"
 

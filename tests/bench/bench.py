@@ -4,7 +4,7 @@ import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.bench.machine import DISTURBED, Guard, wait_for_quiet
+from bench.machine import DISTURBED, Guard, wait_for_quiet
 
 
 @dataclass

@@ -5,7 +5,7 @@ import platform
 import statistics
 from importlib.metadata import version
 
-from tests.bench.machine import DISTURBED
+from bench.machine import DISTURBED
 
 
 def medians(results):

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.server import connect
+from bench.server import connect
 
 AUTHOR = "('00000000-0000-4000-8000-' || lpad(to_hex(number), 12, '0'))::uuid"
 AUTHORS = 21_000  # each has its number for a prompt, so that a start shows its mint's number
@@ -67,13 +67,13 @@ def _authors(url):
 
 
 def _pgqueuer(url):
-    from tests.bench.workers.pgqueuer_worker import install  # noqa: PLC0415  (only where it is measured)
+    from bench.workers.pgqueuer_worker import install  # noqa: PLC0415  (only where it is measured)
 
     asyncio.run(install(url))
 
 
 def _procrastinate(url):
-    from tests.bench.workers.procrastinate_worker import install  # noqa: PLC0415  (only where it is measured)
+    from bench.workers.procrastinate_worker import install  # noqa: PLC0415  (only where it is measured)
 
     asyncio.run(install(url))
 
@@ -85,20 +85,20 @@ _ON_FLOOR = {
     "install": _floor,
 }
 _OURS = {
-    "module": "tests.bench.workers.ours",
+    "module": "bench.workers.ours",
     "table": "tokens_s0",
     "mint": f"INSERT INTO tokens_s0 (author_id) SELECT {AUTHOR} FROM unnest($1::integer[]) AS number",
     "waiting": "SELECT EXISTS (SELECT FROM tokens_s0 WHERE status IN ('detected', 'generating'))",
     "install": _authors,
 }
-FLOOR_NO_OP = Subject("floor", "tests.bench.workers.floor", **_ON_FLOOR)
-FLOOR_HTTPX = Subject("floor + httpx", "tests.bench.workers.floor", **_ON_FLOOR, provider=True)
-POLLER = Subject("1 s poller", "tests.bench.workers.poller", **_ON_FLOOR)
+FLOOR_NO_OP = Subject("floor", "bench.workers.floor", **_ON_FLOOR)
+FLOOR_HTTPX = Subject("floor + httpx", "bench.workers.floor", **_ON_FLOOR, provider=True)
+POLLER = Subject("1 s poller", "bench.workers.poller", **_ON_FLOOR)
 REACTOR = Subject("reactor", **_OURS)
 REACTOR_SDK = Subject("reactor + SDK", **_OURS, provider=True)
 PGQUEUER = Subject(
     "pgqueuer",
-    "tests.bench.workers.pgqueuer_worker",
+    "bench.workers.pgqueuer_worker",
     table="pgqueuer, pgqueuer_log",
     mint="""
       WITH inserted AS (
@@ -114,7 +114,7 @@ PGQUEUER = Subject(
 )
 PROCRASTINATE = Subject(
     "procrastinate",
-    "tests.bench.workers.procrastinate_worker",
+    "bench.workers.procrastinate_worker",
     table="procrastinate_jobs, procrastinate_events",
     mint="""
       SELECT procrastinate_defer_jobs_v1(ARRAY(

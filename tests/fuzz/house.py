@@ -3,12 +3,9 @@
 import asyncio
 import io
 import logging
-import random
-import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
 
 import asyncpg
 from anyio.from_thread import start_blocking_portal
@@ -18,7 +15,6 @@ from fuzz.cases import MARK, Case, Token
 from fuzz.findings import wrong, wrong_line
 from fuzz.measures import LONGEST_STEP, MOST_GROWTH, Growth, Steps
 from fuzz.provider import Provider
-from reactor import backoff
 from reactor.database.table import plain_query
 from reactor.engine.timings import Timings
 from reactor.engine.worker import Worker
@@ -142,15 +138,13 @@ def house(database):
     steps, out, lines = Steps(), io.StringIO(), Lines()
     root, ours = logging.getLogger(), logging.getLogger("reactor")
     with ExitStack() as stack:
-        # Hypothesis complains if others use the global one.
-        stack.enter_context(patch.object(backoff, "random", random.Random(7)))
         root.addHandler(lines)
         stack.callback(root.removeHandler, lines)
-        stack.enter_context(patch.object(ours, "level", logging.DEBUG))
+        stack.callback(ours.setLevel, ours.level)
+        ours.setLevel(logging.DEBUG)
         provider = Provider(SECRET)
         url = stack.enter_context(served(provider))
-        with patch.object(sys, "stdout", out):
-            log = StructuredLog(Redactor([SECRET]), level="DEBUG", style="json")
+        log = StructuredLog(Redactor([SECRET]), level="DEBUG", style="json", stream=out)
         stack.enter_context(steps.measured())
         stack.enter_context(working(database, url, log, steps))
         played = House(database, provider, out, lines, steps)

@@ -3,6 +3,7 @@
 Arguments: texts that the name of a guard must contain (none: every guard).
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,23 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.mutants.guards import MUTANTS
+from mutants.guards import MUTANTS
 
 HERE = Path(__file__).parents[2]
-COPIED = ("reactor", "tests", "sql", "alembic", "pyproject.toml", "README.md", "Makefile", "requirements.lock")
+COPIED = (
+    "reactor",
+    "tests",
+    "sql",
+    "alembic",
+    "deploy",
+    "pyproject.toml",
+    "README.md",
+    "Makefile",
+    "requirements.lock",
+)
 AT_ONCE = 2
 WITHIN = 120  # seconds for one test; a test that hangs without the guard counts as failed
+WITHIN_LARGE = 900  # seconds, of which most are spent to fill a large table
 FAILED, NOTHING_RUN = 1, (2, 3, 4, 5)  # pytest's exit codes
 
 
@@ -33,7 +45,12 @@ def run(folder, *tests, within=WITHIN):
     """pytest's exit code, or None if it did not end in time."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},  # for the programs that tests start
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         return process.wait(within)
@@ -53,7 +70,7 @@ def tried(mutant):
         if mutant.old not in text:
             return "not found: the guard was written differently"
         path.write_text(text.replace(mutant.old, mutant.new))
-        code = run(folder, mutant.test)
+        code = run(folder, mutant.test, within=WITHIN_LARGE if "test_large" in mutant.test else WITHIN)
     if code in NOTHING_RUN:
         return f"no such test, or it cannot be run (pytest: {code})"
     return "killed" if code in {FAILED, None} else "SURVIVED"

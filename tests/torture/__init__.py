@@ -10,6 +10,7 @@ history.py    every write to a token, kept by a trigger of ours
 house.py      database, provider, workers and producer together
 violence.py   carries out the events of the plan
 audit.py      tokens, history and the provider's ledger, joined
+accounts.py   what `reactor audit` and `status` say of it, compared with the ledger
 rescues.py    from `kill -9` to the token running again
 report.py     the figures, for a terminal
 """

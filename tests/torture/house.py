@@ -16,6 +16,7 @@ from torture.processes import Program, module, reactor, start
 from torture.profiles import SLOTS
 from torture.proxy import Link
 
+PRICE = "0.003"  # of an image
 ANSWERS_WITHIN = 60.0  # seconds for a program to start or to end
 _PROVIDER = {
     "timing": {"queue": [0.02, 0.1], "run": [0.05, 0.8]},
@@ -56,7 +57,7 @@ class House:
         self._name, self._seed = name, seed
         self._folder = Path(folder)
         self._others = []
-        self._base_url = ""
+        self.base_url = ""
 
     @asynccontextmanager
     async def inhabited(self):
@@ -95,30 +96,34 @@ class House:
         config = json.dumps({**_PROVIDER, "seed": self._seed})
         self._others.append(start(reactor("sandbox", "--port", "0", "--config", config), log=log))
         await until(lambda: log.read_bytes().endswith(b"\n"))
-        self._base_url = log.read_text().strip()
+        self.base_url = log.read_text().strip()
 
     def begin(self, slot):
         """Start a worker in a slot."""
-        number, profile = len(self.programs), self.profile
+        number = len(self.programs)
         log = self._folder / f"worker-{number}.log"
-        popen = start(
-            reactor("run"),
-            log=log,
-            DATABASE_URL=f"postgresql://postgres@127.0.0.1:{slot.link.port}/torture?{history.PROCESS}={number}",
-            REPLICATE_API_TOKEN="r8_torture",
-            REPLICATE_BASE_URL=self._base_url,
-            FALLBACK_CENSORED_PROMPT=FALLBACK,
-            POLL_INTERVAL_SECONDS="2",
-            WORKER_BATCH_SIZE=str(SLOTS),
-            MAX_ATTEMPTS="4",
-            LEASE_SECONDS=str(profile.lease),
-            GENERATION_TIMEOUT_SECONDS=str(profile.timeout),
-            SHUTDOWN_GRACE_SECONDS="1",
-            RATE_LIMIT_PER_MINUTE="6000",
-            HTTP_PORT="0",
-        )
+        url = f"postgresql://postgres@127.0.0.1:{slot.link.port}/torture?options=-c%20{history.PROCESS}%3D{number}"
+        popen = start(reactor("run"), log=log, **self.settings(url))
         slot.program = Program(number, popen, log)
         self.programs.append(slot.program)
+
+    def settings(self, url):
+        """The settings of a worker on the database at `url`."""
+        return {
+            "DATABASE_URL": url,
+            "REPLICATE_API_TOKEN": "r8_torture",
+            "REPLICATE_BASE_URL": self.base_url,
+            "FALLBACK_CENSORED_PROMPT": FALLBACK,
+            "POLL_INTERVAL_SECONDS": "2",
+            "WORKER_BATCH_SIZE": str(SLOTS),
+            "MAX_ATTEMPTS": "4",
+            "LEASE_SECONDS": str(self.profile.lease),
+            "GENERATION_TIMEOUT_SECONDS": str(self.profile.timeout),
+            "SHUTDOWN_GRACE_SECONDS": "1",
+            "RATE_LIMIT_PER_MINUTE": "6000",
+            "PRICE_PER_IMAGE": PRICE,
+            "HTTP_PORT": "0",
+        }
 
     def mint(self):
         """Start the producer; return its process and the file for its report."""
@@ -139,7 +144,7 @@ class House:
     async def ledger(self):
         """The provider's ledger: all purchases."""
         async with httpx.AsyncClient(timeout=60) as client:
-            return (await client.get(f"{self._base_url}/sandbox/ledger")).json()
+            return (await client.get(f"{self.base_url}/sandbox/ledger")).json()
 
 
 async def until(condition, within=ANSWERS_WITHIN):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None)
 _KEPT = {"PATH", "HOME", "LANG", "SSL_CERT_FILE"}
-_TESTS = Path(__file__).parent.parent
+# The tests first, then the reactor that is tested, if it is not the installed one.
+_PATH = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
 
 
 def _die_with_owner():
@@ -19,13 +20,17 @@ def _die_with_owner():
         _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def start(command, *, log, **environment):
+def environment(**given):
+    """Only the environment variables that a program needs."""
+    return {name: value for name, value in os.environ.items() if name in _KEPT} | {"PYTHONPATH": _PATH, **given}
+
+
+def start(command, *, log, **given):
     """Start a program with only the environment variables that it needs. Main thread only."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
         return subprocess.Popen(
             command,
-            env={**kept, "PYTHONPATH": str(_TESTS), **environment},
+            env=environment(**given),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -18,6 +18,9 @@ class Profile:
     drops: int = 0  # transactions of drop_size tokens
     drop_size: int = 0
     quiet_within: float = 60.0  # for all tokens to end, after the last mint and the last event
+    # From `kill -9` to running again. Without a limit the seconds are only reported, because other work on the machine
+    # decides them too.
+    again_within: float = float("inf")
 
     @property
     def duration(self):
@@ -65,5 +68,6 @@ PROFILES = {
         drops=10,
         drop_size=150,
         quiet_within=300.0,
+        again_within=10.0,
     ),
 }

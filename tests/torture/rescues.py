@@ -4,7 +4,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 NO_RESCUE = 10.0  # seconds after all workers were cut off in which, by design, no token is rescued
-AGAIN_WITHIN = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,8 @@ class Rescues:
     excused: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def rescues(kills, history, outages):
-    """Measure every token that a process held when it was killed."""
+def rescues(kills, history, outages, again_within):
+    """Measure every token that a process held when it was killed. One that never runs again is always late."""
     found = Rescues()
     by_process = defaultdict(set)
     for token_id, writes in history.items():
@@ -44,7 +43,7 @@ def rescues(kills, history, outages):
                 found.excused[excuse].append(seconds)
                 continue
             found.counted.append(seconds)
-            if seconds > AGAIN_WITHIN:
+            if seconds > again_within or following is None:
                 found.late.append(
                     (token_id, f"{seconds:.1f} s after process {kill.process} was killed at {kill.at:.3f}")
                 )

@@ -11,6 +11,7 @@ import anyio
 
 from reactor.embedded import EmbeddedPostgres
 from torture import history, questions
+from torture.accounts import accounts, compared
 from torture.audit import audit
 from torture.house import House, until
 from torture.plan import events, prompts
@@ -65,7 +66,9 @@ async def torture(house, name, seed, *, tell):
         ledger = await house.ledger()
         await violence.end()
         tokens, writes = await history.read(house.url)
-    return _judged(house, violence, ledger, tokens, writes, minted, seed, time.monotonic() - started_at)
+        told = await accounts(house, ledger)
+    faults = compared(told, ledger)
+    return _judged(house, violence, ledger, tokens, writes, minted, seed, time.monotonic() - started_at, faults)
 
 
 async def _perform(house, violence, planned):
@@ -88,16 +91,17 @@ async def _tell(house, violence, tell):
         tell(f"{time.monotonic() - begun_at:5.0f} s  {tokens}  |  {done}")
 
 
-def _judged(house, violence, ledger, tokens, writes, minted, seed, seconds):
+def _judged(house, violence, ledger, tokens, writes, minted, seed, seconds, of_accounts):
     made, doomed = prompts(house.profile, seed)
     keys = {program.number: program.key for program in house.programs}
     found = audit(tokens, writes, ledger, prompts=made, doomed=doomed, keys=keys)
-    measured = rescues(violence.kills, writes, violence.outages)
+    measured = rescues(violence.kills, writes, violence.outages, house.profile.again_within)
     missing = house.profile.events.keys() - violence.done.keys()
     faults = {
         **found.faults,
+        **of_accounts,
         "failed inserts of the producer": [(0, why) for why in minted["failed"]],
-        "running again after more than 10 s": measured.late,
+        "running again too late, or never": measured.late,
         "complaints": [(0, why) for why in violence.complaints],
         "events that did not happen": [(0, kind) for kind in missing],
     }

@@ -1,23 +1,26 @@
--- Finds tokens that their holder cannot finish, in a bounded part of those in `generating`.
+-- Finds tokens that their holder cannot finish. It walks through a bounded part of the tokens in `generating`.
 -- $1 tokens         integer           the most tokens to return
 -- $2 lease          double precision  seconds; one value for a fleet
 -- $3 renewed_every  double precision  seconds between renewals; a holder is overdue 2 s after one that did not come
--- $4 known          uuid[]            tokens that this worker holds, or has to leave alone
+-- $4 known          key[]             tokens that this worker holds, or has to leave alone
 -- $5 own_keys       bigint[]          keys that this worker claimed under
 -- $6 uptime         double precision  seconds that this worker has been running
--- $7 after          uuid              the walk begins behind this key, and continues from the smallest
+-- $7 after          key               the walk begins behind this key, and continues from the smallest
 -- $8 held           integer           the most tokens in `generating` to walk through
--- Returns id, epoch, lease_ends_at and owner, in the order of the walk. Owner is 'own' (a claim whose answer we never
--- got), 'foreign' (another program left it without a lease, or with one longer than any worker's) or 'dead'. The lease
--- is in seconds since 1970, because a client's dates cannot hold every value; rescue.sql takes the token only if it
--- still ends then. Every row also has `last`: the key of the last token of the walk, null if the walk saw all. There is
--- always a row.
+-- Returns the tokens in the order of the walk, and one row without a token if there is none:
+--   id, epoch
+--   lease_ends_at  seconds since 1970, because a client's dates cannot hold every value. rescue.sql takes the token only
+--                  if its lease still ends then
+--   owner          own: the answer to our claim never reached us; dead: its worker died; foreign: another program left it
+--                  without a lease, or with one longer than any worker's
+--   last           in every row: the key of the last token of the walk; null if the walk saw all in `generating`
 -- Leans on the partial index WHERE status = 'generating'. A role that may insert rows can insert any number that look
 -- held, so a walk is bounded. $4 is hashed: it may hold thousands. Leases are read from the heap, to keep renewals HOT.
 --
--- A holder is dead once its lease is over. If its liveness lock is free it is dead earlier, but only if its renewal is
--- overdue too, because a living holder loses the lock with its connection. Within 10 s of the server's start no holder
--- is dead, because the workers are not back yet.
+-- A worker is dead once its lease is over. It is dead earlier if its renewal is overdue and its liveness lock is free. A
+-- free lock alone is not enough, because a living worker loses the lock with its connection. If the worker's key is
+-- negative, no proven listener holds its lock, so only the lease counts. Within 10 s of the server's start no worker is
+-- dead, because the workers are not back yet.
 --
 -- Any role may take or wait for any advisory lock. A lock counts as a sign of life only if it is granted, exclusive,
 -- and held by a role that may write the epoch, as a worker's may and a stranger's may not.
@@ -34,17 +37,17 @@ WITH alive AS MATERIALIZED (
 ),
 behind AS MATERIALIZED (
   SELECT {key} AS key, generation_epoch, generation_worker, generation_lease_ends_at
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {generating}
-    AND {key} > $7::uuid
+    AND {key} > $7::{key_type}
   ORDER BY {key}
   LIMIT $8::integer
 ),
 before AS MATERIALIZED (
   SELECT {key} AS key, generation_epoch, generation_worker, generation_lease_ends_at
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {generating}
-    AND {key} <= $7::uuid
+    AND {key} <= $7::{key_type}
   ORDER BY {key}
   LIMIT $8::integer - (SELECT count(*) FROM behind)
 ),
@@ -65,7 +68,7 @@ found AS (
       ELSE 'foreign'
     END AS owner
   FROM walked
-  WHERE key NOT IN (SELECT id FROM unnest($4::uuid[]) AS known (id))
+  WHERE key NOT IN (SELECT id FROM unnest($4::{key_type}[]) AS known (id))
     AND (
       generation_worker = ANY ($5::bigint[])
       OR (

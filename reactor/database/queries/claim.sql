@@ -1,7 +1,7 @@
--- Claims tokens: due retries first, then fresh ones by mint order; never more than the gate lets through.
+-- Claims due retries (with a due time), then fresh tokens (without one) by mint order; no more than the gate lets through.
 -- $1 create_interval  double precision  seconds between creates that the account's rate limit allows; 0: no limit
 -- $2 slots            integer           tokens that can start now
--- $3 worker           bigint            the claimer's key
+-- $3 worker           bigint            the claimer's key; negative while its listener is not proven: see leases.py
 -- $4 lease            double precision  seconds
 -- Statements that start behind a token, or claim among given tokens, have one or two more: see TokensTable.query.
 -- Returns one row per claimed token, in mint order. Every row repeats three facts of the statement: probe (what opens the
@@ -14,9 +14,9 @@
 WITH {parts/gate},
 due AS (
   SELECT {key} AS key
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
     {of_retries}
   ORDER BY generation_due_at, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0)
@@ -24,9 +24,9 @@ due AS (
 ),
 fresh AS (
   SELECT {key} AS key, {order} AS position
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
     {of_fresh}
   ORDER BY {order}, {key}
   LIMIT coalesce((SELECT slots FROM gate), 0) - CASE WHEN (SELECT half_open FROM gate) THEN 0 ELSE (SELECT count(*) FROM due) END
@@ -57,12 +57,12 @@ claimed AS (
   WHERE {key} = ANY (ARRAY(SELECT key FROM passed))
   RETURNING
     {parts/held},
-    CASE WHEN generation_epoch = 1 AND isfinite(created_at)
-      THEN greatest(0, extract(epoch FROM clock_timestamp() - created_at)) END::double precision AS age,
+    CASE WHEN generation_epoch = 1 AND isfinite({born})
+      THEN greatest(0, extract(epoch FROM clock_timestamp() - {born})) END::double precision AS age,
     {order} AS position
 )
 SELECT
-  id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, age,
+  id, token_id, epoch, prompt, attempts, censored, seed, seeded_at, seed_was_set, prediction_id, traceparent, age,
   (SELECT probe FROM admitted) AS probe,
   coalesce((SELECT tokens FROM admitted) < (SELECT count(*) FROM found), false) AS limited,
   (SELECT key FROM fresh WHERE fresh.position IS NOT NULL ORDER BY fresh.position DESC, key DESC LIMIT 1) AS last_fresh

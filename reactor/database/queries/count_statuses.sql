@@ -4,6 +4,6 @@
 SELECT coalesce(known.status, 'other') AS status, count(*) AS tokens
 FROM {table} AS token
 LEFT JOIN unnest(ARRAY['detected', 'generating', 'uploading', 'ready', 'revealed', 'failed']) AS known (status)
-  ON known.status = lower(left(token.status::text, 63))
+  ON known.status = lower(left(token.status::text, 63) COLLATE "C")
 GROUP BY 1
 ORDER BY tokens DESC, 1;

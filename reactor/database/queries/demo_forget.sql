@@ -3,7 +3,7 @@
 -- Returns nothing.
 -- Leans on the unique index of token_id and the primary key of the authors.
 WITH unfinished AS (
-  DELETE FROM {table}
+  DELETE FROM {table} AS token
   WHERE token_id = ANY ($1::bigint[]) AND image_url IS NULL
   RETURNING author_id
 )

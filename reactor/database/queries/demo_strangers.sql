@@ -3,6 +3,6 @@
 -- Leans on no index: it reads the table up to the first such token.
 SELECT EXISTS (
   SELECT
-  FROM {table}
+  FROM {table} AS token
   WHERE image_url IS NULL OR image_url NOT LIKE 'http://127.0.0.1:%/files/%'
 ) AS strangers;

@@ -1,9 +1,7 @@
--- Finds the tokens table, and describes it as it is.
+-- Finds the tokens table.
 -- $1 tokens  text  as TOKENS_TABLE gives it: a name or schema.name; case counts
--- Returns one row per table that the name can mean: schema, name, owner and encoding (the database's); status_enum and
--- labels, if the status column is an enum; migrated, whether our columns and the intake exist; revision_readable, null
--- if there is no revision; triggered and triggers_enabled, whether both triggers exist, and are enabled; number_type,
--- the type of token_id; passed_over, whether we ignore the table.
+-- Returns one row per table that the name can mean: schema, name and owner; revision_readable, null if there
+-- is no revision; passed_over, whether we ignore the table.
 --
 -- Any role that may create a table can give it our columns and our mark. So a name alone means, in this order:
 -- 1. the migrated tables of that name, in any schema, whose owner we trust; or which have one of our triggers, though
@@ -75,46 +73,24 @@ meant AS (
   FROM ranked
   WHERE rank = best AND (rank <> 2 OR turn = 1)
   UNION ALL
-  -- Quoted, because PostgreSQL would fold "Tokens" to tokens.
-  SELECT to_regclass(string_agg(quote_ident(part), '.' ORDER BY position)), false
-  FROM unnest(string_to_array($1::text, '.')) WITH ORDINALITY AS given (part, position)
-  HAVING count(*) > 1
+  -- Not by to_regclass, which needs the privilege to use the schema.
+  SELECT class.oid, false
+  FROM pg_catalog.pg_class AS class
+  WHERE strpos($1::text, '.') > 0
+    AND relname = split_part($1::text, '.', 2)
+    AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = split_part($1::text, '.', 1))
 )
 SELECT
   namespace.nspname AS schema,
   class.relname AS name,
-  CASE WHEN type.typtype = 'e' THEN format('%I.%I', type_namespace.nspname, type.typname) END AS status_enum,
-  ARRAY(
-    SELECT enumlabel::text FROM pg_catalog.pg_enum WHERE enumtypid = type.oid ORDER BY enumsortorder
-  ) AS labels,
-  EXISTS (
-    SELECT FROM pg_catalog.pg_attribute
-    WHERE attrelid = class.oid AND attname = 'generation_epoch' AND NOT attisdropped
-  ) AND to_regclass('reactor.intake') IS NOT NULL AS migrated,
-  has_table_privilege(to_regclass('reactor.alembic_version'), 'SELECT') AS revision_readable,
-  triggers.there = 2 AS triggered,
-  triggers.enabled = 2 AS triggers_enabled,
   (
-    SELECT format_type(atttypid, NULL)
-    FROM pg_catalog.pg_attribute
-    WHERE attrelid = class.oid AND attname = 'token_id' AND NOT attisdropped
-  ) AS number_type,
-  current_setting('server_encoding') AS encoding,
+    SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(versions.oid, 'SELECT')
+    FROM pg_catalog.pg_class AS versions
+    WHERE relname = 'alembic_version' AND relnamespace = to_regnamespace('reactor')
+  ) AS revision_readable,
   pg_get_userbyid(class.relowner)::text AS owner,
   meant.passed_over
 FROM meant
 JOIN pg_catalog.pg_class AS class ON class.oid = meant.oid
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
-CROSS JOIN LATERAL (
-  SELECT
-    count(DISTINCT proname) AS there,
-    count(DISTINCT proname) FILTER (WHERE tgenabled IN ('O', 'A')) AS enabled
-  FROM pg_catalog.pg_trigger
-  JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
-  JOIN pg_catalog.pg_namespace AS home ON home.oid = pronamespace AND home.nspname = 'reactor'
-  WHERE tgrelid = class.oid
-) AS triggers
-LEFT JOIN pg_catalog.pg_attribute AS status ON status.attrelid = class.oid AND status.attname = 'status'
-LEFT JOIN pg_catalog.pg_type AS type ON type.oid = status.atttypid
-LEFT JOIN pg_catalog.pg_namespace AS type_namespace ON type_namespace.oid = type.typnamespace
 ORDER BY 1;

@@ -2,7 +2,8 @@
 -- Returns one row: paused (half-open included), reason, resumes_in (seconds until it is half-open; null: until somebody
 -- acts), opens_on (create, image, check or time), limit_per_minute (creates that a lower limit of the account allows
 -- for now), check_in (seconds until the fleet checks a refused API token; null: the gate is closed for another reason),
--- and refused_token (a mark of the API token that was refused last; null: it was accepted since).
+-- refused_token (a mark of the API token that was refused last; null: it was accepted since), and budget_spent (the day's
+-- budget is, so that the resume of another pause leaves that of the budget: see resume.sql).
 SELECT
   paused,
   CASE WHEN paused THEN left(reason, 4000) END AS reason,
@@ -18,7 +19,8 @@ SELECT
     WHEN paused AND opens_on = 'check' THEN extract(epoch FROM
       least(greatest(check_at, clock_timestamp()), clock_timestamp() + interval '1 hour') - clock_timestamp())
   END::double precision AS check_in,
-  left(refused_token, 12) AS refused_token
+  left(refused_token, 12) AS refused_token,
+  paused AND budget_closed AND coalesce(budget_day >= (clock_timestamp() AT TIME ZONE 'UTC')::date, false) AS budget_spent
 FROM reactor.intake
 CROSS JOIN LATERAL (
   SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time') AS paused

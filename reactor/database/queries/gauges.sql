@@ -1,6 +1,7 @@
 -- Reads the values of the gauges, at a cost that does not grow with the table.
 -- $1 relation  text  the tokens table, quoted and with its schema
--- Returns one row: queue_depth, oldest_seconds, uploading_oldest_seconds, notify_queue_usage (0 to 1), paused.
+-- Returns one row: queue_depth, oldest_seconds, uploading_oldest_seconds, notify_queue_usage (0 to 1), paused, and
+-- bought_today: the creates that were counted against the budget of this UTC day.
 -- Leans on the partial indexes of fresh tokens, retries and uploads, each read from its start.
 --
 -- The depth is counted up to 10,000 of each kind. Beyond that it is what was counted, or what the last autovacuum of
@@ -10,24 +11,24 @@
 -- The limit is a subquery, so that the planner cannot see it. If statistics are older than a backlog, the planner
 -- expects too few rows to fill a visible limit, and reads and sorts all: 450 ms with 1,000,000, 3 ms in index order.
 WITH fresh AS (
-  SELECT {order} AS since
-  FROM {table}
+  SELECT {minted_at} AS since
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
   ORDER BY {order}, {key}
   LIMIT (SELECT 10000)
 ),
 retries AS (
   SELECT generation_due_at AS since
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NOT NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
   ORDER BY generation_due_at
   LIMIT (SELECT 10000)
 ),
 uploads AS (
   SELECT generation_seeded_at AS since
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {uploading} AND generation_seeded_at > '-infinity'
   ORDER BY generation_seeded_at
   LIMIT 1
@@ -57,5 +58,8 @@ SELECT
   coalesce((
     SELECT paused_until IS NOT NULL AND (paused_until > clock_timestamp() OR opens_on IS DISTINCT FROM 'time')
     FROM reactor.intake
-  ), false) AS paused
+  ), false) AS paused,
+  coalesce((
+    SELECT budget_bought FROM reactor.intake WHERE budget_day >= (clock_timestamp() AT TIME ZONE 'UTC')::date
+  ), 0) AS bought_today
 FROM counted, estimated;

@@ -1,6 +1,6 @@
 -- Leaves the watch to another worker, and rings the fleet's bell on commit; takes or releases the quiet lock.
 -- $1 channel       text     the wake channel: both locks are named after it, as in the triggers
--- $2 bell_channel  text     workers with a free slot listen to it
+-- $2 bell_channel  text     every worker listens to it; one that wants the watch tries to take it
 -- $3 watching      boolean  whether this connection is on watch
 -- $4 quiet         boolean  whether it holds the quiet lock
 -- $5 hush          boolean  whether it should hold the quiet lock: mints need not ring for this worker

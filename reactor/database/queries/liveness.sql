@@ -1,5 +1,5 @@
 -- Takes the lock that shows that this worker lives, on the listener's connection; it is released when that ends.
--- $1 worker  bigint
+-- $1 worker  bigint  the worker's key, without a sign
 -- $2 tokens  text    the tokens table, quoted and with its schema: a worker's role is one that may write its epoch
 -- Returns taken; if not taken, strangers names the holders that are no workers, because any role may take the lock.
 WITH life AS MATERIALIZED (

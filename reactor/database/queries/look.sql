@@ -5,18 +5,18 @@
 -- Leans on the two partial indexes WHERE status = 'detected', as claim.sql does.
 WITH retries AS (
   SELECT {key} AS id, {number} AS token_id
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NOT NULL AND generation_due_at <= now()
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
     {of_retries}
   ORDER BY generation_due_at, {key}
   LIMIT (SELECT $1::integer)
 ),
 fresh AS (
   SELECT {key} AS id, {number} AS token_id
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
     {of_fresh}
   ORDER BY {order}, {key}
   LIMIT (SELECT $1::integer - count(*) FROM retries)

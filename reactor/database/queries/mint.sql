@@ -7,16 +7,16 @@ WITH given AS (
   FROM unnest($1::text[]) WITH ORDINALITY AS given (prompt, position)
 ),
 written AS (
-  INSERT INTO {authors} (id, wallet_address, prompt_text)
+  INSERT INTO {authors} ({author_key}, wallet_address, prompt_text)
   SELECT author_id, left('0x' || replace(author_id::text || gen_random_uuid()::text, '-', ''), 42), prompt
   FROM given
 ),
 minted AS (
-  INSERT INTO {table} (author_id)
-  SELECT author_id
+  INSERT INTO {table} AS token ({minted_key}author_id)
+  SELECT {new_key}author_id
   FROM given
   ORDER BY position
-  RETURNING token_id, author_id
+  RETURNING {number_column} AS token_id, author_id
 )
 SELECT token_id
 FROM minted

@@ -1,4 +1,4 @@
--- Opens the gate after a success. If an operator closed it, only its time or `reactor resume` opens it.
+-- Opens the gate after a success. If an operator or the day's budget closed it, only its time or `reactor resume` opens it.
 -- $1 learnt   text  create: one was accepted; image: one was made; check: the API token was accepted
 -- $2 reason   text  for a check: why the gate was closed when the check began; else null
 -- $3 channel  text  the wake channel, rung on commit
@@ -9,4 +9,7 @@ SET paused_until = NULL, pause_seconds = 0, opens_on = NULL
 WHERE paused_until IS NOT NULL
   AND coalesce(opens_on, 'create') = $1::text
   AND CASE WHEN $1::text = 'check' THEN reason = $2::text ELSE paused_until < 'infinity' END
+  AND (
+    budget_closed AND paused_until = (budget_day + 1)::timestamp AT TIME ZONE 'UTC' AND paused_until > clock_timestamp()
+  ) IS NOT TRUE
 RETURNING left(reason, 4000) AS reason, CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify($3::text, '') END AS notified;

@@ -5,7 +5,13 @@
 -- owner. A host's trigger that inserts into `audit` must not find a stranger's table: its triggers would run as us.
 -- Leans on nothing: it reads four catalogues once.
 WITH trusted AS MATERIALIZED (
-  SELECT roles || ARRAY(SELECT relowner FROM pg_catalog.pg_class WHERE oid = to_regclass($1::text)) AS roles
+  -- Not to_regclass, which needs the privilege to use the schema.
+  SELECT roles || ARRAY(
+    SELECT relowner
+    FROM pg_catalog.pg_class
+    WHERE relname = (parse_ident($1::text))[2]
+      AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = (parse_ident($1::text))[1])
+  ) AS roles
   FROM ({trusted}) AS trusted
 )
 SELECT coalesce(string_agg(quote_ident(home.nspname), ', ' ORDER BY place), 'pg_catalog') || ', pg_temp' AS path

@@ -1,10 +1,9 @@
 -- Closes the gate for the whole fleet, never for less than it is already closed for.
--- $1 seconds   double precision  from now; null: until somebody opens it
+-- $1 seconds   double precision  from now
 -- $2 reason    text
 -- $3 probed    boolean           whether the half-open gate's token failed: then it closes for twice as long as before
--- $4 opens_on  text              create, image or check: what opens it again
--- Returns was_open, and seconds: for how long it is closed (null: without end); no row if it was closed for longer, or
--- by an operator.
+-- $4 opens_on  text              create or image: what opens it again
+-- Returns was_open, and seconds: for how long it is closed; no row if it was closed for longer, or by an operator.
 -- The row is locked before it is read, so of several workers that close the gate at once, one finds it open.
 -- A gate that waits for an image goes on waiting for one if a refused create prolongs the pause.
 WITH before AS (
@@ -22,7 +21,7 @@ WITH before AS (
 pause AS (
   SELECT
     was_open,
-    CASE WHEN NOT was_open AND opens_on = 'image' AND $4::text = 'create' THEN 'image' ELSE $4::text END AS opens_on,
+    CASE WHEN NOT was_open AND opens_on = 'image' THEN 'image' ELSE $4::text END AS opens_on,
     least(60, greatest(1, $1::double precision, seconds)) AS seconds,
     CASE
       WHEN $3::boolean THEN greatest($1::double precision, least(60, seconds))
@@ -32,7 +31,7 @@ pause AS (
 )
 UPDATE reactor.intake
 SET
-  paused_until = coalesce(clock_timestamp() + make_interval(secs => pause.closed), 'infinity'),
+  paused_until = clock_timestamp() + make_interval(secs => pause.closed),
   pause_seconds = pause.seconds,
   opens_on = nullif(pause.opens_on, 'create'),
   reason = $2::text
@@ -40,6 +39,6 @@ FROM pause
 WHERE pause.was_open
   OR (
     intake.opens_on IS DISTINCT FROM 'time'
-    AND paused_until < coalesce(clock_timestamp() + make_interval(secs => pause.closed), 'infinity')
+    AND paused_until < clock_timestamp() + make_interval(secs => pause.closed)
   )
 RETURNING pause.was_open, pause.closed AS seconds;

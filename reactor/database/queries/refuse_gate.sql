@@ -5,6 +5,7 @@
 --                              twice as long each time, up to an hour
 -- Returns was_open, and the reason as it is kept; no row if the gate was closed without end already, or by an operator.
 -- As long as a token's mark is kept, no create was accepted since its refusal: a check that passes proves nothing then.
+-- If the gate waited for an image and the day's budget was spent, the first create after the check closes it again.
 -- The row is locked before it is read, so of several workers that close the gate at once, one finds it open.
 WITH before AS (
   SELECT
@@ -26,6 +27,9 @@ SET
   paused_until = 'infinity',
   pause_seconds = 0,
   opens_on = 'check',
+  budget_closed = budget_closed AND (
+    opens_on = 'image' AND paused_until >= (budget_day + 1)::timestamp AT TIME ZONE 'UTC'
+  ) IS NOT TRUE,
   refused_token = $1::text,
   check_wait = due.wait,
   check_at = due.at,

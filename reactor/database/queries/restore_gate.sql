@@ -2,4 +2,4 @@
 -- Returns a row if it was missing.
 INSERT INTO reactor.intake DEFAULT VALUES
 ON CONFLICT DO NOTHING
-RETURNING id;
+RETURNING true AS restored;

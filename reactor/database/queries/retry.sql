@@ -1,7 +1,7 @@
 -- Sets the named tokens back to detected, if they failed. Without a due time, the next claim takes them as fresh.
 -- $1 token_ids  text[]  cast to the column's type
 -- Returns those of $1 that were set back.
--- Leans on the unique index of token_id.
+-- Leans on the index of the number.
 WITH given AS (
   SELECT said, said::{number_type} AS token_id
   FROM unnest($1::text[]) AS said
@@ -9,5 +9,5 @@ WITH given AS (
 UPDATE {table} AS token
 SET status = {detected}, generation_due_at = NULL
 FROM given
-WHERE token.token_id = given.token_id AND token.status = {failed}
+WHERE {number_column} = given.token_id AND token.status = {failed}
 RETURNING given.said AS token_id;

@@ -1,29 +1,35 @@
--- Sets failed tokens among the next rows by key back to detected. Each step is one statement, however large the table.
--- $1 begin  uuid     the first key to look at; null: the smallest
--- $2 rows   integer  to look at, failed or not
--- Returns one row: retried, how many were set back; locked, how many failed ones another transaction has locked; and
--- next, the key to continue with, null at the end.
--- Leans on the primary key.
+-- Sets the next failed tokens that match a filter back to detected, in the order of the list, the oldest first.
+-- Each step is one statement, however large the table.
+-- $1 begin     text              where to begin, from `next`; null: at the oldest
+-- $2 rows      integer           failed tokens to look at
+-- $3 matching  text              see parts/matches.sql; null: any
+-- $4 since     double precision  seconds; null: any
+-- Returns one row: retried, how many were set back; locked, how many another transaction has locked; and next, where
+-- the next step begins; null: nothing is left.
+-- Leans on the partial index WHERE status = 'failed'. The limit is a subquery, as in gauges.sql.
 WITH rows AS (
-  SELECT {key} AS key, status = {failed} AS failed, row_number() OVER (ORDER BY {key}) AS place
-  FROM {table}
-  WHERE {key} >= coalesce($1::uuid, (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1))
-  ORDER BY {key}
-  LIMIT $2::integer + 1
+  SELECT {key} AS key, {listed} AS place, row_number() OVER (ORDER BY {listed}) AS row_number, {parts/matches} AS wanted
+  FROM {table} AS token
+  WHERE status = {failed}
+    AND {listed} >= coalesce(
+      $1::text::{listed_type}, (SELECT {listed} FROM {table} AS token WHERE status = {failed} ORDER BY {listed} LIMIT 1)
+    )
+  ORDER BY {listed}
+  LIMIT (SELECT $2::integer + 1)
 ),
 free AS (
   SELECT {key} AS key
-  FROM {table}
-  WHERE {key} = ANY (ARRAY(SELECT key FROM rows WHERE failed AND place <= $2::integer)) AND status = {failed}
+  FROM {table} AS token
+  WHERE {key} = ANY (ARRAY(SELECT key FROM rows WHERE row_number <= $2::integer AND wanted)) AND status = {failed}
   FOR NO KEY UPDATE SKIP LOCKED
 ),
 retried AS (
-  UPDATE {table}
+  UPDATE {table} AS token
   SET status = {detected}, generation_due_at = NULL
   WHERE {key} = ANY (ARRAY(SELECT key FROM free))
   RETURNING 1
 )
 SELECT
   (SELECT count(*) FROM retried) AS retried,
-  (SELECT count(*) FROM rows WHERE failed AND place <= $2::integer) - (SELECT count(*) FROM free) AS locked,
-  (SELECT key FROM rows WHERE place > $2::integer) AS next;
+  (SELECT count(*) FROM rows WHERE row_number <= $2::integer AND wanted) - (SELECT count(*) FROM free) AS locked,
+  (SELECT place::text FROM rows WHERE row_number > $2::integer) AS next;

@@ -4,23 +4,23 @@
 -- that most rows match, and all of it if they are out of date.
 WITH fresh AS (
   SELECT {key} AS key
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
   ORDER BY {order}, {key}
   LIMIT 1
 ),
 retries AS (
   SELECT {key} AS key
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {detected} AND generation_due_at IS NOT NULL
-    AND generation_epoch < 9223372036854775807
+    AND {claimable}
   ORDER BY generation_due_at
   LIMIT 1
 ),
 held AS (
   SELECT {key} AS key
-  FROM {table}
+  FROM {table} AS token
   WHERE status = {generating}
   ORDER BY {key}
   LIMIT 1

@@ -19,12 +19,12 @@ from reactor.database.connections import REFUSED
 from reactor.engine.claim.detour import Detour
 
 if TYPE_CHECKING:
-    from uuid import UUID
+    from collections.abc import Callable
 
     from reactor.database.store import Store
     from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Batch
+    from reactor.tokens import Batch, Key
 
 ONWARD_FOR = 20.0  # times the extra duration of a claim from the front; then comes the next one from there
 
@@ -32,11 +32,20 @@ ONWARD_FOR = 20.0  # times the extra duration of a claim from the front; then co
 class Claimer:
     """One claim statement; after a refusal, a detour."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, *, timings: Timings, detour: Detour | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        telemetry: Telemetry,
+        *,
+        timings: Timings,
+        detour: Detour | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._timings = timings
+        self._clock = clock
         self._detour = detour or Detour(store, telemetry, timings=timings)
-        self._after: UUID | None = None  # the next claim starts behind this token
+        self._after: Key | None = None  # the next claim starts behind this token
         self._onward_until = 0.0  # monotonic seconds: then the next claim starts at the front
         self._onward_took = 0.0  # seconds that the last claim behind another one took
         self._aside = False  # the next claim is an ordinary one, between two goes of a detour
@@ -52,7 +61,7 @@ class Claimer:
     async def _claimed(self, slots: int, worker: int, *, backlog: bool) -> Batch:
         if self._detour.due and not self._aside:
             return await self._around(slots, worker)
-        began = time.monotonic()
+        began = self._clock()
         after = self._after if began < self._onward_until else None
         self._after = None
         place = replace(self._detour.place, fresh=after) if after else self._detour.place
@@ -76,7 +85,7 @@ class Claimer:
         return replace(batch, more=self._detour.more)
 
     def _took(self, began: float, *, onward: bool) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if onward:
             self._onward_took = now - began
         else:

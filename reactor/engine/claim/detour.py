@@ -1,20 +1,21 @@
 """Goes around tokens that the database refuses to let us claim.
 
 A host's CHECK or trigger can refuse that a row becomes `generating`. That fails the whole claim statement, so such
-tokens would block the head of the queue for ever.
+tokens would block the head of the queue for ever. A row for which PROMPT_SQL raises does the same, and its token fails.
 
-After a refusal we read the tokens that a claim would take, and claim them one by one, then more in one statement as
-long as none is refused. Refused tokens are passed by their place: later claims start behind the last of them, and cost
-no more than before. Now and then a round begins at the front again. It finds tokens that came in before that place, and
-tokens that are no longer refused.
+After a refusal a round begins. It reads the tokens that a claim would take, and claims them: first one by one, then
+more in one statement as long as none is refused. Refused tokens are passed by their place: later claims start behind
+the last of them, and cost no more than before. Now and then a new round begins at the front. It finds tokens that came
+in before that place, and tokens that are no longer refused. A round consists of goes. Each go is one call of `claim`:
 
     begin ──▶ go ──▶ an ordinary claim ──▶ go ──▶ … ──▶ end: ordinary claims behind the refused, until the next round
 
-A refusal costs the server an aborted transaction and a line in its log. So refused tokens are remembered, and a round
-tries only a few of them again. Their number is bounded, and no statement has to carry the list. A round that has met
-MOST_TRIES refusals gallops: of the tokens that it reads it tries only PROBES. If all of those are refused, the round
-passes everything that it read, and reads twice as many next. If one is claimed, the round reads fewer; once these are
-few, it tries one after another again. Tokens that were passed untried are met by a later round.
+A refusal costs the server an aborted transaction and a line in its log. So refused tokens are remembered,
+MOST_REMEMBERED at most, and a round tries only a few of them again. No statement has to carry their list.
+
+After MOST_TRIES refusals the round gallops: of the tokens that it reads it tries only SAMPLE. If all of these are
+refused, it passes everything that it read, and reads twice as many next. If one is claimed, it reads fewer, and soon
+goes one by one again. A later round meets the tokens that were passed untried.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from typing import TYPE_CHECKING
 
 from reactor import events
 from reactor.database.connections import REFUSED, DatabaseError
+from reactor.errors import PermanentError
 from reactor.text.messages import message_of
 from reactor.tokens import FRONT, Batch, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from reactor.database.connections import HostRefusedError, RowRefusedError
     from reactor.database.store import Store
     from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Waiting
+    from reactor.tokens import Key, Waiting
 
 LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens that one go reads: at first, at most, and too few to gallop
 MOST_REFUSALS = 100  # in one go; then the go ends, because the tokens that it claimed have to start
 MOST_TRIES = 300  # refusals in one round before it gallops
-PROBES = 3  # tokens that a gallop tries in one go
+SAMPLE = 3  # tokens that a gallop tries in one go
 MOST_AGAIN = 20  # remembered tokens that one round tries again
 MOST_REMEMBERED = 10_000  # refused tokens
 # The pause between two rounds, in durations of the last round. `longest_between_rounds` limits it, but it is never less
@@ -67,7 +68,7 @@ class Detour:
         self._telemetry = telemetry
         self._timings = timings
         self._most_again, self._most_remembered = most_again, most_remembered
-        self._refused: dict[UUID, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
+        self._refused: dict[Key, tuple[float, float]] = {}  # until when, in monotonic seconds, and for how long
         self._again = 0  # refused tokens that may still be tried in this round
         self._tries = 0  # refusals that this round may still meet before it gallops
         self._window = LOOK_AT  # tokens that the next go reads
@@ -136,7 +137,7 @@ class Detour:
             self._refused.clear()
             self._at, self._next_round = FRONT, float("inf")
 
-    async def _walk(self, found: Sequence[Waiting], slots: int, worker: int, passed: set[UUID]) -> tuple[Batch, int]:
+    async def _walk(self, found: Sequence[Waiting], slots: int, worker: int, passed: set[Key]) -> tuple[Batch, int]:
         """Claim tokens in turn, add refused ones to `passed`; return the claims, and how many tokens were reached."""
         candidates = [token for token in found if token.id not in passed]
         batch = Batch()
@@ -163,10 +164,10 @@ class Detour:
         passed.intersection_update(token.id for token in found[:reached])
         return batch, reached
 
-    async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[UUID]) -> tuple[Batch, int]:
+    async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[Key]) -> tuple[Batch, int]:
         """Try the last token and a few others. If all are refused pass everything that was read, else read fewer."""
         candidates = [token for token in found if token.id not in passed]
-        tried = {*candidates[-1:], *random.sample(candidates, min(PROBES - 1, len(candidates)))}
+        tried = {*candidates[-1:], *random.sample(candidates, min(SAMPLE - 1, len(candidates)))}
         for token in tried:
             with suppress(*REFUSED):
                 batch = await self._claimed([token], worker)
@@ -188,13 +189,23 @@ class Detour:
             batch = await self._store.claim_among([token.id for token in tokens], worker)
         except REFUSED as error:
             if len(tokens) == 1:
+                if await self._failed(tokens[0]):
+                    return Batch()
                 self._refuse(tokens[0], error)
             raise
         if any(claim.id in self._refused for claim in batch.claims):
             self._refused.clear()  # the reason may be gone for all: try the others again too
         return batch
 
-    def _is_passed(self, token: UUID, now: float) -> bool:
+    async def _failed(self, token: Waiting) -> bool:
+        """Whether the token failed, because PROMPT_SQL raises for its row. A claim could never take it."""
+        reason = await self._store.fail_if_unreadable(token.id)
+        if reason is not None:
+            error = {"error_type": PermanentError.__name__, "error_message": reason}
+            self._telemetry.emit(events.GENERATION_FAILED, token_id=token.token_id, **error)
+        return reason is not None
+
+    def _is_passed(self, token: Key, now: float) -> bool:
         """Whether a token was refused before and is not to be tried again yet. Counts those that are."""
         until, _ = self._refused.get(token, (0.0, 0.0))
         if until == 0.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from reactor.engine.claim.idle import Idle
     from reactor.engine.wake.wake import Wake
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim
+    from reactor.tokens import Batch, Claim
 
 LARGEST_CLAIM = 50  # tokens; so the next claim is already under way while these start
 
@@ -88,17 +89,25 @@ class Dispatcher:
             return room > 0 and not self._stopping and await self._claim_for(room)
 
     async def _claim_for(self, room: int) -> bool:
+        began = time.monotonic()
         try:
             batch = await self._claimer.claim(room, self._worker())
         except DatabaseError as error:
             self._trouble.met(error)
             self._idle.failed()
             return False
+        self._told(batch, room, time.monotonic() - began)
         for claim in batch.claims:
             self._start(claim, batch.probe_of(claim))
         if batch.claims and len(batch.claims) < room:
             await checkpoint()  # the attempts run first, so that their requests leave
         self._trouble.passed()
         self._idle.found(batch)
-        self._telemetry.emit(events.TOKENS_CLAIMED, count=len(batch.claims), slots=room)
         return batch.more
+
+    def _told(self, batch: Batch, room: int, seconds: float) -> None:
+        """Emit the claim before its attempts begin."""
+        claimed = [claim.token_id for claim in batch.claims]
+        self._telemetry.emit(
+            events.TOKENS_CLAIMED, count=len(claimed), slots=room, token_ids=claimed, duration_seconds=round(seconds, 6)
+        )

@@ -51,6 +51,11 @@ class Announcer:
         self._said = None
         self._telemetry.emit(events.INTAKE_RESUMED, reason=reason)
 
+    def raised(self, reason: str, *, budget: int, bought: int) -> None:
+        """This worker has opened the gate, because its budget is larger than the one that was spent."""
+        self._said = None
+        self._telemetry.emit(events.INTAKE_RESUMED, reason=reason, daily_budget=budget, bought_today=bought)
+
     def let_through(self, claim: Claim, probe: str | None) -> None:
         """A token was claimed. Unless it is a probe, the gate was open after the claim was sent."""
         if self._said is not None and not probe and claim.asked_at > self._said_at:

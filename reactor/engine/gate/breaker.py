@@ -14,19 +14,21 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from uuid import UUID
+    from collections.abc import Callable
 
     from reactor.engine.timings import Timings
+    from reactor.tokens import Key
 
-    Fence = tuple[UUID, int]
+    Fence = tuple[Key, int]
 
 
 class Breaker:
     """Breaks after `threshold` failures in a row; 0: never."""
 
-    def __init__(self, threshold: int, *, timings: Timings) -> None:
+    def __init__(self, threshold: int, *, timings: Timings, clock: Callable[[], float] = time.monotonic) -> None:
         self._threshold = threshold
         self._timings = timings
+        self._clock = clock
         self._refused = 0  # creates
         self._failed = 0  # predictions
         self._prompts: set[int] = set()  # hashes of the prompts that may be the reason for a failed prediction
@@ -82,13 +84,13 @@ class Breaker:
             return None
         self._trial = None
         self._rest = min(max(self._timings.first_rest, 2 * self._rest), self._timings.longest_rest)
-        self._rests_until = time.monotonic() + self._rest
+        self._rests_until = self._clock() + self._rest
         return self._rest
 
     @property
     def resting(self) -> float:
         """Seconds until this worker may try again; 0: now."""
-        return max(0.0, self._rests_until - time.monotonic()) if self._rest else 0.0
+        return max(0.0, self._rests_until - self._clock()) if self._rest else 0.0
 
     def room(self, slots: int) -> int:
         """How many of the free slots may be filled: none during a rest, then one for the trial."""
@@ -100,7 +102,7 @@ class Breaker:
         """Remember the claim after a rest as the trial. No other is made until it ends, or another rest has passed."""
         if self._rest:
             self._trial = fence
-            self._rests_until = time.monotonic() + self._rest
+            self._rests_until = self._clock() + self._rest
 
     def cancel_trial(self, fence: Fence) -> bool:
         """If this claim is the trial let another take its place, because it showed nothing; return whether it is."""

@@ -5,14 +5,17 @@ With a check every 10 s, each check would open the gate and fail one token of th
 a check has opened the gate, the fleet waits twice as long for the next check. The gate's row keeps that wait until a
 create with this API token is accepted, also when workers stop and start meanwhile: see `refuse_gate.sql`.
 
-An operator who sets another API token and restarts the worker need not wait. The row holds a mark of the refused API
-token, so a worker knows whether its own is another one.
+An operator who sets another API token and restarts the worker need not wait, nor one who rotates it in its file: the
+file is read again while the gate is closed for it. The row holds a mark of the refused API token, so a worker knows
+whether its own is another one.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+
+from reactor.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +31,21 @@ def mark_of(token: str) -> str:
 class Checks:
     """What one worker knows about refusals of its API token."""
 
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
+    def __init__(self, token: str | Secret) -> None:
+        self._token = Secret.of(token)
+        self._known = self._token.value  # the token that was used when the gate was last looked at
         self.unproven = False  # the API token was refused, and no create with it was accepted since
         self._began = True  # whenever this worker looked, the gate was closed for a refused API token
+
+    @property
+    def mark(self) -> str:
+        """The mark of this worker's API token, which may be rotated."""
+        return mark_of(self._token.value)
+
+    async def renew(self) -> None:
+        """Read the API token again, because the gate is closed for it. With another one, the worker begins anew."""
+        if await self._token.renewed(self._known):
+            self._known, self._began, self.unproven = self._token.value, True, False
 
     def looked(self, state: Mapping[str, Any]) -> None:
         """Remember the state of the gate, as it was just read."""

@@ -8,12 +8,16 @@ While the gate is half-open, one claim takes one token: the probe. The fleet get
 `pause_seconds` have passed. If an attempt fails while the gate is closed or half-open, the provider or the account is
 at fault, as other tokens have shown. So nothing counts against the token, unless something was bought for it.
 
-Three kinds of pause end with something else than an accepted create:
+Four kinds of pause do not end by an accepted create, but by:
 
     bought predictions that failed in a row   an image, because such a model accepts every create. Until then nothing
                                               counts against a token for which something was bought either
     a refused API token                       `check()` passes; so no token is spent on finding out
-    an operator's `reactor pause`             its end, or `reactor resume`. No other reason replaces it
+    an operator's `reactor pause`             its end, or `reactor resume`. Only a spent budget whose day ends later
+                                              replaces it
+    a spent DAILY_BUDGET                      the end of the UTC day, `reactor resume`, or a worker that starts with a
+                                              larger budget: see inspector.py. It does not replace the pause for a
+                                              refused API token. A gate that waits for an image is half-open then
 
 If a 429 names a lower limit of the account, the fleet also slows down to that limit for ten minutes.
 """
@@ -21,7 +25,7 @@ If a 429 names a lower limit of the account, the fleet also slows down to that l
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reactor import events
 from reactor.database.connections import DatabaseError
@@ -173,7 +177,7 @@ class Gate:
                 await self._store.half_open()
 
     async def _pause(
-        self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
+        self, seconds: float, reason: str, *, probed: bool = False, opens_on: Literal["create", "image"] = "create"
     ) -> Paused | None:
         """Close the gate; None if it was closed for longer already, so that this token shows nothing new."""
         try:
@@ -202,7 +206,7 @@ class Gate:
 
 def _after(paused: Paused | None) -> float:
     """Seconds until a token that failed as the probe is tried again: a second late, so another is the next probe."""
-    return 0.0 if paused is None or paused.seconds is None else paused.seconds + 1.0
+    return 0.0 if paused is None else paused.seconds + 1.0
 
 
 def _suspect(claim: Claim, error: TransientError) -> str | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reactor.engine.gate.checks import Checks
     from reactor.text.redaction import Redactor
 
+SPENT = "The daily budget "  # so begins the reason of the pause that parts/spend.sql makes
 Opening = Literal["create", "image", "check"]  # an accepted create; an image; a check that the API token passed
 
 
@@ -24,7 +25,7 @@ class Paused:
     """How the gate was closed."""
 
     was_open: bool
-    seconds: float | None  # None: without end
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class Refused:
 
     was_open: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """How a larger budget found the gate that a smaller one had closed."""
+
+    opened: bool  # else something else keeps it closed
+    reason: str
+    bought: int  # creates of this day so far
 
 
 async def gate_state(session: Session) -> dict[str, Any]:
@@ -65,10 +75,16 @@ class GateStore:
         self.checks.looked(state)
         return state
 
+    async def due(self, state: dict[str, Any]) -> bool:
+        """Whether to check the API token now. If the gate is closed for it, it may have been rotated since."""
+        if state["opens_on"] == "check":
+            await self.checks.renew()
+        return self.checks.due(state)
+
     async def pause(
-        self, seconds: float | None, reason: str, *, probed: bool = False, opens_on: Opening = "create"
+        self, seconds: float, reason: str, *, probed: bool = False, opens_on: Literal["create", "image"] = "create"
     ) -> Paused | None:
-        """Close the gate for the fleet. `seconds` None: without end. `probed`: for twice as long as before.
+        """Close the gate for the fleet. `probed`: for twice as long as before.
 
         Return how it was and is; None if it was closed for longer already, or by an operator.
         """
@@ -97,6 +113,11 @@ class GateStore:
         """Keep the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
         rows = await self._session.fetch(plain_query("limit_gate"), create_interval)
         return bool(rows and rows[0]["news"])
+
+    async def raise_budget(self, budget: int) -> Raised | None:
+        """Open the gate, and wake the fleet, if a smaller budget closed it; None if none did, or this one is spent."""
+        rows = await self._session.fetch(plain_query("raise_budget"), budget, self._wake_channel)
+        return Raised(rows[0]["opened"], fit(rows[0]["reason"] or ""), rows[0]["bought"]) if rows else None
 
     async def half_open(self) -> None:
         """Let the next token through a half-open gate at once, and wake the fleet."""

@@ -1,4 +1,9 @@
-"""Looks at the gate every 10 s, checks a refused API token again, and at the start checks the model."""
+"""Looks at the gate every 10 s, checks a refused API token again, and at the start checks the model.
+
+The first look also opens the gate if a smaller DAILY_BUDGET than this worker's closed it: the operator has raised it,
+and has restarted the worker. Later looks do not, so that workers with different budgets do not open and close the gate
+all day. If a worker with the smaller budget closes the gate again, its own restart opens it.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +37,15 @@ class Inspector:
         wake: Wake,
         *,
         every: float,
+        budget: int,
     ) -> None:
         self._store = store
         self._provider = provider
         self._announcer = announcer
         self._wake = wake
         self._every = every
+        self._budget = budget  # creates of a UTC day; 0: no limit
+        self._looked = False
         self._trouble = Trouble(telemetry, "intake")
         self._unfit = Trouble(telemetry, "provider")
 
@@ -52,11 +60,14 @@ class Inspector:
     async def _look(self) -> None:
         try:
             state = await self._store.state()
+            if state["paused"] and not self._looked and await self._raise():
+                state = await self._store.state()
+            self._looked = True
             if not state["paused"]:
                 self._announcer.opened()
             else:
                 self._announcer.closed(state["resumes_in"], state["reason"] or "", state["opens_on"])
-                if self._store.checks.due(state) and await self._check():
+                if await self._store.due(state) and await self._check():
                     await self._reopen(state["reason"])
         except ConnectionLostError:
             await anyio.lowlevel.checkpoint()  # the claims log that the database is away
@@ -64,6 +75,19 @@ class Inspector:
             self._trouble.met(error)
         else:
             self._trouble.passed()
+
+    async def _raise(self) -> bool:
+        """Return whether the gate is another one now, because this worker's budget is larger than the spent one.
+
+        A worker without a budget opens nothing: perhaps somebody forgot to set it.
+        """
+        raised = await self._store.raise_budget(self._budget) if self._budget else None
+        if raised is None:
+            return False
+        if raised.opened:
+            self._announcer.raised(raised.reason, budget=self._budget, bought=raised.bought)
+        self._wake.ring()
+        return True
 
     async def _check(self) -> bool:
         """Return whether the account and the model may be used; log one line if they certainly may not."""

@@ -25,18 +25,21 @@ from reactor.errors import ContentPolicyError, GenerationError, TransientError
 from reactor.failpoints import reached
 from reactor.text.messages import message_of
 from reactor.text.prompts import fingerprint, validate_prompt
-from reactor.tokens import Failed, Released, Succeeded
+from reactor.tokens import TIMED_OUT, Failed, Rejected, Released, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reactor.database.store import Intent
+    from reactor.database.rows import Intent
     from reactor.engine.gate.gate import Gate
     from reactor.engine.settle.settler import Settler
     from reactor.engine.timings import Timings
     from reactor.providers import Provider
     from reactor.telemetry import Telemetry
     from reactor.tokens import Claim, Outcome
+
+
+SPENT = "The daily budget is spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Attempt:
         self._rules = rules
         self._lease_runs = lease_runs
         self._probe = probe  # what opens the half-open gate, as long as it waits for this token; else None
+        self._spent = False  # the day's budget allows no create any more
         self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:
@@ -99,7 +103,13 @@ class Attempt:
 
     def released(self) -> Released:
         """The outcome of an attempt that was cut short: nothing counts, and one look will tell what was bought."""
-        return Released(self.claim, None, None, self._purchase.sure_in, self.prediction_id)
+        bought = self._purchase.receipt
+        return Released(self.claim, None, None, self._purchase.sure_in, self.prediction_id, receipt=bought)
+
+    def failed(self, reason: str, *, attempts: int) -> Failed:
+        """The outcome of an attempt that we cannot finish."""
+        bought = self._purchase.receipt
+        return Failed(self.claim, reason, "PermanentError", attempts, self.prediction_id, receipt=bought)
 
     async def run(self) -> Outcome | None:
         """Return the outcome; None if the token was lost. Raises LeaseOverError."""
@@ -112,12 +122,17 @@ class Attempt:
                 ours = await self._fall_back(error)
             except REFUSED as refused:
                 reason = f"The database refused the fallback prompt ({refused.kind})"
-                return Failed(self.claim, reason, "PermanentError", self.claim.attempts + 1, self.prediction_id)
+                return self.failed(reason, attempts=self.claim.attempts + 1)
             if not ours:
                 return None
         except GenerationError as error:
             return await self._outcome_of(error)
+        return await self._with_fallback()
+
+    async def _with_fallback(self) -> Outcome | None:
         await checkpoint()  # if a stop came meanwhile, nothing more is bought
+        if self._spent:  # the gate stops claims, and this create needs none
+            return Released(self.claim, SPENT, None, 0.0, None, purchase_over=True)
         return await self.run()  # only once, because the claim is censored now
 
     async def _within_deadline(self) -> Outcome:
@@ -138,7 +153,7 @@ class Attempt:
         image_url = await self._purchase.image(prediction)
         await reached("result_seen")
         await self._gate.succeeded(self._probe)
-        return Succeeded(self.claim, image_url, prediction.id)
+        return Succeeded(self.claim, image_url, prediction.id, self._purchase.receipt)
 
     def _prompt(self) -> str:
         rules = self._rules
@@ -147,17 +162,21 @@ class Attempt:
 
     async def _fall_back(self, error: ContentPolicyError) -> bool:
         """Write a new intent to buy, with the fallback prompt; return whether the token is still ours."""
-        attempts = self.claim.attempts + 1
-        intent = await self._censored(attempts, message_of(error))
+        bought = Rejected(self.claim, message_of(error), error.kind, self.prediction_id, self._purchase.receipt)
+        intent = await self._censored(bought)
         if intent is None:
             return False
+        self._spent = intent.spent
         rejected = {"prediction_id": self.prediction_id, **fingerprint(self.claim.prompt)}
-        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, **rejected)
-        new = replace(self.claim, attempts=attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
+        self._telemetry.emit(events.CENSORED, token_id=self.claim.token_id, epoch=self.claim.epoch, **rejected)
+        if self.prediction_id is not None:
+            told = {"prediction_id": self.prediction_id, "images": bought.receipt.images}
+            self._telemetry.emit(events.PURCHASE_ENDED, token_id=self.claim.token_id, outcome="rejected", **told)
+        new = replace(self.claim, attempts=bought.attempts, censored=True, seed=intent.seed, seeded_at=intent.seeded_at)
         self._begin(replace(new, seed_was_set=False, prediction_id=None, rescued=False, age=None))
         return True
 
-    async def _censored(self, attempts: int, error: str) -> Intent | None:
+    async def _censored(self, rejected: Rejected) -> Intent | None:
         """Return the new intent once it is certainly written; None if the token was lost.
 
         Shielded: if this were cut short after the commit, the release would replace the new intent by the rejected
@@ -167,7 +186,7 @@ class Attempt:
         while True:
             try:
                 with anyio.move_on_after(self._timings.answer_within, shield=True):
-                    return await self._settler.censor(self.claim, attempts, error)
+                    return await self._settler.censor(rejected)
             except HostRefusedError:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
@@ -185,18 +204,19 @@ class Attempt:
                 except GenerationError:
                     over = False  # it may still come: the next attempt resumes it
                 else:
+                    self._purchase.ended(stopped)
                     if stopped.image_url is not None:
                         await self._gate.succeeded(self._probe)
-                        return Succeeded(self.claim, stopped.image_url, stopped.id)
+                        return Succeeded(self.claim, stopped.image_url, stopped.id, self._purchase.receipt)
                     if isinstance(stopped.error, ContentPolicyError):
                         raise stopped.error
                     over = stopped.ended
-        message = ", ".join(filter(None, (f"Timed out after {self._rules.deadline:g} s", self._purchase.last_seen)))
+        message = ", ".join(filter(None, (f"{TIMED_OUT} {self._rules.deadline:g} s", self._purchase.last_seen)))
         return await self._outcome_of(TransientError(message, purchase_over=over, answered=bought is not None))
 
     async def _outcome_of(self, error: GenerationError) -> Outcome:
         blame = await self._gate.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
-        return verdict(
+        outcome = verdict(
             self.claim,
             error,
             blame=blame,
@@ -205,3 +225,4 @@ class Attempt:
             max_attempts=self._rules.max_attempts,
             count_rate_limits=self._rules.count_rate_limits,
         )
+        return replace(outcome, receipt=self._purchase.receipt)

@@ -77,7 +77,7 @@ class Attempts:
                 await self._settle(holding, outcome, started_at)
         except anyio.get_cancelled_exc_class():
             if holding.lost:
-                self._events.lost(attempt.claim, attempt.prediction_id)
+                self._lost(attempt)
             raise
 
     async def _outcome(self, attempt: Attempt, holding: Holding) -> Outcome | None:
@@ -94,13 +94,20 @@ class Attempts:
         except Exception as error:  # noqa: BLE001  (the edge: a bug of ours fails its token, and no other)
             self._events.crashed(attempt, error)
             reason = f"Internal error: {type(error).__name__}"
-            outcome = Failed(attempt.claim, reason, "PermanentError", attempt.claim.attempts, attempt.prediction_id)
+            outcome = attempt.failed(reason, attempts=attempt.claim.attempts)
         if outcome is None:
-            self._events.lost(attempt.claim, attempt.prediction_id)
+            self._lost(attempt)
         return outcome
+
+    def _lost(self, attempt: Attempt) -> None:
+        released = attempt.released()
+        self._events.lost(released)
+        if released.prediction_id is not None:
+            self._settler.tell(released)
 
     async def _settle(self, holding: Holding, outcome: Outcome, started_at: float) -> None:
         holding.settle()
+        settling_at = time.monotonic()
         try:
             written = await self._settler.settle(outcome)
         except REFUSED as error:
@@ -116,7 +123,8 @@ class Attempts:
         else:
             if isinstance(written, (Succeeded, Failed)):
                 holding.end()
+            now = time.monotonic()
             if written is None:
-                self._events.lost(outcome.claim, outcome.prediction_id)
+                self._events.lost(outcome, settling=now - settling_at)
             else:
-                self._events.ended(written, time.monotonic() - started_at)
+                self._events.ended(written, now - started_at, settling=now - settling_at)

@@ -27,6 +27,7 @@ request leaves, for longer than the lease and those 10 s together, and sends whe
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from reactor.errors import AmbiguousCreateError, GenerationError, PermanentError
 from reactor.failpoints import reached
 from reactor.providers import Prediction
 from reactor.text.messages import message_of
-from reactor.tokens import Bought
+from reactor.tokens import NO_RECEIPT, Bought, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,13 +77,22 @@ class Purchase:
         self._telemetry = telemetry
         self._lease_runs = lease_runs
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
+        self._bought_at: float | None = None  # monotonic seconds; None if an earlier claim bought
         self.last_seen = ""  # what the attempt waits for, in a few words: for the error of one that ran out of time
         # Monotonic time before which "not there" is not believed; infinite while a create is under way.
         self._sure_at = claim.asked_at + timings.sure_after if claim.rescued else 0.0
 
     @property
+    def receipt(self) -> Receipt:
+        """What is known of it so far."""
+        if self.prediction is None:
+            return NO_RECEIPT
+        seen = self.prediction
+        return Receipt(self._bought_at, seen.predict_seconds, seen.images, seen.web_url)
+
+    @property
     def sure_in(self) -> float:
-        """Seconds until a single look at the list tells what was bought."""
+        """Seconds until one look at the provider's list is enough to know what was bought."""
         if self.prediction:
             return 0.0
         return min(max(0.0, self._sure_at - time.monotonic()), self._timings.sure_after)
@@ -113,7 +123,12 @@ class Purchase:
         self._sure_at = float("inf")
         waited = time.monotonic() - self._claim.asked_at
         self._telemetry.emit(
-            events.CREATE_SENT, token_id=self._claim.token_id, age_seconds=self._claim.age, waited_seconds=waited
+            events.CREATE_SENT,
+            token_id=self._claim.token_id,
+            epoch=self._claim.epoch,
+            seed=self._claim.seed if self._provider.seedable else None,
+            age_seconds=self._claim.age,
+            waited_seconds=waited,
         )
         self._see("without an answer to the create")
         try:
@@ -122,9 +137,10 @@ class Purchase:
             prediction = await self._after_ambiguous(error)
         except GenerationError as error:
             self._sure_at = 0.0
-            # Nothing is left to look for. Without a seed input, a seed that stays would tell of an unanswered create.
+            # Nothing was bought. Without a seed input, a seed left in the row would mean "sent, and not answered".
             error.purchase_over |= not self._provider.seedable
             raise
+        self._bought_at = time.monotonic()
         await reached("created")
         self._conclude(prediction)
         return prediction
@@ -132,13 +148,22 @@ class Purchase:
     async def image(self, prediction: Prediction) -> str:
         """Return the image's URL once the prediction has ended; raise its error if it ended without an image."""
         self._see(f"still {prediction.doing}" if prediction.doing else "")
-        return await self._provider.wait(prediction, self._see)
+        ended = await self._provider.wait(prediction, self._see)
+        self.ended(ended)
+        if ended.error is not None:
+            raise ended.error
+        return str(ended.image_url)
+
+    def ended(self, prediction: Prediction) -> None:
+        """Note how it is now, for the receipt."""
+        if self.prediction is not None:
+            self.prediction = replace(prediction, web_url=prediction.web_url or self.prediction.web_url)
 
     def _see(self, state: str) -> None:
         self.last_seen = state
 
     def _conclude(self, prediction: Prediction | None) -> None:
-        """It is certain now what the seed has bought; None: nothing."""
+        """Keep what the seed has bought, now that it is certain. None: nothing."""
         self._sure_at = 0.0
         self.prediction = prediction
         if prediction is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from reactor import events
 from reactor.text.echoes import Echoes
-from reactor.tokens import Failed, Released, Retry, Succeeded
+from reactor.tokens import Failed, Released, Retry, Succeeded, became
 
 if TYPE_CHECKING:
     from reactor.engine.generate.attempt import Attempt, Rules
@@ -26,15 +26,17 @@ class TokenEvents:
     def began(self, claim: Claim) -> None:
         """An attempt begins: it buys a prediction, or resumes one."""
         event = events.GENERATION_RESUMED if claim.prediction_id else events.GENERATION_STARTED
-        fields: dict[str, Any] = {"prediction_id": claim.prediction_id} if claim.prediction_id else {}
-        attempt = claim.attempts + 1
-        self._telemetry.emit(
-            event, token_id=claim.token_id, attempt=attempt, max_attempts=self._rules.max_attempts, **fields
-        )
+        fields: dict[str, Any] = {"attempt": claim.attempts + 1, "max_attempts": self._rules.max_attempts}
+        fields |= {"censored": claim.censored or None}
+        fields |= {"prediction_id": claim.prediction_id, "traceparent": claim.traceparent}
+        self._telemetry.emit(event, token_id=claim.token_id, epoch=claim.epoch, **_known(fields))
 
-    def lost(self, claim: Claim, prediction_id: str | None) -> None:
-        """This worker holds the token no longer."""
-        self._telemetry.emit(events.LEASE_LOST, token_id=claim.token_id, prediction_id=prediction_id)
+    def lost(self, lost: Outcome, *, settling: float | None = None) -> None:
+        """This worker holds the token no longer. `lost`: what its attempt came to. `settling`: see `ended`."""
+        claim, fields = lost.claim, _known({"settle_seconds": None if settling is None else round(settling, 6)})
+        told = {"prediction_id": lost.prediction_id, **fields}
+        self._telemetry.emit(events.LEASE_LOST, token_id=claim.token_id, epoch=claim.epoch, **told)
+        self._purchase_ended(lost, "lost" if lost.prediction_id else None)
 
     def unsettled(self, outcome: Outcome, kind: str, message: str) -> None:
         """An outcome is not known to be written. Its prediction is named, because it may have been paid for."""
@@ -53,10 +55,12 @@ class TokenEvents:
             error_message=f"in {place.name}, {Path(place.filename).name}:{place.lineno}",
         )
 
-    def ended(self, outcome: Outcome, duration: float) -> None:
-        """The outcome is written. `duration`: seconds that the attempt took."""
+    def ended(self, outcome: Outcome, duration: float, *, settling: float) -> None:
+        """The outcome is written. `duration`: seconds that the attempt took, of which writing took `settling`."""
+        self._purchase_ended(outcome, became(outcome))
         claim = outcome.claim
-        fields: dict[str, Any] = {"token_id": claim.token_id, "duration_seconds": round(duration, 3)}
+        settled = {"token_id": claim.token_id, "epoch": claim.epoch, "settle_seconds": round(settling, 6)}
+        fields: dict[str, Any] = {**settled, "duration_seconds": round(duration, 3)}
         match outcome:
             case Succeeded():
                 fields |= {"image_url": self._logged_url(outcome), "prediction_id": outcome.prediction_id}
@@ -68,9 +72,14 @@ class TokenEvents:
                 event = events.GENERATION_EXHAUSTED if outcome.exhausted else events.GENERATION_FAILED
                 self._telemetry.emit(event, **fields, **self._error(outcome), attempt=claim.attempts + 1)
             case Released():
-                self._telemetry.emit(events.GENERATION_RELEASED, token_id=claim.token_id, **self._error(outcome))
+                self._telemetry.emit(events.GENERATION_RELEASED, **settled, **self._error(outcome))
             case _:
                 assert_never(outcome)
+
+    def _purchase_ended(self, outcome: Outcome, how: str | None) -> None:
+        if how is not None:
+            fields = {"prediction_id": outcome.prediction_id, "images": outcome.receipt.images}
+            self._telemetry.emit(events.PURCHASE_ENDED, token_id=outcome.claim.token_id, outcome=how, **fields)
 
     def _logged_url(self, outcome: Succeeded) -> str:
         """The image's URL without the prompt, because a provider may name a file after its prompt.
@@ -87,4 +96,8 @@ class TokenEvents:
             "error_message": message,
             "prediction_id": outcome.prediction_id,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return _known(fields)
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

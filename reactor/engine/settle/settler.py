@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -30,11 +31,14 @@ from reactor.tokens import Bought, Outcome
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from reactor.database.store import Answer, Intent, Store
+    from reactor.database.rows import Answer, Intent
+    from reactor.database.store import Store
     from reactor.engine.settle.unsettled import Entry
     from reactor.engine.timings import Timings
     from reactor.telemetry import Telemetry
-    from reactor.tokens import Claim
+    from reactor.tokens import Key, Rejected
+
+MOST_RECORDED = 10_000  # purchases; a token that nobody settles leaves its purchase here
 
 T = TypeVar("T", Outcome, Bought)
 
@@ -51,6 +55,7 @@ class Settler:
         self._failures = 0
         self._outcomes: Unsettled[Outcome] = Unsettled()
         self._bought: Unsettled[Bought] = Unsettled()
+        self._recorded: dict[tuple[Key, int], str] = {}  # prediction ids in the rows, by the fence of their claim
         self._arrived = anyio.Event()
         self._idle = anyio.Event()
 
@@ -90,21 +95,27 @@ class Settler:
             raise entry.answer
         return None if entry.answer == "lost" else outcome
 
+    def tell(self, outcome: Outcome) -> None:
+        """Have the history told of an attempt whose token was lost. Does not wait for it."""
+        self._outcomes.add(outcome)
+        self._bought.forget(outcome.claim)
+        self._arrived.set()
+
     def record(self, bought: Bought) -> None:
         """Have a prediction id written soon. Does not wait for it."""
         self._bought.add(bought)
         self._arrived.set()
 
-    async def censor(self, claim: Claim, attempts: int, error: str) -> Intent | None:
+    async def censor(self, rejected: Rejected) -> Intent | None:
         """Write a new intent to buy, with the fallback prompt, until the database answers; None if the token was lost.
 
         Raises RowRefusedError and HostRefusedError at the first refusal: the caller counts them.
         """
-        self._bought.forget(claim)  # the prediction of the rejected prompt is over
+        self._bought.forget(rejected.claim)  # its prediction is over
         failures = 0
         while True:
             try:
-                intent = await self._store.censor(claim, attempts, error)
+                intent = await self._store.censor(rejected)
             except REFUSED:
                 raise
             except DatabaseError as trouble:
@@ -124,9 +135,9 @@ class Settler:
                 await self._arrived.wait()
             self._arrived = anyio.Event()
             for bought in self._bought.batches():
-                await self._flush(self._bought, bought, self._store.record)
+                await self._flush(self._bought, bought, self._write_bought)
             for outcomes in self._outcomes.batches():
-                await self._flush(self._outcomes, outcomes, self._store.settle)
+                await self._flush(self._outcomes, outcomes, self._write_outcomes)
             self._idle.set()
 
     async def drained(self) -> None:
@@ -134,6 +145,29 @@ class Settler:
         while self._outcomes or self._bought:
             self._idle = anyio.Event()
             await self._idle.wait()
+
+    async def _write_bought(self, bought: list[Bought]) -> list[Answer]:
+        answers = await self._store.record(bought)
+        for each, answer in zip(bought, answers, strict=True):
+            if answer == "won":
+                self._recorded[each.claim.fence] = each.prediction_id
+        while len(self._recorded) > MOST_RECORDED:
+            del self._recorded[next(iter(self._recorded))]
+        return answers
+
+    async def _write_outcomes(self, outcomes: list[Outcome]) -> list[Answer]:
+        answers = await self._store.settle([self._with_record(outcome) for outcome in outcomes])
+        for outcome, answer in zip(outcomes, answers, strict=True):
+            if answer != "locked":
+                self._recorded.pop(outcome.claim.fence, None)
+        return answers
+
+    def _with_record(self, outcome: Outcome) -> Outcome:
+        """Note on the receipt that the purchase was recorded: the budget has counted it, so a loss does not."""
+        bought = self._recorded.get(outcome.claim.fence)
+        if bought is None or bought != outcome.prediction_id:
+            return outcome
+        return replace(outcome, receipt=replace(outcome.receipt, recorded=True))
 
     async def _flush(
         self, unsettled: Unsettled[T], batch: Sequence[Entry[T]], write: Callable[[list[T]], Awaitable[list[Answer]]]

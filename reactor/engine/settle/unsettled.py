@@ -10,11 +10,10 @@ from reactor.tokens import Bought, Outcome
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
-    from uuid import UUID
 
     from reactor.database.connections import HostRefusedError, RowRefusedError
-    from reactor.database.store import Answer
-    from reactor.tokens import Claim
+    from reactor.database.rows import Answer
+    from reactor.tokens import Claim, Key
 
 LARGEST_BATCH = 200  # entries in a statement; keeps each row lock short
 
@@ -46,7 +45,7 @@ class Unsettled(Generic[T]):
     """The entries, by the fence of their claim: a token may be claimed anew before its entry is answered."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[UUID, int], Entry[T]] = {}
+        self._entries: dict[tuple[Key, int], Entry[T]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)

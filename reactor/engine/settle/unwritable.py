@@ -26,12 +26,13 @@ def replacement_for(
 ) -> Failed | Retry | None:
     """Return the outcome to write instead of a refused one; None: the row stays as it is, until its lease is over."""
     claim, bought, reason = outcome.claim, outcome.prediction_id, f"The database refused the result ({error.kind})"
+    receipt = outcome.receipt
     if not isinstance(error, HostRefusedError):
-        return Failed(claim, reason, "PermanentError", claim.attempts, bought)
+        return Failed(claim, reason, "PermanentError", claim.attempts, bought, receipt=receipt)
     if not isinstance(outcome, (Succeeded, Failed)):
         return None
     attempts = claim.attempts + 1
     if attempts >= max_attempts:
-        return Failed(claim, reason, "TransientError", attempts, bought, exhausted=True)
+        return Failed(claim, reason, "TransientError", attempts, bought, exhausted=True, receipt=receipt)
     due_in = min(timings.refused_result * 2**claim.attempts, timings.longest_refused_result)
-    return Retry(claim, reason, "TransientError", attempts, due_in, bought, purchase_over=False)
+    return Retry(claim, reason, "TransientError", attempts, due_in, bought, purchase_over=False, receipt=receipt)

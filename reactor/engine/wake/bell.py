@@ -6,21 +6,21 @@ worker makes a claim for the same token. So mints ring only while a worker has a
     a slot is free      ──▶ on watch: mints ring, and this worker answers. It is the only one, until it leaves the watch
     every slot is taken ──▶ quiet: mints do not ring as long as no worker is on watch
 
-There is an advisory lock for each of the two states. A worker holds them on its listener's connection, and they end
-with it, so a dead worker silences no mint. The triggers look at both locks when a mint is written. They are silent if a
-worker is quiet and no worker is on watch. In every other case they ring, also if there is no worker at all.
+Details. Each of the two states is an advisory lock. A worker holds it on its listener's connection and loses it with
+that connection, so a dead worker silences no mint. The triggers look at both locks when a mint is written. They are
+silent if a worker is quiet and no worker is on watch. In every other case they ring, even if there is no worker at all.
 
 No mint is missed. A worker that goes on watch claims once more, because mints that were committed before did not ring.
 A transaction that minted before and commits later does not ring either. So the worker notes which transactions are
-under way when it takes the watch, and claims again whenever one of them has ended. It looks again and again, because
-a statement that waits for a lock keeps a snapshot open, and then no dead row can be removed.
+under way when it takes the watch, and claims again whenever one of them has ended. It looks repeatedly and does not
+wait for them: a statement that waits keeps a snapshot open, and meanwhile no dead row can be removed.
 
 If the worker on watch hangs, nobody answers at once. The other workers hear the ring too: their sweeps look 5 s later.
 
-Any role that may connect can take these two locks; a session that holds one and is no worker is called a stranger. The
-triggers are silent only if a worker holds the quiet lock. If a stranger holds the watch lock, a worker keeps a watch of
-its own, under a random key that no stranger can hold before. Mints ring for that watch too, and its worker answers. No
-worker is elected then, so several may claim for one mint.
+Any role that may connect can take these two locks. A session that holds one and is no worker is called a stranger. A
+stranger's quiet lock does not silence the triggers, only a worker's does. If a stranger holds the watch lock, a worker
+keeps a watch of its own, under a random key that a stranger cannot have taken in advance. Mints ring for that watch
+too, and its worker answers. No worker is elected then, so several may claim for one mint.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Bell:
         """Whether a stranger keeps this worker from one of the two locks."""
         return any(strangers.told for strangers in self._strangers.values())
 
-    def mint_rang(self) -> None:
-        """Answer a mint that rang; if another worker is on watch, only have the sweep look a little later."""
+    def wake_rang(self) -> None:
+        """Answer a mint, a retry or the gate. If another worker is on watch, only have the sweep look a bit later."""
         if self._elsewhere:
             self._sweep.look_within(jittered(self._timings.stand_in))
         else:

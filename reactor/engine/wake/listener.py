@@ -10,7 +10,9 @@ even answer a query is lost; that is no sign of a pooler. The bell takes its loc
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +21,14 @@ from anyio import TASK_STATUS_IGNORED
 
 from reactor import events
 from reactor.backoff import jittered
-from reactor.database.connections import LOST, DatabaseError, ended_by_others, session_name
+from reactor.database.connections import (
+    LOST,
+    DatabaseError,
+    RefusedError,
+    TooManyConnectionsError,
+    ended_by_others,
+    session_name,
+)
 from reactor.database.search_path import Inherited, connect, within
 from reactor.database.table import plain_query
 from reactor.engine.wake.wake import Wake
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from reactor.database.store import Store
     from reactor.engine.timings import Timings
     from reactor.engine.wake.bell import Ask, Bell
+    from reactor.secret import Secret
     from reactor.telemetry import Telemetry
 
 DEAF_AFTER = 2  # connections in a row without a probe: a pooler is in between, and reconnecting fast does not help
@@ -49,7 +59,15 @@ class Listener:
     """Passes mints on to the bell, and wakes after each (re)connect. This worker claims under `key`."""
 
     def __init__(
-        self, dsn: str, store: Store, wake: Wake, bell: Bell, telemetry: Telemetry, *, worker: int, timings: Timings
+        self,
+        dsn: str | Secret,
+        store: Store,
+        wake: Wake,
+        bell: Bell,
+        telemetry: Telemetry,
+        *,
+        worker: int,
+        timings: Timings,
     ) -> None:
         self._dsn = dsn
         self._store = store
@@ -64,10 +82,12 @@ class Listener:
         self._deaf = 0  # connections in a row that heard no probe
         self._lost_logged = False
         self._unanswered = False  # a query on this connection
+        self._pooled = False  # this connection
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
         self._alive = False  # it holds the liveness lock
         self.proven = False
+        self.proven_at: float | None = None  # monotonic seconds of the last probe that arrived
         self.blocked = False  # a stranger holds the liveness lock
 
     @property
@@ -76,7 +96,10 @@ class Listener:
         return self._worker if self.proven and self._alive else -self._worker
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled. Started once it is proven to hear, or once the first try has failed."""
+        """Listen until cancelled. Started once it is proven to hear, or once the first try has failed.
+
+        Raises RefusedError if the server can never serve it; once it has served, that passes, as after a switchover.
+        """
         self._starting = task_status
         while True:
             try:
@@ -90,7 +113,11 @@ class Listener:
                     self._bell.detach()
                     connection.terminate()
             except (_LostError, DatabaseError, asyncpg.PostgresError, *LOST) as error:
+                if isinstance(error, RefusedError) and self._starting is not TASK_STATUS_IGNORED:
+                    raise
                 self._lost(error)
+                if isinstance(error, TooManyConnectionsError):
+                    await self._store.give_up_a_connection()
             self._tell_started()
             self._failures += 1
             if self._deaf >= DEAF_AFTER:
@@ -100,10 +127,10 @@ class Listener:
 
     async def _listen(self, connection: asyncpg.Connection[Any], inherited: Inherited | None) -> None:
         lost, heard, ask = anyio.Event(), Wake(), self._asking(connection, inherited)
-        self._unanswered = False
+        self._unanswered, self._pooled = False, inherited is not None
         connection.add_termination_listener(lambda _connection: lost.set())
         await connection.add_listener(self._channel, lambda *_: heard.ring())
-        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.mint_rang())
+        await connection.add_listener(self._store.table.wake_channel, lambda *_: self._bell.wake_rang())
         await connection.add_listener(self._store.table.bell_channel, lambda *_: self._bell.watch_was_left())
         await reached("listening")
         self._connected()
@@ -113,15 +140,11 @@ class Listener:
             if self.proven:
                 self._bell.attach(ask)
             self._unproven = 0 if self.proven else self._unproven + 1
-            with anyio.move_on_after(self._until_the_next_probe()):
+            soon = self._timings.reconnect_delay(self._unproven)
+            with anyio.move_on_after(jittered(self._timings.probe_every, 0.1) if self.proven else soon):
                 await lost.wait()
             if lost.is_set():
                 raise self._closed()
-
-    def _until_the_next_probe(self) -> float:
-        return (
-            jittered(self._timings.probe_every, 0.1) if self.proven else self._timings.reconnect_delay(self._unproven)
-        )
 
     def _closed(self) -> _LostError:
         """Why the connection is gone: it was closed by others, or by us after a query without an answer."""
@@ -171,16 +194,21 @@ class Listener:
         # A query has a time limit of its own, longer than the probe's. If the event loop was blocked, both may expire.
         with anyio.move_on_after(self._timings.probe_within), suppress(TimeoutError):
             # Try to take the lock each time: after a break the server may still see our old connection holding it.
-            life = await ask(plain_query("liveness"), self._worker, self._store.table.relation)
+            # Not through a pooler that was not heard: the lock would stay with a session of the server's.
+            alive = partial(ask, plain_query("liveness"), self._worker, self._store.table.relation)
+            life = await (ask(plain_query("answer")) if self._pooled else alive())
             answered = True
             rung = await self._rung()
             if rung:
                 await heard.wait()
+                if self._pooled:
+                    life = await alive()
                 if self._deaf >= DEAF_AFTER:
                     self._tell_connected()
                 self._alive, self._deaf = bool(life["taken"]), 0
                 self._tell_blocked(life["strangers"])
                 self.proven = self._alive or self.blocked
+                self.proven_at = time.monotonic()
                 return
         if lost.is_set():
             raise self._closed()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Sweep:
     """Asks the database when the next token is due, and rings at that time.
 
-    It runs beside the dispatcher, so that a wake does not wait for the answer. If nothing is due it only asks again,
-    because a claim that finds nothing costs more.
+    It runs beside the dispatcher, so that a wake does not wait for the answer. While nothing is due, only this cheap
+    question is repeated, and no claim is made.
     """
 
     def __init__(self, store: Store, wake: Wake, trouble: Trouble, *, every: float, timings: Timings) -> None:
@@ -94,6 +94,8 @@ class Sweep:
         self._failures = 0
         if due_in is None:
             return inf
+        if self._empty and due_in <= 0:
+            self._store.availability.doubt()
         return max(due_in, self._spin())
 
     def _spin(self) -> float:

@@ -4,7 +4,10 @@ import asyncio
 
 
 class Wake:
-    """Rung by the bell, by freed slots and by timers. Only the dispatcher waits for it."""
+    """Rung by the bell, freed slots, timers and the gate. `Idle` waits for it on behalf of the dispatcher.
+
+    The listener has another one of its own, for its probes.
+    """
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()  # unlike anyio's, it can be cleared

@@ -2,10 +2,10 @@
 
 import json
 
-from tests.bench import subjects
-from tests.bench.child import Child, until
-from tests.bench.scenarios.setting import settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.child import Child, until
+from bench.scenarios.setting import settled_in, worker
+from bench.server import connect
 
 QUEUES = (subjects.FLOOR_NO_OP, subjects.REACTOR, subjects.PGQUEUER, subjects.PROCRASTINATE)
 MINTS, SLOTS = 1_000, 100
@@ -18,7 +18,7 @@ def run(bench):
             subject.clean(url)
             with (
                 worker(subject, url, SLOTS) as process,
-                Child("tests.bench.producer", url=url, mint=subject.mint) as producer,
+                Child("bench.producer", url=url, mint=subject.mint) as producer,
                 connect(url) as connection,
             ):
                 once(subject, process, producer, connection, 1)  # warm-up

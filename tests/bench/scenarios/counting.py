@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from tests.bench.server import connect
+from bench.server import connect
 
 
 def count_from_now_on(url):

@@ -8,14 +8,16 @@ import asyncio
 import statistics
 import time
 
+from bench.server import connect
+from reactor.database.accounting import Accounting
+from reactor.database.discovery import discover
 from reactor.database.session import Session
-from reactor.database.store import Store, discover
+from reactor.database.store import Store
 from reactor.engine.claim.claimer import Claimer
 from reactor.engine.timings import TIMINGS
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 from reactor.tokens import Succeeded
-from tests.bench.server import connect
 
 CLAIMS, EACH = 80, 10
 FILL = """
@@ -58,7 +60,9 @@ async def claimed(url, *, snapshot, onward):
     """What each of some claims took, in seconds."""
     sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "upkeep")}
     table = await discover(sessions["upkeep"], "tokens_s0")
-    store = Store(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0)
+    store = Store(
+        table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, accounting=Accounting(model="a/model")
+    )
     claim = Claimer(store, Telemetry(), timings=TIMINGS).claim if onward else store.claim
     for _ in range(10):
         await claim(EACH, 1)

@@ -1,9 +1,9 @@
 """b. Tokens that wait, and one process that begins to work: from its first start to the last one settled."""
 
-from tests.bench import subjects
-from tests.bench.child import until
-from tests.bench.scenarios.setting import provided, settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.child import until
+from bench.scenarios.setting import provided, settled_in, worker
+from bench.server import connect
 
 QUEUES = (subjects.FLOOR_NO_OP, subjects.REACTOR, subjects.PGQUEUER, subjects.PROCRASTINATE)
 OVER_HTTP = (subjects.FLOOR_HTTPX, subjects.REACTOR_SDK)

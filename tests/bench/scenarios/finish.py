@@ -5,11 +5,11 @@ import time
 
 import httpx
 
-from tests.bench import subjects
-from tests.bench.bench import percentiles
-from tests.bench.child import Child
-from tests.bench.scenarios.setting import provided, settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.bench import percentiles
+from bench.child import Child
+from bench.scenarios.setting import provided, settled_in, worker
+from bench.server import connect
 
 SLOTS, RUN = 10, 1.0  # seconds
 COLD = 20.0  # seconds that each of the first predictions takes while the model boots
@@ -34,7 +34,7 @@ def measure(bench, case, subject, url, provider, base_url):
         httpx.post(f"{base_url}/sandbox/faults", json=booting).raise_for_status()
     with (
         worker(subject, url, SLOTS, base_url),
-        Child("tests.bench.producer", url=url, mint=subject.mint) as producer,
+        Child("bench.producer", url=url, mint=subject.mint) as producer,
         connect(url) as ear,
     ):
         ear.execute("LISTEN public_tokens_s0_status")

@@ -3,12 +3,12 @@
 import time
 from contextlib import ExitStack
 
-from tests.bench import subjects
-from tests.bench.bench import percentiles
-from tests.bench.child import Child
-from tests.bench.scenarios.counting import count_from_now_on, counter
-from tests.bench.scenarios.reaction import RATE, SLOTS, WARM_UP, steady
-from tests.bench.scenarios.setting import settled_in, worker
+from bench import subjects
+from bench.bench import percentiles
+from bench.child import Child
+from bench.scenarios.counting import count_from_now_on, counter
+from bench.scenarios.reaction import RATE, SLOTS, WARM_UP, steady
+from bench.scenarios.setting import settled_in, worker
 
 FLEETS = (1, 4, 16)
 
@@ -23,7 +23,7 @@ def run(bench):
             with ExitStack() as stack:
                 calls = stack.enter_context(counter(url))
                 fleet = [stack.enter_context(worker(subject, url, SLOTS)) for _ in range(workers)]
-                producer = stack.enter_context(Child("tests.bench.producer", url=url, mint=subject.mint))
+                producer = stack.enter_context(Child("bench.producer", url=url, mint=subject.mint))
                 with_mints(bench, workers, fleet, producer, calls)
 
 

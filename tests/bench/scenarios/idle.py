@@ -3,11 +3,11 @@
 import time
 from contextlib import ExitStack
 
-from tests.bench import subjects
-from tests.bench.machine import cpu_seconds, resident_megabytes
-from tests.bench.scenarios.counting import count_from_now_on, counter
-from tests.bench.scenarios.setting import provided, settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.machine import cpu_seconds, resident_megabytes
+from bench.scenarios.counting import count_from_now_on, counter
+from bench.scenarios.setting import provided, settled_in, worker
+from bench.server import connect
 
 QUIET = (subjects.REACTOR_SDK, subjects.PGQUEUER, subjects.PROCRASTINATE, subjects.POLLER)
 SLOTS, SETTLE_DOWN = 10, 5.0  # seconds

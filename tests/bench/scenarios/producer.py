@@ -3,10 +3,10 @@
 import json
 from contextlib import nullcontext
 
-from tests.bench import subjects
-from tests.bench.child import Child
-from tests.bench.scenarios.setting import settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.child import Child
+from bench.scenarios.setting import settled_in, worker
+from bench.server import connect
 
 CONNECTIONS, SLOTS, BACKLOG = 16, 10, 20_000
 PLAIN = """
@@ -38,7 +38,7 @@ def run(bench):
             if subject is ours:
                 ring(url, TRIGGERS[name])
             working = worker(subject, url, SLOTS) if busy else nullcontext()
-            with working, Child("tests.bench.producer", url=url, mint=subject.mint, connections=CONNECTIONS) as minting:
+            with working, Child("bench.producer", url=url, mint=subject.mint, connections=CONNECTIONS) as minting:
                 flood(minting, 0.5)  # warm-up
                 with bench.measuring("d. producer", "worker busy" if busy else "no worker", name) as figures:
                     figures["commits_per_second"] = flood(minting, 2 if bench.quick else 4)

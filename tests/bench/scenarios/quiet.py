@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench import subjects
-from tests.bench.bench import percentiles
-from tests.bench.child import Child
-from tests.bench.scenarios.reaction import SLOTS, WARM_UP, steady
-from tests.bench.scenarios.setting import provided, settled_in, worker
+from bench import subjects
+from bench.bench import percentiles
+from bench.child import Child
+from bench.scenarios.reaction import SLOTS, WARM_UP, steady
+from bench.scenarios.setting import provided, settled_in, worker
 
 BOTH = (subjects.FLOOR_HTTPX, subjects.REACTOR_SDK)
 MINTS = 3  # each after a quiet time, all subjects' in the same one
@@ -50,7 +50,7 @@ def run(bench):
                 provider, base_url = stack.enter_context(provided("bare", **how))
                 url = urls[subject.name]
                 stack.enter_context(worker(subject, url, SLOTS, base_url, authority))
-                producer = stack.enter_context(Child("tests.bench.producer", url=url, mint=subject.mint))
+                producer = stack.enter_context(Child("bench.producer", url=url, mint=subject.mint))
                 sides.append(Side(case, subject.name, provider, producer))
         for side in sides:
             side.reactions(WARM_UP)

@@ -3,11 +3,11 @@
 import json
 import time
 
-from tests.bench import subjects
-from tests.bench.bench import percentiles
-from tests.bench.child import Child, until
-from tests.bench.scenarios.setting import provided, settled_in, worker
-from tests.bench.server import connect
+from bench import subjects
+from bench.bench import percentiles
+from bench.child import Child, until
+from bench.scenarios.setting import provided, settled_in, worker
+from bench.server import connect
 
 RATE, SLOTS, WARM_UP = 20, 10, 40
 POLLED = 100  # at a time: with the ten of the replaced system a second, twenty mints a second only pile up
@@ -25,7 +25,7 @@ def run(bench):
 
 def react(bench, subject, url, case, witness):
     count = 60 if bench.quick else 300
-    with Child("tests.bench.producer", url=url, mint=subject.mint) as producer:
+    with Child("bench.producer", url=url, mint=subject.mint) as producer:
         steady(producer, 1, WARM_UP)
         if subject.provider:
             witness.ask("forget")

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack, contextmanager
 
-from tests.bench.child import Child
+from bench.child import Child
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def settled_in(bench, subjects):
 @contextmanager
 def provided(kind="sandbox", **how):
     """Run a provider; give the process and its base URL."""
-    with Child("tests.bench.provider", kind=kind, **how) as provider:
+    with Child("bench.provider", kind=kind, **how) as provider:
         yield provider, provider.ask("url").strip('"')
 
 

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import uvloop
 
-from tests.bench.marks import Marks
+from bench.marks import Marks
 
 CLAIM = """
 UPDATE floor_tokens SET status = 'generating'

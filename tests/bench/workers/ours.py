@@ -6,6 +6,7 @@ import sys
 
 import anyio
 
+from bench.marks import Marks
 from reactor.cli.run import collect_rarely
 from reactor.database.session import Session
 from reactor.engine.health import Health
@@ -17,7 +18,6 @@ from reactor.settings import Settings
 from reactor.telemetry import Telemetry
 from reactor.text.redaction import Redactor
 from reactor.web.metrics import Metrics
-from tests.bench.marks import Marks
 
 IMAGE = "https://replicate.delivery/image.webp"
 
@@ -38,7 +38,7 @@ class NoOp:
         return Prediction("bench", IMAGE)
 
     async def wait(self, prediction, seen):
-        return prediction.image_url
+        return prediction
 
     async def find(self, seed, since):
         return None
@@ -58,7 +58,7 @@ class Told:
             self._marks.ready()
 
 
-async def main(*, url, slots, provider=None, authority=None):
+async def main(*, url, slots, provider=None, authority=None, history_days=30):
     marks = Marks()
     if authority:
         os.environ["SSL_CERT_FILE"] = authority
@@ -70,6 +70,7 @@ async def main(*, url, slots, provider=None, authority=None):
         fallback_censored_prompt="a calm sea",
         worker_batch_size=slots,
         rate_limit_per_minute=0,
+        history_days=history_days,
         http_port=0,
     )
     redact = Redactor(settings.secrets())

@@ -7,7 +7,7 @@ import asyncpg
 import uvloop
 from pgqueuer import AsyncpgDriver, PgQueuer, Queries
 
-from tests.bench.marks import Marks
+from bench.marks import Marks
 
 
 async def main(*, url, slots):

@@ -6,8 +6,8 @@ import sys
 
 import asyncpg
 
-from tests.bench.marks import Marks
-from tests.bench.workers.floor import CLAIM, IMAGE, SETTLE
+from bench.marks import Marks
+from bench.workers.floor import CLAIM, IMAGE, SETTLE
 
 EVERY = 1.0  # seconds
 

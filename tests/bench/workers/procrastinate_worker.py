@@ -6,7 +6,7 @@ import sys
 
 from procrastinate import App, PsycopgConnector
 
-from tests.bench.marks import Marks
+from bench.marks import Marks
 
 
 def made(url):

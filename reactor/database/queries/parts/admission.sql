@@ -1,4 +1,5 @@
--- Books the creates that the gate lets through, and names their tokens: `passed` is the beginning of `found`.
+-- Decides how many of the found tokens may pass (`passed`: the first of `found`), and books their creates in the gate's
+-- row.
 --
 -- The gate's row is locked only if tokens were found and there is something to book. `admitted` is computed from the
 -- locked row, so that two workers that claim at once do not both spend what is left. `locked` must not join the pace,

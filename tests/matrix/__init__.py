@@ -1,0 +1,1 @@
+"""The tests of the database against every major version of PostgreSQL: `make test-matrix`."""

@@ -1,0 +1,1 @@
+"""Tests of a real PgBouncer: `make test-pooler`."""
