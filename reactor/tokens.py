@@ -180,7 +180,7 @@ class Failed:
     error_type: str
     attempts: int
     prediction_id: str | None
-    exhausted: bool = False  # the last of several attempts, not a verdict on the token
+    exhausted: bool = False  # True: the last allowed attempt failed; False: the error itself is final
     receipt: Receipt = NO_RECEIPT
 
 

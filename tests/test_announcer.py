@@ -8,7 +8,7 @@ import pytest
 from doubles import LOOKING, Barrier, DirectedProvider, Log, running
 from hypothesis import given
 from hypothesis import strategies as st
-from test_verdict import claim
+from test_outcome import claim
 
 from reactor.engine.gate.announcer import Announcer
 from reactor.engine.gate.checks import REFUSED

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 from doubles import DirectedProvider, running
-from test_verdict import claim
+from test_outcome import claim
 
 from reactor.tokens import Batch, known_as
 

@@ -3,6 +3,6 @@
 attempts.py      the running attempts, a task for each slot in use
 attempt.py       one attempt, from the claim to its outcome
 purchase.py      buys at most one prediction for a seed
-verdict.py       the outcome table: what an error does to the token
+outcome.py       the outcome table: what an error does to the token
 token_events.py  the events of an attempt, for the log and the metrics
 """

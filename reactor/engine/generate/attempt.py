@@ -3,9 +3,9 @@
     purchase ──▶ wait for the image ──▶ Succeeded
        │                │
        └──── error ─────┴──▶ the prompt was rejected for the first time ──▶ a new purchase with the fallback prompt
-                        └──▶ any other error ──▶ the verdict: Retry, Failed or Released
+                        └──▶ any other error ──▶ outcome.py: Retry, Failed or Released
 
-purchase.py buys, verdict.py says what an error does to the token, and gate.py what it does to the fleet.
+purchase.py buys, outcome.py says what an error does to the token, and gate.py what it does to the fleet.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from anyio.lowlevel import checkpoint
 
 from reactor import events
 from reactor.database.connections import REFUSED, HostRefusedError
+from reactor.engine.generate.outcome import outcome_of
 from reactor.engine.generate.purchase import Purchase
-from reactor.engine.generate.verdict import verdict
 from reactor.engine.settle.unwritable import MOST_REFUSALS
 from reactor.errors import ContentPolicyError, GenerationError, TransientError
 from reactor.failpoints import reached
@@ -216,7 +216,7 @@ class Attempt:
 
     async def _outcome_of(self, error: GenerationError) -> Outcome:
         blame = await self._gate.learn(self.claim, error, bought=self.prediction_id is not None, probe=self._probe)
-        outcome = verdict(
+        outcome = outcome_of(
             self.claim,
             error,
             blame=blame,

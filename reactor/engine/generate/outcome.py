@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reactor.tokens import Claim
 
 
-def verdict(
+def outcome_of(
     claim: Claim,
     error: GenerationError,
     *,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reactor.engine.gate.blame import Blamed, Excused
-from reactor.engine.generate.verdict import verdict
+from reactor.engine.generate.outcome import outcome_of
 from reactor.errors import (
     AccountError,
     AmbiguousCreateError,
@@ -44,7 +44,7 @@ BLAMED = Blamed()
 def judged(
     error, attempts=0, max_attempts=3, *, count_rate_limits=False, prediction_id="p1", blame=BLAMED, sure_in=0.0
 ):
-    return verdict(
+    return outcome_of(
         claim(attempts),
         error,
         blame=blame,
@@ -114,7 +114,7 @@ def test_the_last_of_several_attempts_says_so(attempts, told):
 
 
 @pytest.mark.parametrize("kind", [ContentPolicyError, PermanentError, UnauthorizedError])
-def test_a_verdict_on_the_token_is_no_exhaustion(kind):
+def test_a_failure_of_the_token_itself_is_no_exhaustion(kind):
     outcome = judged(kind("said"), 2, 3)
 
     assert (outcome.error, outcome.exhausted) == ("said", False)
