@@ -34,7 +34,7 @@ _TLS = ssl.create_default_context()  # made once: reading the authorities takes 
 _LOOP = {"use_uvloop": True}
 anyio.run(anyio.sleep, 0, backend_options=_LOOP)  # imports what a loop needs
 _CONNECTIONS = {"renew": "_renewals", "record": "_writes", "censor": "_writes", "settle": "_writes"} | dict.fromkeys(
-    ("next_due", "ring"), "upkeep"
+    ("next_due", "ring"), "maintenance"
 )
 
 QUICK = Timings(rescue_every=0.3, steady_after=0.2, listing_every=0.1, sure_after=0.5, answer_within=0.5)

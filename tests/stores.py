@@ -13,8 +13,8 @@ from reactor.text.redaction import Redactor
 
 @asynccontextmanager
 async def store_of(database, kind=Store):
-    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "upkeep")}
-    table = await discover(sessions["upkeep"], "tokens_s0")
+    sessions = {role: Session(database, name=role) for role in ("claims", "writes", "renewals", "maintenance")}
+    table = await discover(sessions["maintenance"], "tokens_s0")
     yield kind(table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, accounting=Accounting(model="a/model"))
     for session in sessions.values():
         await session.aclose()

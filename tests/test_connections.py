@@ -24,7 +24,7 @@ from reactor.web import Site
 
 pytestmark = pytest.mark.anyio
 
-REST = {"listener", "claims", "upkeep"}
+REST = {"listener", "claims", "maintenance"}
 WORK = REST | {"writes", "renewals"}
 
 
@@ -113,7 +113,7 @@ async def test_the_last_connections_are_left_to_others(database, connection, mak
         for times in range(1, 4):
             await make_token()
             await log.wait("token.generation.succeeded", times=times)
-        await connections({"listener", "upkeep"})
+        await connections({"listener", "maintenance"})
         provider.script["wait"] = [gate]
         await make_token()
         await gate.entered()
@@ -142,7 +142,7 @@ async def limited_role(database, connection, limit):
         await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "upkeep"}), (1, {"upkeep"})])
+@pytest.mark.parametrize(("granted", "expected"), [(2, {"listener", "maintenance"}), (1, {"maintenance"})])
 async def test_a_worker_goes_on_with_the_connections_that_it_has(
     server_url, database, connection, connections, make_token, granted, expected
 ):
@@ -172,7 +172,7 @@ async def test_a_listener_that_gets_no_connection_takes_that_of_the_claims(
         await log.wait("listener.connected", times=2)
         await make_token()
         await log.wait("token.generation.succeeded")
-        await connections({"listener", "upkeep"})
+        await connections({"listener", "maintenance"})
 
 
 async def test_a_worker_that_gets_no_connection_waits_for_one(database, connection, make_token):
@@ -213,7 +213,7 @@ async def test_the_connections_of_the_page_are_closed_when_nobody_looks(database
 
 async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit):
     await limit(connection, 2)
-    own, workers = Session(database, name="health of a test"), Session(database, name="upkeep of a test")
+    own, workers = Session(database, name="health of a test"), Session(database, name="maintenance of a test")
     health = Health(own, "tokens_s0", slots=10)
     health.attach(in_use=lambda: 0, proven=lambda: True, blocked=lambda: False, stand_in=workers)
     try:
@@ -224,5 +224,5 @@ async def test_health_asks_through_the_worker_where_the_server_is_crowded(databa
         workers.drop()
 
     assert ready
-    assert "upkeep of a test" in names
+    assert "maintenance of a test" in names
     assert "health of a test" not in names

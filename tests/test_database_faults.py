@@ -34,7 +34,7 @@ pytestmark = [
 # Only the server crashes here, not the machine, so what it has written survives without fsync. synchronous_commit stays
 # on, because a commit must be written before it is answered.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "50", "deadlock_timeout": "300ms"}
-ROLES = ("claims", "writes", "renewals", "upkeep", "listener")
+ROLES = ("claims", "writes", "renewals", "maintenance", "listener")
 OURS = "pid <> pg_backend_pid() AND application_name LIKE 'reactor %' AND datname = current_database()"
 LISTENS = f"{OURS} AND application_name = 'reactor listener'"
 
@@ -288,18 +288,18 @@ async def test_connections_that_are_cut_are_opened_again(database):
 
 @pytest.mark.parametrize(
     ("connection", "role"),
-    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("upkeep", "sweep")],
+    [("claims", "dispatcher"), ("writes", "settler"), ("renewals", "leases"), ("maintenance", "sweep")],
 )
 async def test_a_connection_that_is_half_open_is_replaced(database, connection, role):
     alone = {
         "probe_every": 3600.0,
         "check_every": 3600.0,
     }  # nobody but the sweep uses the connection, and meets the fault
-    timings = replace(SOON, **alone) if connection == "upkeep" else SOON
+    timings = replace(SOON, **alone) if connection == "maintenance" else SOON
     async with proxied(database) as proxy, working(database, through=proxy.url, timings=timings) as case:
         proxy.swallow(f"reactor {connection}")
         await case.operator.mint()
-        if connection == "upkeep":  # a claim that finds nothing makes the sweep ask for the next due time
+        if connection == "maintenance":  # a claim that finds nothing makes the sweep ask for the next due time
             await case.operator.do("NOTIFY public_tokens_s0_wake")
         if connection != "renewals":
             case.end.set()

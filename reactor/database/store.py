@@ -39,7 +39,10 @@ async def gauges(session: Session, table: TokensTable) -> asyncpg.Record:
 
 
 class Store:
-    """The queries of one worker, each on the connection of its role."""
+    """The queries of one worker, each on the connection of its role.
+
+    The connection `maintenance` is for what is not about one claim: the sweep, the rescuer, the gate, rights, pruning.
+    """
 
     def __init__(
         self,
@@ -49,14 +52,14 @@ class Store:
         claims: Session,
         writes: Session,
         renewals: Session,
-        upkeep: Session,
+        maintenance: Session,
         lease: float,
         create_interval: float,
         accounting: Accounting,
     ) -> None:
         self.table = table
-        self.availability = upkeep.availability
-        self.upkeep = upkeep
+        self.availability = maintenance.availability
+        self.maintenance = maintenance
         self.redact = redact
         self._claims, self._writes, self._renewals = claims, writes, renewals
         self._lease = lease
@@ -122,7 +125,7 @@ class Store:
 
         It walks through `held` tokens behind the key `after`, and also returns the last key, None if it saw all tokens.
         """
-        rows = await self.upkeep.fetch(
+        rows = await self.maintenance.fetch(
             self._abandoned, tokens, self._lease, renewed_every, list(known), [worker, -worker], uptime, after, held
         )
         found = [
@@ -160,7 +163,7 @@ class Store:
 
     async def next_due(self) -> float | None:
         """Seconds until a claim could find something; None if nothing waits for a known time."""
-        rows = await self.upkeep.fetch(self._next_due, self._create_interval)
+        rows = await self.maintenance.fetch(self._next_due, self._create_interval)
         return rows[0]["due_in"] if rows else None
 
     async def renew(self, claims: Sequence[Claim]) -> dict[Key, bool]:
@@ -218,11 +221,11 @@ class Store:
 
     async def prune_history(self, days: int, rows: int) -> int:
         """Remove up to `rows` entries of the history that are older than `days` days; return how many those were."""
-        return int((await self.upkeep.fetch(plain_query("prune_history"), days, rows))[0]["pruned"])
+        return int((await self.maintenance.fetch(plain_query("prune_history"), days, rows))[0]["pruned"])
 
     async def unfinished(self) -> bool:
         """Whether any token is detected or generating."""
-        return bool((await self.upkeep.fetch(self.table.query("unfinished")))[0]["unfinished"])
+        return bool((await self.maintenance.fetch(self.table.query("unfinished")))[0]["unfinished"])
 
     async def close_idle(self) -> None:
         """Close idle connections; but keep that of the claims working, because no mint may wait for it to open."""
@@ -237,4 +240,4 @@ class Store:
 
     async def ring(self, channel: str) -> None:
         """Ring a channel, from a connection that does not listen to it."""
-        await self.upkeep.fetch(plain_query("ring"), channel)
+        await self.maintenance.fetch(plain_query("ring"), channel)

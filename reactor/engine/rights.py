@@ -58,7 +58,7 @@ class RightsCheck:
     async def _look(self, denied: str | None) -> None:
         """Look at the rights, and tell what is news. `denied`: what the database said when it denied a statement."""
         try:
-            rights = await look_at_rights(self._store.upkeep.fetch, self._store.table)
+            rights = await look_at_rights(self._store.maintenance.fetch, self._store.table)
         except DeniedError as error:
             self._tell(message_of(error))
         except DatabaseError:

@@ -73,7 +73,7 @@ class Wiring:
         self.pruner = Pruner(store, Trouble(telemetry, "pruner"), days=settings.history_days, timings=timings)
         self.bell = Bell(store.table, wake, self.sweep, telemetry, timings=timings)
         self.listener = Listener(settings.listening, store, wake, self.bell, telemetry, worker=worker, timings=timings)
-        gate_store = GateStore(store.upkeep, store.table.wake_channel, store.redact, _checks(settings))
+        gate_store = GateStore(store.maintenance, store.table.wake_channel, store.redact, _checks(settings))
         self.inspector = Inspector(
             gate_store,
             provider,

@@ -145,7 +145,7 @@ class Worker:
                 proven=lambda: wiring.listener.proven,
                 proven_at=lambda: wiring.listener.proven_at,
                 blocked=lambda: wiring.bell.blocked or wiring.listener.blocked,
-                stand_in=store.upkeep,
+                stand_in=store.maintenance,
             )
         for role in (wiring.settler, wiring.leases, wiring.inspector, wiring.bell, wiring.pruner):
             upkeep.start_soon(role.run)
@@ -201,7 +201,7 @@ class Worker:
         while True:
             try:
                 table = await served(
-                    sessions["upkeep"], self._settings.tokens_table, prompt_sql=self._settings.prompt_sql
+                    sessions["maintenance"], self._settings.tokens_table, prompt_sql=self._settings.prompt_sql
                 )
             except RefusedError:
                 raise  # waiting does not help
@@ -225,11 +225,13 @@ class Worker:
         dsn, safe, timings = self._settings.secret("database_url"), SafePath(), self._timings.connections
         pooled = self._settings.listen_database_url is not None
         session_as = partial(Session, dsn, pooled=pooled, availability=Availability(), writes=True, timings=timings)
-        sessions = {name: session_as(name=session_name(name)) for name in ("claims", "writes", "renewals", "upkeep")}
+        sessions = {
+            name: session_as(name=session_name(name)) for name in ("claims", "writes", "renewals", "maintenance")
+        }
         for session in sessions.values():
             session.safe = safe
         for name in ("claims", "writes", "renewals"):
-            sessions[name].stand_in = sessions["upkeep"]
+            sessions[name].stand_in = sessions["maintenance"]
         try:
             yield sessions
         finally:

@@ -1184,7 +1184,7 @@ MUTANTS = (
     Mutant(
         "a worker stops if it gets no further connection",
         "reactor/engine/worker.py",
-        'sessions[name].stand_in = sessions["upkeep"]',
+        'sessions[name].stand_in = sessions["maintenance"]',
         "sessions[name].stand_in = None",
         f"{CONNECTIONS}::test_a_worker_goes_on_with_the_connections_that_it_has",
     ),
@@ -1219,7 +1219,7 @@ MUTANTS = (
     Mutant(
         "a look for abandoned tokens uses the connection of the claims",
         "reactor/database/store.py",
-        "        rows = await self.upkeep.fetch(\n            self._abandoned,",
+        "        rows = await self.maintenance.fetch(\n            self._abandoned,",
         "        rows = await self._claims.fetch(\n            self._abandoned,",
         f"{RESCUER}::test_a_look_does_not_use_the_connection_of_the_claims",
     ),

@@ -58,8 +58,8 @@ def filled(url, waiting, retries):
 
 async def claimed(url, *, snapshot, onward):
     """What each of some claims took, in seconds."""
-    sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "upkeep")}
-    table = await discover(sessions["upkeep"], "tokens_s0")
+    sessions = {name: Session(url, name=f"bench {name}") for name in ("claims", "writes", "renewals", "maintenance")}
+    table = await discover(sessions["maintenance"], "tokens_s0")
     store = Store(
         table, Redactor([]), **sessions, lease=60.0, create_interval=0.0, accounting=Accounting(model="a/model")
     )
