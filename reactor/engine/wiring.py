@@ -53,57 +53,76 @@ class Wiring:
         worker: int,
         timings: Timings,
     ) -> None:
-        self._store, self._telemetry, self._wake, self._timings = store, telemetry, wake, timings
+        self._settings, self._store, self._provider = settings, store, provider
+        self._telemetry, self._wake, self._timings = telemetry, wake, timings
         self._claiming = asyncio.Lock()  # held by the dispatcher or the rescuer while it takes tokens into free slots
         self._breaker = Breaker(settings.breaker_threshold, timings=timings)
         self._announcer = Announcer(telemetry)
+        gate_store = GateStore(store.maintenance, store.table.wake_channel, store.redact, _checks(settings))
         self.rights = RightsCheck(store, wake, telemetry, timings=timings)
         self.settler = Settler(store, telemetry, max_attempts=settings.max_attempts, timings=timings)
-        self.sweep = Sweep(
-            store, wake, Trouble(telemetry, "sweep"), every=settings.poll_interval_seconds, timings=timings
-        )
-        self.leases = Leases(
-            store,
-            self.sweep,
-            Trouble(telemetry, "leases"),
-            slots=settings.worker_batch_size,
-            lease=settings.lease_seconds,
-            timings=timings,
-        )
         self.pruner = Pruner(store, Trouble(telemetry, "pruner"), days=settings.history_days, timings=timings)
+        self.sweep = self._sweep()
+        self.leases = self._leases()
         self.bell = Bell(store.table, wake, self.sweep, telemetry, timings=timings)
         self.listener = Listener(settings.listening, store, wake, self.bell, telemetry, worker=worker, timings=timings)
-        gate_store = GateStore(store.maintenance, store.table.wake_channel, store.redact, _checks(settings))
-        self.inspector = Inspector(
-            gate_store,
-            provider,
-            self._announcer,
-            telemetry,
-            wake,
-            every=timings.check_every,
-            budget=settings.daily_budget,
-        )
+        self.inspector = self._inspector(gate_store)
         gate = Gate(gate_store, self._breaker, self._announcer, telemetry, wake, timings=timings)
-        self.attempts = self._attempts(provider, gate, _rules(settings))
-        self.rescuer = Rescuer(
-            store,
+        self.attempts = self._attempts(gate)
+        self.rescuer = self._rescuer()
+        self.dispatcher = self._dispatcher()
+
+    def _sweep(self) -> Sweep:
+        return Sweep(
+            self._store,
+            self._wake,
+            Trouble(self._telemetry, "sweep"),
+            every=self._settings.poll_interval_seconds,
+            timings=self._timings,
+        )
+
+    def _leases(self) -> Leases:
+        return Leases(
+            self._store,
+            self.sweep,
+            Trouble(self._telemetry, "leases"),
+            slots=self._settings.worker_batch_size,
+            lease=self._settings.lease_seconds,
+            timings=self._timings,
+        )
+
+    def _inspector(self, gate_store: GateStore) -> Inspector:
+        return Inspector(
+            gate_store,
+            self._provider,
+            self._announcer,
+            self._telemetry,
+            self._wake,
+            every=self._timings.check_every,
+            budget=self._settings.daily_budget,
+        )
+
+    def _rescuer(self) -> Rescuer:
+        return Rescuer(
+            self._store,
             self.leases,
-            telemetry,
+            self._telemetry,
             room=self._room,
             worker=self._key,
             start=self._start,
             claiming=self._claiming,
-            lease=settings.lease_seconds,
-            timings=timings,
+            lease=self._settings.lease_seconds,
+            timings=self._timings,
         )
-        self.dispatcher = self._dispatcher()
 
-    def _attempts(self, provider: Provider, gate: Gate, rules: Rules) -> Attempts:
+    def _attempts(self, gate: Gate) -> Attempts:
+        rules = _rules(self._settings)
+
         def attempt(claim: Claim, probe: str | None, lease_runs: Callable[[], bool]) -> Attempt:
             return Attempt(
                 claim,
                 probe=probe,
-                provider=provider,
+                provider=self._provider,
                 gate=gate,
                 settler=self.settler,
                 telemetry=self._telemetry,
