@@ -45,6 +45,7 @@ class Listening:
         self._waiting += 1
         self._stay()
         if self._task is None or self._task.done():  # the latter: `listen` raised what nobody expected
+            # No task group: it ends in the task that entered it. Here one caller starts, and another or a timer stops.
             self._task = asyncio.create_task(self._keep(), name=self._name)
         try:
             yield
