@@ -325,7 +325,7 @@ async def test_a_host_may_change_its_table_and_migrate_makes_good_what_that_drop
 
 
 def include_object(item, name, kind, reflected, compare_to):
-    """As in the README."""
+    """As in sql/README.md."""
     mine = getattr(item, "comment", None) == "made by reactor" or (kind == "index" and "_generation_" in name)
     return not (reflected and compare_to is None and mine)
 

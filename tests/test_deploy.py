@@ -65,7 +65,7 @@ def of_kubernetes():
 GIVEN = {"systemd": of_systemd(), "compose": of_compose(), "kubernetes": of_kubernetes()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix != ".md"], ids=lambda path: path.name)
 def test_a_file_says_what_was_run_and_what_was_not(path):
     text = path.read_text()
     top = json.loads(text)["description"] if path.suffix == ".json" else re.match(r"((#|--).*\n)+", text)[0]

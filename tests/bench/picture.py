@@ -1,4 +1,4 @@
-"""The picture for the README, drawn from the medians."""
+"""The picture for README.md beside this file, drawn from the medians."""
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
