@@ -3,7 +3,7 @@
 Events alone would be out of date: another worker may close the gate, or the database may go away while nothing is to
 do. So each report queries the database. It has a connection of its own, opened at the first report, so that no claim
 and no wake waits for a report. Each query has a time limit, and its answer is kept for a moment. So a report takes
-little time, however many are asked for.
+little time, however often clients ask.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Health:
     async def gauges(self) -> dict[str, float | None]:
         """The gauges by name. While the database is away, those that need it are missing.
 
-        What expired is read last and within a time of its own, so that a slow history delays no other gauge.
+        Expired purchases are read last, with a time limit of their own: a slow history delays no other gauge.
         """
         counted = await self._counted() or {}
         expired = await self._expired() if self._expired else None
@@ -189,7 +189,7 @@ class Expired:
 
 
 class ExpiredToday:
-    """Counts what expired of the fleet's on this UTC day, a part at each look."""
+    """Counts the fleet's purchases that expired on this UTC day. Each look reads a part of the history."""
 
     def __init__(self, session: Session, *, rows: int = EXPIRED_ROWS, settled: float = SETTLED) -> None:
         self._session = session

@@ -152,9 +152,9 @@ class Rescuer:
         return taken, tried
 
     async def _slot(self) -> None:
-        """If all slots are taken wait for one, so that it goes to an abandoned token and not to the queue.
+        """If all slots are taken, wait for one and keep it for an abandoned token: claims wait meanwhile.
 
-        No claim can begin meanwhile. The wait ends when it is time for another look.
+        The wait ends when it is time for another look.
         """
         with anyio.move_on_after(self._timings.rescue_every) as wait:
             await self._leases.freed()
@@ -162,7 +162,7 @@ class Rescuer:
             self._next_in = 0.0
 
     async def _rescue(self, tokens: Sequence[Abandoned]) -> int:
-        """Take over and start the tokens that this worker does not hold by now; return how many that were."""
+        """Take over and start the tokens that this worker does not hold yet; return how many it took over."""
         known = self._leases.known
         unknown = [token for token in tokens if token.id not in known]
         if not unknown:

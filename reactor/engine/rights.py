@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RightsCheck:
-    """Looks at the role's rights, and rings when they have changed."""
+    """Looks at the role's rights, and rings the wake when they have changed."""
 
     def __init__(self, store: Store, wake: Wake, telemetry: Telemetry, *, timings: Timings) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class RightsCheck:
         self._timings = timings
         self._trouble = Trouble(telemetry, "rights")
         self._limit: str | None = None
-        self._denied = False  # the last look found no reason for what was denied
+        self._denied = False  # the database denied a statement, and the last look found no reason
         self._fault: str | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
@@ -51,20 +51,20 @@ class RightsCheck:
             denied = await self._store.availability.doubted(self._timings.rights_every)
 
     async def faulty(self) -> bool:
-        """Look now, and return whether the role can claim nothing: then it may see nothing that is left."""
+        """Look now, and return whether the role can claim nothing: then there may be tokens that it does not see."""
         await self._look(None)
         return self._fault is not None
 
     async def _look(self, denied: str | None) -> None:
-        """Look at the rights, and tell what is news. `denied`: what the database said when it denied a statement."""
+        """Look at the rights, and log what is new. `denied`: what the database said when it denied a statement."""
         try:
             rights = await look_at_rights(self._store.maintenance.fetch, self._store.table)
         except DeniedError as error:
             self._tell(message_of(error))
         except DatabaseError:
-            return  # those who need the database tell it
+            return  # the parts that need the database log that it is away
         else:
-            # The privilege may have come back since: a denial that nothing explains is told only if it is repeated.
+            # The privilege may be back by now, so a denial that nothing explains is logged only if it is repeated.
             self._tell(rights.fault or (denied if self._denied else None))
             self._denied = bool(denied) and not rights.fault
             limit = None if rights.hidden else rights.row_security

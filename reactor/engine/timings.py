@@ -16,9 +16,9 @@ class Timings:
     probe_every: float = 9.0  # ± a tenth; with `probe_within`, a deaf connection is noticed after 15 s at most
     probe_within: float = 5.0
     deaf_pause: float = 60.0  # between reconnects of a listener that never hears its probe: a pooler is in between
-    full_for: float = 0.005  # that every slot must be taken before the watch is left; for less it is not worth it
+    full_for: float = 0.005  # that every slot must be taken before the watch is left; a shorter time is not worth it
     watch_every: float = 2.0  # between tries to take the watch, because a worker that dies on watch tells nobody
-    stand_in: float = 5.0  # ± a fifth; after a ring that another worker has to answer, until the sweep looks
+    stand_in: float = 5.0  # ± a fifth; until the sweep looks, after a ring that another worker has to answer
     strangers_apart: float = 1.0  # two looks at who holds a lock that are closer count as one
     stranger_looks: int = 5  # a count: after so many looks in which only strangers hold a lock, that is logged
     # Between two looks at the transactions under way: a mint waits at most an eighth longer than its transaction took.
@@ -30,7 +30,7 @@ class Timings:
 
     # claim
     after_empty: float = 0.01  # between an empty claim and the next; limits the cost of forged NOTIFYs
-    longest_onward: float = 1.0  # that claims go on behind the last token of a backlog, before one from the front
+    longest_onward: float = 1.0  # that claims of a backlog go on from its last token, before a claim from the front
     refused_token: float = 5.0  # until a token that the database refused is tried again; twice as long each time
     longest_refused_token: float = 300.0
     longest_between_rounds: float = 1.0  # of a detour, unless a round takes long
@@ -45,7 +45,7 @@ class Timings:
     rescue_every: float = 2.5  # with a renewal every 3 s and 2 s overdue, a token runs again 8 s after its worker died
     # For a look, and for a statement that takes tokens over. The connection's own time limits are shorter.
     rescue_within: float = 15.0
-    # After this worker was cut off from the database. Others may not have renewed their leases either, and get time to.
+    # After this worker was cut off from the database: other workers may have been too, and get time to renew.
     # After a restart of the server abandoned.sql waits as long by itself. But it does not notice a crashed backend, a
     # promoted standby or a broken network.
     steady_after: float = 10.0
@@ -68,7 +68,7 @@ class Timings:
     longest_rest: float = 60.0
 
     # health
-    health_every: float = 1.0  # for which an answer about the database is kept, also if there was none
+    health_every: float = 1.0  # for which an answer about the database is kept; a missing answer too
 
     # history
     prune_every: float = 60.0  # between looks for old entries

@@ -2,7 +2,7 @@
 
 The listing says what was bought. The tokens and the history say for which token, by the prediction's id, or else by its
 seed, which no two purchases share. What agrees is in order. What was bought and not used has its reason in the history.
-What cannot be known any more is `unknown`: it is counted apart, and never as fine. The rest is unexplained.
+What nobody can know any more is `unknown`: it is counted apart, not as explained. The rest is unexplained.
 
 Everything here is computed from frozen values, which `audit_reads.py` reads.
 """
@@ -64,7 +64,7 @@ class Judged:
 def judge(listed: Sequence[Listed], facts: Facts, known: Collection[str] = ()) -> list[Judged]:
     """Judge each listed prediction, and each used one that the listing lacks.
 
-    `known`: those of `unlisted` that the provider nevertheless has.
+    `known`: those of `unlisted` that the provider has, although its listing lacks them.
     """
     index = Index.of(facts)
     judged = {each.id: _judged(each, index, facts) for each in listed}
@@ -194,7 +194,7 @@ def _by_seed(listed: Iterable[Listed]) -> dict[int, list[str]]:
 
 
 def _second_purchases(judged: dict[str, Judged], by_seed: dict[int, list[str]], index: Index) -> dict[str, Judged]:
-    """The predictions of which one is enough: with the same seed, or of the same attempt."""
+    """The predictions of a seed or an attempt that should have bought only one."""
     by_attempt: dict[tuple[Place, int, int], list[str]] = defaultdict(list)
     for name, endings in index.endings_by_id.items():
         for ending in endings:
@@ -218,7 +218,7 @@ def _second_purchases(judged: dict[str, Judged], by_seed: dict[int, list[str]], 
 def _claims(each: Judged, index: Index) -> bool:
     """Whether its seed or its attempt should have bought nothing else.
 
-    An expired one was bought again on purpose, and one of a worker that had lost its token is a known rest of risk.
+    An expired purchase was repeated on purpose. A purchase by a worker that had lost its token is a known, small risk.
     """
     outcomes = {ending.outcome for ending in index.endings_by_id.get(each.prediction_id, [])}
     late = "lost" in outcomes and not outcomes & {"succeeded", "rescued", "retry", "failed", "rejected", "released"}

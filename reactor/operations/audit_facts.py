@@ -72,14 +72,14 @@ class Facts:
 
 @dataclass(slots=True)
 class Index:
-    """The facts by what they are looked for."""
+    """The facts, sorted by what the audit looks them up by."""
 
     tokens_by_id: dict[str, TokenRow] = field(default_factory=dict)
     tokens_by_seed: dict[int, TokenRow] = field(default_factory=dict)
     endings_by_id: dict[str, list[Ending]] = field(default_factory=lambda: defaultdict(list))
     endings_by_seed: dict[int, list[Ending]] = field(default_factory=lambda: defaultdict(list))
     endings_by_token: dict[Place, list[Ending]] = field(default_factory=lambda: defaultdict(list))
-    expired: set[str] = field(default_factory=set)  # predictions whose image nobody took in time
+    expired: set[str] = field(default_factory=set)  # predictions whose image the next stage did not take in time
 
     @classmethod
     def of(cls, facts: Facts) -> Index:

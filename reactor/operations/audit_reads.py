@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from reactor.providers.walk import Inputs
 
 STEP = 10_000  # rows that one statement looks at
-EARLIER = timedelta(minutes=10)  # the listing and the history are read so much further back than is judged
+EARLIER = timedelta(minutes=10)  # the listing and the history are read back so much further than the audited time
 MOST_ASKED = 500  # used predictions that the listing lacks, each of which is asked for
-NO_PROMPT = "NULL"  # as PROMPT_SQL: an audit reads no prompt, and another table's may be anywhere
+NO_PROMPT = "NULL"  # instead of PROMPT_SQL: an audit reads no prompt, and ours may not fit another table
 _NO_MORE: tuple[list[str], list[int]] = ([], [])
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The judged predictions of a time, and the time."""
+    """The judged predictions, and the time that was audited."""
 
     since: datetime
     until: datetime
@@ -94,7 +94,7 @@ def _in_time(judged: Sequence[Judged], since: datetime) -> list[Judged]:
 
 
 async def _known(provider: ReplicateProvider, missing: Sequence[Judged]) -> set[str]:
-    """Those of the used predictions which the provider has though its listing lacks them, because it lags."""
+    """The used predictions that the provider has, although its listing lacks them: the listing lags."""
     names = [each.prediction_id for each in missing if PREDICTION_ID.fullmatch(each.prediction_id)]
     return {name for name in names[:MOST_ASKED] if await patiently(partial(provider.knows, name))}
 

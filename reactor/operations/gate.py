@@ -18,7 +18,7 @@ NO_REASON = "paused by an operator"
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Why the gate is closed now, and until when the day's budget keeps it closed anyway (None: the pause is ours)."""
+    """Why the gate is closed now, and until when the spent budget keeps it closed anyway (None: our pause was made)."""
 
     reason: str
     stays_closed: str | None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reactor.database.table import TokensTable
     from reactor.tokens import Key
 
-# What becomes of a purchase that made no image that was used.
+# What becomes of a wasted purchase: it made no image, or its image was not used.
 WASTED = ("rejected", "failed", "timed_out", "lost", "expired")
 MOST = 100  # entries of one answer, unless more are asked for
 LOOK = 10_000  # entries that one statement looks at, at most
@@ -82,21 +82,21 @@ class Purchases:
     """How many predictions were bought since a time, and what became of them."""
 
     counts: Mapping[str, int] = field(default_factory=dict)  # by what became of them: used, open, or one of WASTED
-    costs: Mapping[str, Decimal | None] = field(default_factory=dict)  # in the same way; None: no price was known
+    costs: Mapping[str, Decimal | None] = field(default_factory=dict)  # by the same names; None: no price was known
 
     @property
     def bought(self) -> int:
-        """All of them."""
+        """All purchases."""
         return sum(self.counts.values())
 
     @property
     def used(self) -> int:
-        """Those whose image a token got."""
+        """Purchases whose image a token got."""
         return self.counts.get("used", 0)
 
     @property
     def wasted(self) -> int:
-        """Those that came to nothing. What was bought, neither used nor wasted, has not ended yet."""
+        """Purchases that came to nothing. Those that are neither used nor wasted have not ended yet."""
         return sum(self.counts.get(name, 0) for name in WASTED)
 
     @property
@@ -133,7 +133,7 @@ async def today(session: Session, *, kept: bool = True) -> Purchases | str:
 
 
 def why_unknown(error: RolledBackError) -> str:
-    """Why nobody can know the sums over the history, in a sentence. Raises the error if it says something else."""
+    """Why nobody can know the sums over the history, in a sentence. Raises any other error."""
     if isinstance(error, DeniedError):
         return NOT_ALLOWED
     if getattr(error.__cause__, "sqlstate", None) == _STOPPED:
@@ -159,7 +159,7 @@ async def since(
     look: int = LOOK,
     within: float = WITHIN,
 ) -> EntryPage:
-    """The entries of the table that ended last, as above; only of the last `seconds`, with one of these outcomes.
+    """The newest entries of the table, before the entry `before`; only the last `seconds`, and only these outcomes.
 
     One statement looks at `look` entries at most, and after `within` seconds no further one begins.
     """

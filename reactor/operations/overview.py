@@ -68,9 +68,9 @@ class Overview:
     workers: int
     listening: int  # workers that are proven to hear mints
     triggers: bool  # whether a mint rings
-    row_security: str | None  # what it hides from this role
+    row_security: str | None  # a sentence on what it hides from this role; None: nothing
     queue_depth: int
-    oldest_seconds: float | None  # the longest that a token could have been claimed
+    oldest_seconds: float | None  # for which the longest-waiting token could have been claimed; None: none waits
     uploading_oldest_seconds: float | None
     notify_queue_usage: float
     next_due_seconds: float | None  # until a claim could find something, apart from the rate limit; None: nothing waits
@@ -82,7 +82,7 @@ class Overview:
 
     @property
     def sentence(self) -> str:
-        """The verdict with what to do."""
+        """The verdict's sentence, and what to do."""
         return f"{self.verdict.sentence} {self.verdict.todo}" if self.verdict.todo else self.verdict.sentence
 
     def as_json(self) -> dict[str, Any]:
@@ -124,8 +124,8 @@ async def overview(
 ) -> Overview:
     """Read the state, at a cost that does not grow with the table. Raises DatabaseError.
 
-    `history`: whether one is kept. `budget`: DAILY_BUDGET. `bought`: what `history.today` says, for a caller that keeps
-    that answer for longer.
+    `history`: whether one is kept. `budget`: DAILY_BUDGET. `bought`: used instead of `history.today`, by a caller that
+    keeps its answer for a while.
     """
     counts = await count(session, table)
     figures = await gauges(session, table)

@@ -25,8 +25,8 @@ class Period:
     succeeded: int = 0
     failed: int = 0
     again: int = 0  # retries, releases, rescues and refused prompts
-    half: float | None = None
-    most: float | None = None  # of 95 %
+    half: float | None = None  # the median
+    most: float | None = None  # 95 % took at most so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Pulse:
 
     seconds: float  # of one period
     periods: list[Period]
-    complete: bool  # else the oldest periods lack entries
-    reaction_half: float | None
-    reaction_most: float | None  # of 95 %
+    complete: bool  # False: the oldest periods lack entries
+    reaction_half: float | None  # the median
+    reaction_most: float | None  # 95 % took at most so long
 
 
 async def pulse(session: Session, table: TokensTable, *, seconds: float) -> Pulse | str:

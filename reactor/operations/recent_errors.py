@@ -28,18 +28,18 @@ class RecentCause:
 
     cause: str
     failed: int  # the token failed
-    refused: int  # the author's prompt was, and the fallback was used
+    refused: int  # the author's prompt was refused, and the fallback was used
     back: int  # retries and releases
     periods: tuple[int, ...]
 
     @property
     def attempts(self) -> int:
-        """All of them."""
+        """All attempts of this cause."""
         return self.failed + self.refused + self.back
 
     @property
     def quiet_periods(self) -> int:
-        """The newest periods in which none ended."""
+        """How many periods have passed since the last one in which an attempt ended."""
         return next(place for place, ended in enumerate(reversed(self.periods)) if ended)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
-VERSIONS = range(14, 19)  # that the tests know
+VERSIONS = range(14, 19)  # of PostgreSQL, on which the tests run
 OLD = 300.0  # seconds; an open transaction of this age keeps many dead rows
 NEARLY_FULL, FULL = 0.1, 0.5  # of the NOTIFY queue; the triggers are silent beyond FULL
 CLOCK = 2.0  # seconds that this clock may differ from the server's
@@ -32,7 +32,7 @@ class Link:
     """An open connection, as it was found."""
 
     url: str  # the setting's name
-    pid: int  # of the process that the connection was opened to, as it said
+    pid: int  # the server's process, as it said when the connection was opened
     took: float  # seconds to open it
     facts: Mapping[str, Any]  # see server.sql
     offset: float  # seconds that the server's clock is ahead of ours
@@ -40,7 +40,7 @@ class Link:
 
     @property
     def pooled(self) -> bool:
-        """Whether another process answers than the one we were connected to."""
+        """Whether a pooler is in between: another process answers than the one we connected to."""
         return bool(self.pid != self.facts["pid"])
 
 

@@ -22,13 +22,13 @@ ROW = (  # what a story tells of the row
     "worker", "seed", "prediction_id", "censored", "rescues", "prompt_characters",
 )  # fmt: skip
 _LAST = datetime.max.replace(tzinfo=UTC)
-_ENDS = {"succeeded", "failed"}  # outcomes after which only somebody's hand begins the token anew
+_ENDS = {"succeeded", "failed"}  # outcomes after which the token begins anew only if somebody resets it
 _LATE = {"lost", "expired"}  # outcomes of entries that end no attempt of the token
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened to a token. `at`: None if its time is not known. Only the page uses the others."""
+    """Something that happened to a token. `at`: None if its time is not known. Only the page uses the other fields."""
 
     at: datetime | None
     words: str
@@ -192,8 +192,8 @@ def _ended(entry: Entry) -> str:
 
 
 def _receipt(entry: Entry) -> str:
-    """What the entry tells of its prediction once that has ended."""
-    if entry.prediction_id is None or entry.images is None or entry.outcome == "expired":  # it ended before that
+    """What the entry tells of its prediction; '' if the prediction had not ended."""
+    if entry.prediction_id is None or entry.images is None or entry.outcome == "expired":  # the attempt ended before it
         return ""
     ran = "" if entry.predict_seconds is None else f"ran {_seconds(entry.predict_seconds)}, "
     cost = "" if entry.cost is None else f", cost {entry.cost:f}"
@@ -221,7 +221,7 @@ def _now(story: Story) -> Iterator[Moment]:
 
 
 def _until_it_expires(story: Story) -> str:
-    """How long the provider keeps the image yet, by the time of the intent to buy it."""
+    """For how long the provider still keeps the image, counted from the intent to buy it."""
     if story.caption.image_for is None:
         return ""
     left = PROVIDER_KEEPS - story.caption.image_for
@@ -230,7 +230,7 @@ def _until_it_expires(story: Story) -> str:
 
 def _between(since: datetime | None, until: datetime | None) -> float | None:
     """Seconds; None if a time is unknown or infinite."""
-    if since is None or until is None or since.tzinfo is None:  # as the driver gives an infinite time
+    if since is None or until is None or since.tzinfo is None:  # the driver gives an infinite time without a zone
         return None
     return max(0.0, (until - since).total_seconds())
 

@@ -163,7 +163,7 @@ async def count_matching(
 async def failures_by_cause(
     session: Session, table: TokensTable, wanted: TokenFilter = ALL_FAILED, *, look: int = LOOK, texts: int = MOST_TEXTS
 ) -> Causes:
-    """Group failed tokens by why they failed, from one look at the table and at so many different texts."""
+    """Group failed tokens by why they failed, from one look at the table and at most `texts` different errors."""
     rows = await _fetch(session, table.query("failure_texts"), wanted.status, look, *wanted.parameters, None, texts)
     return await anyio.to_thread.run_sync(_grouped, rows)  # many texts would hold the event loop
 
@@ -179,7 +179,7 @@ async def retry_tokens(session: Session, table: TokensTable, token_ids: Sequence
 
 
 async def failures_among(session: Session, table: TokensTable, token_ids: Sequence[str]) -> Causes:
-    """Group those of these tokens that failed by why they failed."""
+    """Group these tokens by why they failed; those that did not fail are left out."""
     rows = await _of_each(session, table.query("failed_among"), token_ids)
     return Causes(by_cause((fit_line(row["error"] or ""), 1, row["token_id"]) for row in rows), complete=True)
 
@@ -223,7 +223,7 @@ def _no_such_value(error: RowRefusedError) -> bool:
 
 
 def values_of(row: Any) -> dict[str, Any]:
-    """What list_tokens.sql and show.sql both return of a token, made fit to be shown; all of a Token but its number."""
+    """What list_tokens.sql and show.sql both return, made fit to be shown: all fields of a Token but its number."""
 
     def text(name: str) -> str | None:
         return None if row[name] is None else fit_line(row[name])

@@ -80,7 +80,7 @@ def _late_uploads(state: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def _closed(gate: Mapping[str, Any], waiting: int) -> Verdict:
     seconds = gate["resumes_in"]
-    # Its first sentence. Whoever wants to know more reads the gate's reason.
+    # The first sentence is enough here, because the whole reason is shown with the gate.
     reason = fit_line((gate["reason"] or "no reason given").partition(". ")[0], longest=LONGEST_REASON).rstrip(" .")
     meanwhile = f"; {_waiting(waiting)}" if waiting else ""
     also = f" {ALSO_SPENT}" if gate["budget_spent"] else ""

@@ -2166,7 +2166,7 @@ MUTANTS = (
     Mutant(
         "a model without a seed input is not reported at the start",
         "reactor/engine/gate/inspector.py",
-        "            group.start_soon(self._check)  # nobody waits for it: the first create may leave meanwhile\n",
+        "            group.start_soon(self._check)  # nothing waits for it: the first create may be sent meanwhile\n",
         "",
         "tests/test_seeds.py::test_the_queue_waits_and_the_log_and_the_gate_say_why",
     ),

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Batch, Key
 
-ONWARD_FOR = 20.0  # times the extra duration of a claim from the front; then comes the next one from there
+ONWARD_FOR = 20.0  # claims start behind the last one for so many times the extra time of a claim from the front
 
 
 class Claimer:
-    """One claim statement; after a refusal, a detour."""
+    """Makes claims by one statement or, after a refusal, by a detour."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Claimer:
         self._detour = detour or Detour(store, telemetry, timings=timings)
         self._after: Key | None = None  # the next claim starts behind this token
         self._onward_until = 0.0  # monotonic seconds: then the next claim starts at the front
-        self._onward_took = 0.0  # seconds that the last claim behind another one took
+        self._onward_took = 0.0  # seconds that the last claim that did not start at the front took
         self._aside = False  # the next claim is an ordinary one, between two goes of a detour
         self._more = False  # the last claim may have left tokens
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Key, Waiting
 
-LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens that one go reads: at first, at most, and too few to gallop
+LOOK_AT, WIDEST, NARROW = 1000, 8000, 250  # tokens that one go reads: at first; at most; below NARROW a gallop ends
 MOST_REFUSALS = 100  # in one go; then the go ends, because the tokens that it claimed have to start
 MOST_TRIES = 300  # refusals in one round before it gallops
 SAMPLE = 3  # tokens that a gallop tries in one go
@@ -72,7 +72,7 @@ class Detour:
         self._again = 0  # refused tokens that may still be tried in this round
         self._tries = 0  # refusals that this round may still meet before it gallops
         self._window = LOOK_AT  # tokens that the next go reads
-        self.under_way = False  # a round is: the next tokens may be refused ones
+        self.under_way = False  # a round is under way, so the next tokens may be refused ones
         self._met = False  # this round passed a refused token
         self._began = 0.0  # monotonic seconds
         self._next_round = float("inf")  # monotonic seconds
@@ -127,7 +127,7 @@ class Detour:
         return batch
 
     def _end(self, *, over: bool) -> None:
-        """End the round: ordinary claims follow, until the next round or, if nothing is refused any more, for good."""
+        """End the round; ordinary claims follow. `over`: no token is refused any more, so no round follows."""
         self.under_way, self._known = False, FRONT
         now = time.monotonic()
         took = now - self._began
@@ -165,7 +165,7 @@ class Detour:
         return batch, reached
 
     async def _gallop(self, found: Sequence[Waiting], worker: int, passed: set[Key]) -> tuple[Batch, int]:
-        """Try the last token and a few others. If all are refused pass everything that was read, else read fewer."""
+        """Try the last token and a few others. If all are refused, pass all that were read; else read fewer."""
         candidates = [token for token in found if token.id not in passed]
         tried = {*candidates[-1:], *random.sample(candidates, min(SAMPLE - 1, len(candidates)))}
         for token in tried:
@@ -178,7 +178,7 @@ class Detour:
         return Batch(), len(found)
 
     def _look_at_fewer(self, tokens: int) -> None:
-        """Read so many tokens next; if these are few, stop galloping."""
+        """Read that many tokens in the next go. If they are fewer than NARROW, stop galloping."""
         self._window = tokens
         if tokens < NARROW:
             self._tries, self._window = MOST_REFUSALS, LOOK_AT
@@ -198,7 +198,7 @@ class Detour:
         return batch
 
     async def _failed(self, token: Waiting) -> bool:
-        """Whether the token failed, because PROMPT_SQL raises for its row. A claim could never take it."""
+        """Fail the token if PROMPT_SQL raises for its row: no claim can ever take it. Return whether it failed."""
         reason = await self._store.fail_if_unreadable(token.id)
         if reason is not None:
             error = {"error_type": PermanentError.__name__, "error_message": reason}
@@ -206,7 +206,7 @@ class Detour:
         return reason is not None
 
     def _is_passed(self, token: Key, now: float) -> bool:
-        """Whether a token was refused before and is not to be tried again yet. Counts those that are."""
+        """Whether a token was refused and must wait before its next try. Counts the tokens that may be tried again."""
         until, _ = self._refused.get(token, (0.0, 0.0))
         if until == 0.0:
             return False

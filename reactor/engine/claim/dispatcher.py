@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Batch, Claim
 
-LARGEST_CLAIM = 50  # tokens; so the next claim is already under way while these start
+LARGEST_CLAIM = 50  # tokens; more wait for the next claim, which is already under way while these start
 
 
 class Dispatcher:

@@ -40,7 +40,7 @@ class Idle:
         self._timings = timings
         self._failures = 0  # of claims in a row
         self._empty = 0  # claims in a row that found nothing
-        self._held_back = False  # the gate held tokens back, for a time that is not known
+        self._held_back = False  # the gate held tokens back, and nobody knows for how long
         self._stopping = False
         self._pause = anyio.CancelScope()
 

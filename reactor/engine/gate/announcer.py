@@ -30,7 +30,7 @@ class Announcer:
         return self._said is not None
 
     def closed(self, seconds: float | None, reason: str, opens_on: str, *, was_open: bool = False) -> None:
-        """The gate is closed for `seconds`, None: without end. `was_open`: this worker closed it just now.
+        """Report that the gate is closed for `seconds` (None: without end). `was_open`: this worker has just closed it.
 
         Two pauses of one kind in a row are logged once. The kind is what opens the gate. For an operator's pause, or
         one without end, the reason is a part of it.
@@ -44,7 +44,7 @@ class Announcer:
             self._telemetry.emit(events.INTAKE_PAUSED, reason=reason, seconds=seconds)
 
     def opened(self) -> None:
-        """The gate is open."""
+        """Report that the gate is open."""
         if self._said is None:
             return
         _, reason = self._said
@@ -52,12 +52,12 @@ class Announcer:
         self._telemetry.emit(events.INTAKE_RESUMED, reason=reason)
 
     def raised(self, reason: str, *, budget: int, bought: int) -> None:
-        """This worker has opened the gate, because its budget is larger than the one that was spent."""
+        """Report that this worker opened the gate, because its budget is larger than the one that was spent."""
         self._said = None
         self._telemetry.emit(events.INTAKE_RESUMED, reason=reason, daily_budget=budget, bought_today=bought)
 
     def let_through(self, claim: Claim, probe: str | None) -> None:
-        """A token was claimed. Unless it is a probe, the gate was open after the claim was sent."""
+        """Report that a token was claimed. Unless it is a probe, the gate was open after the claim was sent."""
         if self._said is not None and not probe and claim.asked_at > self._said_at:
             self.opened()
 

@@ -61,12 +61,12 @@ class Breaker:
         self._prompts.clear()
 
     def accepted(self) -> bool:
-        """Note an accepted create; return whether that ended a rest."""
+        """Note an accepted create; return whether it ended a rest."""
         self._refused = 0
         return self.answered()
 
     def answered(self) -> bool:
-        """Note any answer of the provider, because this worker reaches it then; return whether that ended a rest."""
+        """Note any answer: it shows that this worker reaches the provider. Return whether it ended a rest."""
         rested, self._rest, self._trial = self._rest > 0, 0.0, None
         return rested
 
@@ -78,7 +78,7 @@ class Breaker:
     def rest(self, fence: Fence) -> float | None:
         """Rest because this claim failed; return for how many seconds, None if the worker rests already.
 
-        Each time that the trial fails too, the next rest is twice as long.
+        If the trial fails too, the next rest is twice as long.
         """
         if self._rest and self._trial != fence:
             return None
@@ -99,13 +99,13 @@ class Breaker:
         return 0 if self.resting > 0 else min(slots, 1)
 
     def remember_trial(self, fence: Fence) -> None:
-        """Remember the claim after a rest as the trial. No other is made until it ends, or another rest has passed."""
+        """Remember the claim after a rest as the trial. The next claim waits until it ends or another rest is over."""
         if self._rest:
             self._trial = fence
             self._rests_until = self._clock() + self._rest
 
     def cancel_trial(self, fence: Fence) -> bool:
-        """If this claim is the trial let another take its place, because it showed nothing; return whether it is."""
+        """If this claim is the trial, it showed nothing: the next claim is the trial. Return whether it was."""
         if self._trial != fence:
             return False
         self._trial, self._rests_until = None, 0.0

@@ -5,9 +5,9 @@ With a check every 10 s, each check would open the gate and fail one token of th
 a check has opened the gate, the fleet waits twice as long for the next check. The gate's row keeps that wait until a
 create with this API token is accepted, also when workers stop and start meanwhile: see `refuse_gate.sql`.
 
-An operator who sets another API token and restarts the worker need not wait, nor one who rotates it in its file: the
-file is read again while the gate is closed for it. The row holds a mark of the refused API token, so a worker knows
-whether its own is another one.
+Another API token is checked at once, whether the operator restarts the worker with it or rotates it in its file: while
+the gate is closed for the API token, the file is read again. The row holds a mark of the refused API token, so a worker
+knows whether its own differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFUSED = "Invalid API token"
 
 
 def mark_of(token: str) -> str:
-    """24 bits that tell an API token from others. One in 16 million has the same, so they do not give it away."""
+    """24 bits that tell an API token from others, and do not reveal it: one in 16 million has the same mark."""
     return blake2b(token.encode(), digest_size=3, person=b"reactor gate").hexdigest()
 
 
@@ -33,9 +33,9 @@ class Checks:
 
     def __init__(self, token: str | Secret) -> None:
         self._token = Secret.of(token)
-        self._known = self._token.value  # the token that was used when the gate was last looked at
+        self._known = self._token.value  # the API token at the last look at the gate
         self.unproven = False  # the API token was refused, and no create with it was accepted since
-        self._began = True  # whenever this worker looked, the gate was closed for a refused API token
+        self._began = True  # at every look so far, the gate was closed for a refused API token
 
     @property
     def mark(self) -> str:
@@ -43,7 +43,7 @@ class Checks:
         return mark_of(self._token.value)
 
     async def renew(self) -> None:
-        """Read the API token again, because the gate is closed for it. With another one, the worker begins anew."""
+        """Read the API token again, because the gate is closed for it. If it changed, forget what was known."""
         if await self._token.renewed(self._known):
             self._known, self._began, self.unproven = self._token.value, True, False
 

@@ -169,7 +169,7 @@ class Gate:
             self._wake.ring()
 
     async def let_another_through(self, claim: Claim, probe: str | None) -> None:
-        """Allow another probe or trial: this token asked the provider for nothing, or the error was its own."""
+        """Let another be the probe or trial: this token asked the provider for nothing, or the error was its own."""
         if self._breaker.cancel_trial(claim.fence):
             self._wake.ring()
         if probe:
@@ -179,7 +179,7 @@ class Gate:
     async def _pause(
         self, seconds: float, reason: str, *, probed: bool = False, opens_on: Literal["create", "image"] = "create"
     ) -> Paused | None:
-        """Close the gate; None if it was closed for longer already, so that this token shows nothing new."""
+        """Close the gate; None if it was closed for longer already, because then this token shows nothing new."""
         try:
             paused = await self._store.pause(seconds, reason, probed=probed, opens_on=opens_on)
         except DatabaseError:
@@ -205,12 +205,12 @@ class Gate:
 
 
 def _after(paused: Paused | None) -> float:
-    """Seconds until a token that failed as the probe is tried again: a second late, so another is the next probe."""
+    """Seconds until a failed probe is tried again: one more than the pause, so that another token is the next probe."""
     return 0.0 if paused is None else paused.seconds + 1.0
 
 
 def _suspect(claim: Claim, error: TransientError) -> str | None:
-    """The prompt that may be the reason for a failure; '' for the operator's own; None if no prompt can be it."""
+    """The prompt that may be the reason for a failure; '': the operator's own; None: no prompt can be the reason."""
     if not error.unexplained:
         return None
     return "" if claim.censored else claim.prompt or ""

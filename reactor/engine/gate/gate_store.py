@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reactor.engine.gate.checks import Checks
     from reactor.text.redaction import Redactor
 
-SPENT = "The daily budget "  # so begins the reason of the pause that parts/spend.sql makes
+SPENT = "The daily budget "  # the reason of a spent budget's pause begins with this: see parts/spend.sql
 Opening = Literal["create", "image", "check"]  # an accepted create; an image; a check that the API token passed
 
 
@@ -38,9 +38,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """How a larger budget found the gate that a smaller one had closed."""
+    """What became of a gate that a smaller budget had closed, after a larger budget was given."""
 
-    opened: bool  # else something else keeps it closed
+    opened: bool  # False: another pause keeps the gate closed
     reason: str
     bought: int  # creates of this day so far
 
@@ -76,7 +76,7 @@ class GateStore:
         return state
 
     async def due(self, state: dict[str, Any]) -> bool:
-        """Whether to check the API token now. If the gate is closed for it, it may have been rotated since."""
+        """Whether to check the API token now. It is read again if the gate is closed for it: it may be rotated."""
         if state["opens_on"] == "check":
             await self.checks.renew()
         return self.checks.due(state)
@@ -86,7 +86,7 @@ class GateStore:
     ) -> Paused | None:
         """Close the gate for the fleet. `probed`: for twice as long as before.
 
-        Return how it was and is; None if it was closed for longer already, or by an operator.
+        Return whether it was open, and for how long it is closed; None if it was closed for longer, or by an operator.
         """
         query = plain_query("pause_gate")
         rows = await self._session.fetch(query, seconds, self._redact(reason), probed, opens_on)
@@ -110,12 +110,12 @@ class GateStore:
             self.checks.unproven = False
 
     async def limit(self, create_interval: float) -> bool:
-        """Keep the fleet's creates so many seconds apart for ten minutes; return whether that is news."""
+        """Keep the fleet's creates so many seconds apart for ten minutes; return whether that limit is new."""
         rows = await self._session.fetch(plain_query("limit_gate"), create_interval)
         return bool(rows and rows[0]["news"])
 
     async def raise_budget(self, budget: int) -> Raised | None:
-        """Open the gate, and wake the fleet, if a smaller budget closed it; None if none did, or this one is spent."""
+        """Open the gate, and wake the fleet, if a smaller budget closed it; None if not, or `budget` is spent too."""
         rows = await self._session.fetch(plain_query("raise_budget"), budget, self._wake_channel)
         return Raised(rows[0]["opened"], fit(rows[0]["reason"] or ""), rows[0]["bought"]) if rows else None
 

@@ -52,7 +52,7 @@ class Inspector:
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._check)  # nobody waits for it: the first create may leave meanwhile
+            group.start_soon(self._check)  # nothing waits for it: the first create may be sent meanwhile
             while True:
                 await self._look()
                 await anyio.sleep(jittered(self._every))
@@ -77,7 +77,7 @@ class Inspector:
             self._trouble.passed()
 
     async def _raise(self) -> bool:
-        """Return whether the gate is another one now, because this worker's budget is larger than the spent one.
+        """Lift the pause of a spent budget that is smaller than this worker's; return whether the gate's row changed.
 
         A worker without a budget opens nothing: perhaps somebody forgot to set it.
         """
@@ -94,7 +94,7 @@ class Inspector:
         try:
             await self._provider.check()
         except TransientError:
-            return False  # unknown
+            return False  # it is not known
         except GenerationError as error:
             self._unfit.met(error)
             return False

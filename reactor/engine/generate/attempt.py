@@ -81,7 +81,7 @@ class Attempt:
         self._telemetry = telemetry
         self._rules = rules
         self._lease_runs = lease_runs
-        self._probe = probe  # what opens the half-open gate, as long as it waits for this token; else None
+        self._probe = probe  # what opens the gate, while it is half-open and waits for this token; else None
         self._spent = False  # the day's budget allows no create any more
         self._begin(claim)
 
@@ -131,7 +131,7 @@ class Attempt:
 
     async def _with_fallback(self) -> Outcome | None:
         await checkpoint()  # if a stop came meanwhile, nothing more is bought
-        if self._spent:  # the gate stops claims, and this create needs none
+        if self._spent:  # the gate stops claims only, and the second create of this claim would pass it
             return Released(self.claim, SPENT, None, 0.0, None, purchase_over=True)
         return await self.run()  # only once, because the claim is censored now
 
@@ -202,7 +202,7 @@ class Attempt:
                 try:
                     stopped = await self._provider.cancel(bought)
                 except GenerationError:
-                    over = False  # it may still come: the next attempt resumes it
+                    over = False  # the image may still come: the next attempt resumes the prediction
                 else:
                     self._purchase.ended(stopped)
                     if stopped.image_url is not None:

@@ -55,7 +55,7 @@ class Attempts:
         return await self._group.__aexit__(kind, error, trace)
 
     def start(self, claim: Claim, probe: str | None = None) -> None:
-        """Occupy a slot and begin. `probe`: what opens the half-open gate, if this token is its probe."""
+        """Occupy a slot and begin. `probe`: what opens the half-open gate; None if this token is not the probe."""
         self._group.start_soon(self._run, self._leases.hold(claim), probe)
 
     async def _run(self, holding: Holding, probe: str | None) -> None:

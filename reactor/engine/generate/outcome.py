@@ -35,8 +35,8 @@ def outcome_of(
 ) -> Retry | Failed | Released:
     """Return what becomes of a token whose attempt ended in `error`.
 
-    A content rejection gets here only if the fallback prompt was rejected too. `sure_in`: seconds until a single look
-    tells what was bought.
+    A content rejection gets here only if the fallback prompt was rejected too. `sure_in`: seconds until one look at
+    the provider's list tells what was bought.
     """
     wait = blame.wait if isinstance(blame, Excused) else 0.0
     match error:
@@ -50,7 +50,7 @@ def outcome_of(
             # An ambiguous create is normally looked for before it gets here. If not, its seed stays on the token.
             return _released(claim, error, prediction_id, due_in=max(wait, sure_in))
         case UnauthorizedError() if isinstance(blame, Excused) or not error.purchase_over:
-            # One token that fails shows that the API token is refused; nine others under way need not fail too. And a
+            # One failed token shows that the API token is refused, so the others under way need not fail too. And a
             # prediction that was bought is not thrown away.
             return _released(claim, error, prediction_id, due_in=sure_in)
         case ContentPolicyError():

@@ -54,7 +54,7 @@ LOOK_BACK = timedelta(seconds=60)  # before the seed was written, because the pr
 
 
 class LeaseOverError(Exception):
-    """The lease may be over and the token another worker's: nothing more is bought or written for it."""
+    """The lease may be over, so another worker may hold the token: this one buys and writes nothing more for it."""
 
 
 class Purchase:
@@ -78,13 +78,13 @@ class Purchase:
         self._lease_runs = lease_runs
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
         self._bought_at: float | None = None  # monotonic seconds; None if an earlier claim bought
-        self.last_seen = ""  # what the attempt waits for, in a few words: for the error of one that ran out of time
+        self.last_seen = ""  # what the attempt waits for, in a few words; the error of a timeout names it
         # Monotonic time before which "not there" is not believed; infinite while a create is under way.
         self._sure_at = claim.asked_at + timings.sure_after if claim.rescued else 0.0
 
     @property
     def receipt(self) -> Receipt:
-        """What is known of it so far."""
+        """What is known of the purchase so far."""
         if self.prediction is None:
             return NO_RECEIPT
         seen = self.prediction
@@ -155,7 +155,7 @@ class Purchase:
         return str(ended.image_url)
 
     def ended(self, prediction: Prediction) -> None:
-        """Note how it is now, for the receipt."""
+        """Note the state of the ended prediction, for the receipt."""
         if self.prediction is not None:
             self.prediction = replace(prediction, web_url=prediction.web_url or self.prediction.web_url)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from reactor.telemetry import Telemetry
     from reactor.tokens import Key, Rejected
 
-MOST_RECORDED = 10_000  # purchases; a token that nobody settles leaves its purchase here
+MOST_RECORDED = 10_000  # purchases; one whose token this worker never settles stays here
 
 T = TypeVar("T", Outcome, Bought)
 
@@ -96,7 +96,7 @@ class Settler:
         return None if entry.answer == "lost" else outcome
 
     def tell(self, outcome: Outcome) -> None:
-        """Have the history told of an attempt whose token was lost. Does not wait for it."""
+        """Have an attempt whose token was lost written into the history. Does not wait for it."""
         self._outcomes.add(outcome)
         self._bought.forget(outcome.claim)
         self._arrived.set()
@@ -163,7 +163,7 @@ class Settler:
         return answers
 
     def _with_record(self, outcome: Outcome) -> Outcome:
-        """Note on the receipt that the purchase was recorded: the budget has counted it, so a loss does not."""
+        """Note on the receipt that the purchase was recorded: then the budget does not count it again after a loss."""
         bought = self._recorded.get(outcome.claim.fence)
         if bought is None or bought != outcome.prediction_id:
             return outcome

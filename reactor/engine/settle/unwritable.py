@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reactor.engine.timings import Timings
     from reactor.tokens import Outcome
 
-MOST_REFUSALS = 5  # of one write in a row, by a function of the host's; after these 1 to 2 s the slot is freed
+MOST_REFUSALS = 5  # in a row, of one write by a function of the host's; they take 1 to 2 s, then the slot is freed
 
 
 def replacement_for(

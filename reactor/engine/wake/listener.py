@@ -81,8 +81,8 @@ class Listener:
         self._unproven = 0  # probes of this connection in a row that did not prove it
         self._deaf = 0  # connections in a row that heard no probe
         self._lost_logged = False
-        self._unanswered = False  # a query on this connection
-        self._pooled = False  # this connection
+        self._unanswered = False  # a query on this connection got no answer
+        self._pooled = False  # this connection goes through a pooler
         self._starting: TaskStatus[None] = TASK_STATUS_IGNORED
         self._turn = anyio.Lock(fast_acquire=True)
         self._alive = False  # it holds the liveness lock
@@ -98,7 +98,7 @@ class Listener:
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it is proven to hear, or once the first try has failed.
 
-        Raises RefusedError if the server can never serve it; once it has served, that passes, as after a switchover.
+        Raises RefusedError if the server can never serve it, but only before the start: a later refusal may end.
         """
         self._starting = task_status
         while True:
@@ -155,7 +155,7 @@ class Listener:
         self._wake.ring()
         if self._lost_logged:
             self._store.availability.back()
-        if self._deaf < DEAF_AFTER:  # else it is logged once it is proven
+        if self._deaf < DEAF_AFTER:  # else the connection is logged once it is proven
             self._tell_connected()
 
     def _tell_connected(self) -> None:
