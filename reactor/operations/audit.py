@@ -194,7 +194,7 @@ def _by_seed(listed: Iterable[Listed]) -> dict[int, list[str]]:
 
 
 def _second_purchases(judged: dict[str, Judged], by_seed: dict[int, list[str]], index: Index) -> dict[str, Judged]:
-    """The predictions of a seed or an attempt that should have bought only one."""
+    """The extra predictions, where a seed or an attempt should have bought only one."""
     by_attempt: dict[tuple[Place, int, int], list[str]] = defaultdict(list)
     for name, endings in index.endings_by_id.items():
         for ending in endings:
