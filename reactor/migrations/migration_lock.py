@@ -149,6 +149,11 @@ def _state(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
+def is_denied(error: DBAPIError) -> bool:
+    """Whether the role lacks a right."""
+    return _state(error) == "42501"
+
+
 def one_line(error: Exception) -> str:
     """The error as one line, not redacted."""
     if isinstance(error, DBAPIError) and _state(error) in _AGAIN:

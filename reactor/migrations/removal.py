@@ -8,8 +8,8 @@ import orjson
 
 from reactor.database.names import is_ours, quoted
 from reactor.database.table import plain_query
+from reactor.migrations.indexes import described_indexes
 from reactor.migrations.migration_lock import INDEX_LOCK_TIMEOUT, LOCK_TIMEOUT, MigrationError, autocommit
-from reactor.migrations.steps import described_indexes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

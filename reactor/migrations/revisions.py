@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError
 
 from reactor.database.shape import in_words
 from reactor.database.table import HEAD, Authors, plain_query
@@ -23,6 +24,8 @@ from reactor.migrations.migration_lock import (
     MigrationError,
     Patience,
     autocommit,
+    is_denied,
+    one_line,
     run_alone,
 )
 from reactor.migrations.steps import NOBODY, TRIGGERS, Step, complete_table, make_authors, make_table
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from reactor.secret import Secret
+
+PLANNER = "a plan needs USAGE on schema reactor and on the table's schema, and SELECT on reactor.alembic_version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,17 @@ async def upgrade(
 async def plan(
     dsn: str | Secret, *, table: str = "tokens_s0", prompt_sql: str | None = None, direct: bool = False
 ) -> Plan:
-    """Find out what `upgrade` would do. Changes nothing. Raises MigrationError."""
+    """Find out what `upgrade` would do. Changes nothing, and needs no right to. Raises MigrationError."""
     plans: list[Plan] = []
 
     def work(connection: Connection) -> None:
-        surveyed = survey(connection, table, prompt_sql)
-        steps = [*_shared_steps(connection, table), *_steps(connection, surveyed)]
+        try:
+            surveyed = survey(connection, table, prompt_sql)
+            steps = [*_shared_steps(connection, table), *_steps(connection, surveyed)]
+        except DBAPIError as error:
+            if is_denied(error):
+                raise MigrationError(f"{one_line(error)}: {PLANNER}") from error
+            raise
         connection.rollback()
         plans.append(Plan(in_words(surveyed.table), steps))
 

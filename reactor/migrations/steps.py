@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reactor.database.channels import channel
-from reactor.database.names import INDEXES, front, index_name, is_ours, literal, quoted
+from reactor.database.names import INDEXES, front, index_name, literal, quoted
 from reactor.database.table import plain_query
 from reactor.migrations.files import read
+from reactor.migrations.indexes import described_indexes, indexes, wanted_indexes
 from reactor.migrations.migration_lock import MigrationError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from reactor.database.table import Authors, TokensTable
-
-    Described = tuple[bool, list[str], str | None]  # whether an index is valid, its columns and its predicate
+    from reactor.migrations.indexes import Described
 
 MARK = "made by reactor"  # the comment on tables and columns that --down may remove
 COLUMNS: Mapping[str, str] = {
@@ -64,20 +64,6 @@ class Step:
     statement: str
     waits: str  # who waits for it, and how long
     concurrently: bool = False  # it waits for older transactions, which takes long, and nobody waits for it
-
-
-def indexes(table: TokensTable) -> dict[str, str]:
-    """Our indexes: the columns and the predicate of each. No index mentions the lease, so that renewals stay HOT."""
-    key, order = quoted(table.key.name), quoted(table.order.name)
-    in_order = key if order == key else f"{order}, {key}"
-    waiting = f"WHERE status = {table.labels['detected']} AND generation_due_at IS"
-    return {
-        "fresh": f"({in_order}) {waiting} NULL AND {table.claimable}",
-        "retries": f"(generation_due_at, {key}) {waiting} NOT NULL AND {table.claimable}",
-        "held": f"({key}) WHERE status = {table.labels['generating']}",
-        "uploads": f"(generation_seeded_at) WHERE status = {table.labels['uploading']}",
-        "failed": f"({quoted(table.listed.name)}) WHERE status = {table.labels['failed']}",
-    }
 
 
 def make_authors(table: TokensTable) -> Step:
@@ -156,17 +142,17 @@ def _taken(connection: Connection, table: TokensTable, names: list[str]) -> list
 def _indexes(connection: Connection, table: TokensTable) -> Iterator[Step]:
     """Build each index that is missing, invalid or another one; the old one serves until the new one is there."""
     there = described_indexes(connection, table.relation)
-    wanted = _as_the_server_writes(connection, table) if any(map(is_ours, there)) else {}
+    wanted = wanted_indexes(table)
     for index, on in indexes(table).items():
         name, new = index_name(table.name, index), index_name(table.name, f"{index}2")
-        if name not in there and (old := _renamed(there, index, wanted.get(name))):
+        if name not in there and (old := _renamed(there, index, wanted[name])):
             yield _rename_index(table, old, name)
             continue
         if name in there and there[name] == wanted[name]:
             if new in there:
                 yield _drop_index(table, new)
             continue
-        if new in there and there[new] != wanted.get(name):
+        if new in there and there[new] != wanted[name]:
             yield _drop_index(table, new)
             del there[new]
         if name not in there and new not in there:
@@ -179,7 +165,7 @@ def _indexes(connection: Connection, table: TokensTable) -> Iterator[Step]:
         yield _rename_index(table, new, name)
 
 
-def _renamed(there: Mapping[str, Described], index: str, wanted: Described | None) -> str | None:
+def _renamed(there: Mapping[str, Described], index: str, wanted: Described) -> str | None:
     """The same index under the name that it had before the table was renamed."""
     return next(
         (name for name, each in there.items() if name.endswith(f"_generation_{index}") and each == wanted), None
@@ -199,27 +185,6 @@ def _build_index(table: TokensTable, name: str, on: str) -> Step:
 def _drop_index(table: TokensTable, name: str) -> Step:
     statement = f"DROP INDEX CONCURRENTLY {quoted(table.schema, name)}"
     return Step(f"drop index {name}, which is not as it should be", statement, BESIDE, concurrently=True)
-
-
-def described_indexes(connection: Connection, relation: str) -> dict[str, Described]:
-    """Each index of a table by its name: whether it is valid, its columns and its predicate."""
-    rows = connection.exec_driver_sql(plain_query("indexes"), (relation,)).mappings().all()
-    return {row["name"]: (row["valid"], list(row["columns"]), row["predicate"]) for row in rows}
-
-
-def _as_the_server_writes(connection: Connection, table: TokensTable) -> dict[str, Described]:
-    """Our indexes as the server would describe them, from an empty copy of the table that is never committed."""
-    copy = "pg_temp.copied"
-    if connection.exec_driver_sql("SELECT to_regnamespace('reactor') IS NOT NULL").scalar():
-        copy = "reactor.copied"  # not every role may make temporary tables
-    connection.exec_driver_sql(f"CREATE TABLE {copy} (LIKE {table.relation})")
-    for name, definition in COLUMNS.items():
-        connection.exec_driver_sql(f"ALTER TABLE {copy} ADD COLUMN IF NOT EXISTS {name} {definition}")
-    for index, on in indexes(table).items():
-        connection.exec_driver_sql(f"CREATE INDEX {quoted(index_name(table.name, index))} ON {copy} {on}")
-    described = described_indexes(connection, copy)
-    connection.rollback()
-    return described
 
 
 def _triggers(connection: Connection, table: TokensTable) -> Iterator[Step]:

@@ -19,7 +19,7 @@ from reactor.database.discovery import (
 )
 from reactor.database.shape import author_key, mapped
 from reactor.database.table import Authors, TableError, TokensTable, plain_query
-from reactor.migrations.migration_lock import MigrationError, one_line
+from reactor.migrations.migration_lock import MigrationError, is_denied, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,10 +131,17 @@ def _refuse_other_labels(connection: Connection, table: TokensTable) -> None:
 
 
 def _refuse_bad_prompts(connection: Connection, table: TokensTable) -> None:
-    """Raise TableError if prompts cannot be read as the mapping says."""
+    """Raise TableError if prompts cannot be read as the mapping says.
+
+    A role without rights on the rows cannot try it. Then the catalogue is enough, but not for PROMPT_SQL.
+    """
     try:
         connection.exec_driver_sql(table.query("prompt_check"))
         plan = connection.exec_driver_sql(table.query("prompt_volatile")).scalars().all()
     except DBAPIError as error:
-        raise unreadable_prompts(table, one_line(error)) from error
+        connection.rollback()
+        if is_denied(error) and not isinstance(table.prompt, str):
+            return
+        needs = f": it is checked with SELECT and UPDATE on {table.schema}.{table.name}" if is_denied(error) else ""
+        raise unreadable_prompts(table, one_line(error) + needs) from error
     refuse_volatile(table, plan[0])
