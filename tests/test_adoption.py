@@ -427,6 +427,64 @@ async def test_mint_writes_prompts_where_they_are_read_from(empty_database, monk
         assert [row["prompt"] for row in rows] == ["a fox", "a fox"]
 
 
+REFUSING = {
+    "NOT NULL": (
+        "ADD COLUMN edition integer NOT NULL",
+        "column edition of public.tokens_s0 is NOT NULL, and mint has no value for it: give it a DEFAULT",
+    ),
+    "a CHECK": (
+        "ADD COLUMN edition integer DEFAULT 0, ADD CONSTRAINT counted CHECK (edition > 0)",
+        "counted refuses what column edition of public.tokens_s0 would hold: give it a DEFAULT that fits",
+    ),
+    "a CHECK of two columns": (
+        "ADD COLUMN low int DEFAULT 2, ADD COLUMN high int DEFAULT 1, ADD CONSTRAINT ordered CHECK (low < high)",
+        "ordered refuses what columns low, high of public.tokens_s0 would hold: give it a DEFAULT that fits",
+    ),
+    "a foreign key": (
+        "ADD COLUMN drop_id integer DEFAULT 7 CONSTRAINT dropped REFERENCES drops",
+        "dropped refuses what column drop_id of public.tokens_s0 would hold: give it a DEFAULT that fits",
+    ),
+    "a unique index": (
+        "ADD COLUMN edition integer DEFAULT 1, ADD CONSTRAINT once UNIQUE (edition)",
+        "once refuses what column edition of public.tokens_s0 would hold: give it a DEFAULT that fits",
+    ),
+    "an index that is no constraint": (
+        "ADD COLUMN edition integer DEFAULT 1; CREATE UNIQUE INDEX lone ON tokens_s0 (edition)",
+        "lone refuses what public.tokens_s0 would hold: give it a DEFAULT that fits",
+    ),
+    "a short prompt": (
+        "ALTER COLUMN prompt TYPE varchar(3)",
+        "value too long for type character varying(3): change the table",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), REFUSING.values(), ids=REFUSING)
+async def test_a_table_that_takes_no_row_of_mint_is_told_in_one_line_with_its_column(
+    empty_database, monkeypatch, reactor, change, told
+):
+    await execute(empty_database, OWN_PROMPT[0])
+    await execute(empty_database, f"CREATE TABLE drops (id integer PRIMARY KEY); ALTER TABLE tokens_s0 {change}")
+    await revisions.upgrade(empty_database)
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+
+    minted = await to_thread.run_sync(reactor, "mint", "2", "--prompt", "a fox")
+
+    assert minted == (1, "", f"Error: mint cannot write a row: {told}, or insert a row by hand\n")
+
+
+async def test_authors_that_mint_cannot_make_are_told_in_one_line(empty_database, monkeypatch, reactor):
+    await execute(empty_database, OTHER_AUTHORS[0])
+    await revisions.upgrade(empty_database)
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+
+    code, out, err = await to_thread.run_sync(reactor, "mint")
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("Error: mint cannot write a row: column ")
+    assert err.endswith(": change the table, or insert a row by hand\n")
+
+
 async def test_every_statement_can_be_prepared_for_every_shape(empty_database, shape, connect_to):
     ddl, _, _, given = shape
     await execute(empty_database, ddl)

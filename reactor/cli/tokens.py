@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import asyncpg
 import click
 
-from reactor.cli.failures import with_database
+from reactor.cli.failures import line, with_database
 from reactor.cli.output import say, say_json
+from reactor.database.connections import RolledBackError, RowRefusedError
 from reactor.database.discovery import discover
+from reactor.database.table import plain_query
 from reactor.settings import DatabaseSettings
 
 if TYPE_CHECKING:
-    import asyncpg
-
+    from reactor.database.connections import DatabaseError
     from reactor.database.session import Session
     from reactor.operations.story import Story
 
@@ -34,10 +36,29 @@ def mint(*, tokens: int, prompt: str | None) -> None:
         table = await discover(session, settings.tokens_table, prompt_sql=settings.prompt_sql)
         if isinstance(table.prompt, str):
             raise click.ClickException("mint cannot write a prompt to where PROMPT_SQL reads it: insert a row by hand")
-        return await session.fetch(table.query("mint" if table.authors else "mint_prompts"), prompts)
+        try:
+            return await session.fetch(table.query("mint" if table.authors else "mint_prompts"), prompts)
+        except (RowRefusedError, RolledBackError) as error:
+            refused = settings.redact(await _refusal(session, error))
+            raise click.ClickException(f"mint cannot write a row: {refused}, or insert a row by hand") from error
 
     for row in with_database(settings, work):
         say(row["token_id"])
+
+
+async def _refusal(session: Session, error: DatabaseError) -> str:
+    """Why the tables take no row that fills in only what reactor reads, and what to do; not redacted."""
+    refused = error.__cause__
+    if not isinstance(refused, asyncpg.IntegrityConstraintViolationError) or refused.table_name is None:
+        return f"{line(error)}: change the table"
+    place = refused.schema_name, refused.table_name
+    table = ".".join(filter(None, place))
+    if refused.column_name is not None:
+        return f"column {refused.column_name} of {table} is NOT NULL, and mint has no value for it: give it a DEFAULT"
+    rows = await session.fetch(plain_query("constrained"), *place, refused.constraint_name)
+    names = ", ".join(row["name"] for row in rows)
+    columns = f"column{'s' * (len(rows) > 1)} {names} of {table}" if rows else table
+    return f"{refused.constraint_name} refuses what {columns} would hold: give it a DEFAULT that fits"
 
 
 @click.command()

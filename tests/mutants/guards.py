@@ -52,7 +52,7 @@ KILLED = f"{ACCOUNTS}::test_a_killed_owner_takes_its_server_along_and_the_next_o
 URLS, DATABASE_URLS = "tests/test_urls.py", "tests/test_database_urls.py"
 ROTATION = "tests/test_rotation.py"
 ADOPTION, MIGRATIONS = "tests/test_adoption.py", "tests/test_migrations.py"
-TERMINAL = "tests/test_terminal.py"
+TERMINAL, PLAN = "tests/test_terminal.py", "tests/test_plan.py"
 UPGRADES, POOLERS = "tests/test_upgrades.py", "tests/test_poolers.py"
 
 SECRET_FILE = "tests/test_settings.py::test_a_secret_is_read_from_a_regular_file_and_from_nothing_else"
@@ -3860,5 +3860,47 @@ MUTANTS = (
         "        if seen.today_unknown == TOO_LONG:\n",
         "        if False:\n",
         "tests/test_recent_errors.py::test_the_page_is_shown_without_what_took_too_long_to_sum_up",
+    ),
+    Mutant(
+        "a plan is refused to a role that may not try the prompts",
+        "reactor/migrations/survey.py",
+        "        if is_denied(error) and not isinstance(table.prompt, str):\n            return\n",
+        "",
+        f"{PLAN}::test_a_role_that_reads_the_catalogue_alone_gets_the_plan_of_a_hosts_table",
+    ),
+    Mutant(
+        "an index is built again because the server writes its predicate in other words",
+        "reactor/migrations/indexes.py",
+        '_ADDED.sub("", predicate)',
+        "predicate",
+        f"{PLAN}::test_what_is_migrated_needs_nothing_more_whatever_its_shape",
+    ),
+    Mutant(
+        "a plan does not say which right it lacks",
+        "reactor/migrations/revisions.py",
+        "            if is_denied(error):\n",
+        "            if False:\n",
+        f"{PLAN}::test_a_right_that_a_plan_lacks_is_named_in_one_line",
+    ),
+    Mutant(
+        "mint repeats the database's words about a column without a value",
+        "reactor/cli/tokens.py",
+        "    if refused.column_name is not None:\n",
+        "    if False:\n",
+        f"{ADOPTION}::test_a_table_that_takes_no_row_of_mint_is_told_in_one_line_with_its_column",
+    ),
+    Mutant(
+        "mint does not name the columns of a constraint",
+        "reactor/database/queries/constrained.sql",
+        "attnum = ANY (conkey)",
+        "attnum = 0",
+        f"{ADOPTION}::test_a_table_that_takes_no_row_of_mint_is_told_in_one_line_with_its_column",
+    ),
+    Mutant(
+        "what mint cannot do to the authors is told in the driver's words",
+        "reactor/cli/tokens.py",
+        "        except (RowRefusedError, RolledBackError) as error:\n",
+        "        except RowRefusedError as error:\n",
+        f"{ADOPTION}::test_authors_that_mint_cannot_make_are_told_in_one_line",
     ),
 )
