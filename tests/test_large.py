@@ -28,7 +28,7 @@ async def migrated_under_traffic(url, connection, capsys):
     writers = traffic(url)
     measured = await to_thread.run_sync(writers.__enter__)
     began = time.monotonic()
-    done = await revisions.upgrade(url)
+    done = (await revisions.upgrade(url)).done
     took = time.monotonic() - began
     await to_thread.run_sync(writers.__exit__, None, None, None)
     with capsys.disabled():

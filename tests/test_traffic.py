@@ -60,7 +60,7 @@ async def test_a_table_that_a_long_transaction_holds_is_migrated_and_given_back_
         group.start_soon(let_go_at_the_third_try, transaction)
         await revisions.upgrade(empty_database)
     rings = (await find(connection.fetch, "tokens_s0")).triggers_enabled
-    removed = await revisions.downgrade(empty_database)
+    removed = (await revisions.downgrade(empty_database)).done
     await to_thread.run_sync(writers.__exit__, None, None, None)
 
     assert_unharmed(measured)

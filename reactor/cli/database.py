@@ -15,7 +15,7 @@ from reactor.text.messages import message_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from reactor.migrations.revisions import Plan
+    from reactor.migrations.revisions import Outcome, Plan
 
 
 @click.command()
@@ -40,14 +40,31 @@ def migrate(*, plan: bool, sql: bool, down: bool, yes: bool) -> None:
         show = _say_sql if sql else _say_plan
         show(_with_database(settings, partial(revisions.plan, prompt_sql=settings.prompt_sql)))
     elif down:
-        removed = _with_database(settings, partial(revisions.downgrade, with_rows=yes))
-        for what in removed:
-            say(f"removed {what}")
-        say(f"{settings.tokens_table}: {'removed what was added' if removed else 'nothing of ours was there'}")
+        _say_removed(settings.tokens_table, _with_database(settings, partial(revisions.downgrade, with_rows=yes)))
     else:
-        for what in _with_database(settings, partial(revisions.upgrade, prompt_sql=settings.prompt_sql)):
+        outcome = _with_database(settings, partial(revisions.upgrade, prompt_sql=settings.prompt_sql))
+        for what in outcome.done:
             say(f"done: {what}")
         say(f"{settings.tokens_table}: migrated")
+        if outcome.unmarked:
+            say(
+                f"--down will keep {_without_marks(outcome)}: set it on the table if reactor made the table, else on"
+                " each of these columns that reactor added"
+            )
+
+
+def _say_removed(table: str, outcome: Outcome) -> None:
+    for what in outcome.done:
+        say(f"removed {what}")
+    if outcome.unmarked:
+        say(f"{table}: kept {_without_marks(outcome)}; drop by hand what is not yours")
+    else:
+        say(f"{table}: {'removed what was added' if outcome.done else 'nothing of ours was there'}")
+
+
+def _without_marks(outcome: Outcome) -> str:
+    names = ", ".join(outcome.unmarked)
+    return f"the columns {names}, because the comment 'made by reactor' is missing, as after pg_dump --no-comments"
 
 
 def _with_database(settings: DatabaseSettings, work: Callable[..., Awaitable[Any]]) -> Any:

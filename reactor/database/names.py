@@ -4,7 +4,8 @@ import hashlib
 import re
 
 INDEXES = ("fresh", "retries", "held", "uploads", "failed")
-_OURS = re.compile(rf"_generation_({'|'.join(INDEXES)})2?$")
+IMAGES = "images"  # the index that --down builds for itself
+_OURS = re.compile(rf"_generation_({'|'.join((*INDEXES, IMAGES))})2?$")
 LONGEST_FRONT = 36  # bytes; the longest end of a name has 27
 
 

@@ -1,21 +1,29 @@
-"""Removes from a tokens table what the migrations added: the table itself, if they made it."""
+"""Removes from a tokens table what the migrations added: the table itself, if they made it.
+
+Writers wait for the lock of a DROP, and for no more: rows and images are counted before it. What came meanwhile is
+looked for under the lock, where it is found at once.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from reactor.database.names import is_ours, quoted
+from reactor.database.names import IMAGES, index_name, is_ours, quoted
 from reactor.database.table import plain_query
 from reactor.migrations.indexes import described_indexes
 from reactor.migrations.migration_lock import INDEX_LOCK_TIMEOUT, LOCK_TIMEOUT, MigrationError, autocommit
+from reactor.migrations.survey import unmarked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     Place = tuple[str, str]  # schema and name
 
+# It holds the condition instead of a column, because a host's column may be too long for an index.
+HAS_IMAGE = "((image_url IS NOT NULL)) WHERE image_url IS NOT NULL"
+CAME_AND_WENT = "the tables were written to meanwhile; try again"
 HISTORY = ("reactor", "attempts")  # it goes with the last tokens table
 
 
@@ -27,7 +35,7 @@ def remove(connection: Connection, place: Place, *, with_rows: bool) -> list[str
     added = _added_columns(connection, place)
     tables = made(connection, place)
     if not with_rows:
-        last = [HISTORY] if marked(connection) == [place] and _has_history(connection) else []
+        last = [HISTORY] if {*marked(connection)} <= {place} and _has_history(connection) else []
         _refuse_to_lose(connection, place, [*tables, *last], images="image_url" in added and place not in tables)
     removed = [f"table {'.'.join(names)}" for names in tables]
     if place not in tables:
@@ -36,11 +44,19 @@ def remove(connection: Connection, place: Place, *, with_rows: bool) -> list[str
     if tables:
         ours = ", ".join(quoted(*names) for names in tables)
         connection.exec_driver_sql(f"LOCK TABLE {ours} IN ACCESS EXCLUSIVE MODE")
-        if not with_rows:  # a mint that came meanwhile counts
+        if not with_rows and any(_holds(connection, names) for names in tables):
+            connection.rollback()
             _refuse_to_lose(connection, place, tables, images=False)
+            raise MigrationError(CAME_AND_WENT)
         connection.exec_driver_sql(f"DROP TABLE {ours}")
         connection.commit()
     return removed
+
+
+def kept(connection: Connection, place: Place) -> list[str]:
+    """The columns that may be ours, and stay because nothing marks them as ours."""
+    shape = connection.exec_driver_sql(plain_query("shape"), place).mappings().one_or_none()
+    return [] if shape is None else unmarked(dict(shape))
 
 
 def refuse_to_lose_history(connection: Connection) -> None:
@@ -77,8 +93,18 @@ def _refuse_to_lose(connection: Connection, place: Place, tables: list[Place], *
 
 
 def _count(connection: Connection, names: Place, condition: str = "") -> int:
-    statement = f"SELECT count(*) FROM {quoted(*names)} {condition}"  # noqa: S608  (quoted)
-    return int(connection.exec_driver_sql(statement).scalar_one())
+    return int(_asked(connection, "count(*)", names, condition))
+
+
+def _holds(connection: Connection, names: Place, condition: str = "") -> bool:
+    """Whether a table has such a row. It is asked under the table's lock, so the table itself is not searched."""
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    return _asked(connection, "true", names, f"{condition} LIMIT 1") is not None
+
+
+def _asked(connection: Connection, what: str, names: Place, condition: str) -> Any:
+    statement = f"SELECT {what} FROM {quoted(*names)} {condition}"  # noqa: S608  (quoted)
+    return connection.exec_driver_sql(statement).scalar()
 
 
 def _added_columns(connection: Connection, place: Place) -> list[str]:
@@ -91,10 +117,15 @@ def _added_columns(connection: Connection, place: Place) -> list[str]:
 
 def _strip(connection: Connection, place: Place, added: list[str], *, with_rows: bool) -> list[str]:
     """Remove triggers, indexes and columns from the host's table; return them, in words."""
-    table = quoted(*place)
+    table, images = quoted(*place), index_name(place[1], IMAGES)
+    look = "image_url" in added and not with_rows
     triggers = [row["name"] for row in connection.exec_driver_sql(plain_query("triggers"), (table, "")).mappings()]
+    there = described_indexes(connection, table)
+    ready = look and images in there and there[images][0]  # by a try before, which did not get its lock
     indexes = [
-        name for name, (_, _, rows) in sorted(described_indexes(connection, table).items()) if rows and is_ours(name)
+        name
+        for name, (_, _, rows) in sorted(there.items())
+        if rows and is_ours(name) and not (ready and name == images)
     ]
     with autocommit(connection):
         for name in triggers:
@@ -102,16 +133,28 @@ def _strip(connection: Connection, place: Place, added: list[str], *, with_rows:
         connection.exec_driver_sql(f"SET lock_timeout = '{INDEX_LOCK_TIMEOUT}'")
         for name in indexes:
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {quoted(place[0], name)}")
+        if look and not ready:
+            connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY {quoted(images)} ON {table} {HAS_IMAGE}")
         connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     if added:
-        connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        if not with_rows:  # an image that came meanwhile counts
-            _refuse_to_lose(connection, place, [], images="image_url" in added)
-        drops = ", ".join(f"DROP COLUMN {quoted(column)}" for column in added)
-        connection.exec_driver_sql(f"ALTER TABLE {table} {drops}")
-        connection.commit()
+        _drop_columns(connection, place, added, images=images if look else None)
     return [
         *(f"trigger {name}" for name in triggers),
-        *(f"index {name}" for name in indexes),
+        *(f"index {name}" for name in indexes if name != images),
         *(f"column {name}" for name in added),
     ]
+
+
+def _drop_columns(connection: Connection, place: Place, added: list[str], *, images: str | None) -> None:
+    """Drop the columns; `images`, the index by which an image that came meanwhile is found, goes with image_url."""
+    table = quoted(*place)
+    connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    if images and _holds(connection, place, "WHERE image_url IS NOT NULL"):
+        connection.rollback()
+        with autocommit(connection):
+            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {quoted(place[0], images)}")
+        _refuse_to_lose(connection, place, [], images=True)
+        raise MigrationError(CAME_AND_WENT)
+    drops = ", ".join(f"DROP COLUMN {quoted(column)}" for column in added)
+    connection.exec_driver_sql(f"ALTER TABLE {table} {drops}")
+    connection.commit()

@@ -49,6 +49,14 @@ class Plan:
     steps: list[Step]
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done or removed, in words, and the columns that --down keeps because nothing marks them as ours."""
+
+    done: list[str]
+    unmarked: list[str]
+
+
 async def upgrade(
     dsn: str | Secret,
     *,
@@ -56,12 +64,12 @@ async def upgrade(
     prompt_sql: str | None = None,
     direct: bool = False,
     patience: Patience = PATIENCE,
-) -> list[str]:
-    """Create or complete the tables; return what was done to this one, in words. Raises MigrationError.
+) -> Outcome:
+    """Create or complete the tables; return what was done to this one. Raises MigrationError.
 
     It may be run again, and in several places at once.
     """
-    done: list[str] = []
+    outcome = Outcome([], [])
 
     def work(connection: Connection) -> None:
         surveyed = survey(connection, table, prompt_sql)
@@ -69,13 +77,14 @@ async def upgrade(
         _complete_shared(connection, table)
         for step in _steps(connection, surveyed):
             run(connection, step)
-            done.append(step.what)
+            outcome.done.append(step.what)
         there = survey(connection, table, prompt_sql)
         if not there.table.triggers_enabled:
             raise MigrationError(f"{table}: its triggers could not be enabled: mints would wake no worker")
+        outcome.unmarked[:] = there.unmarked
 
     await run_alone(dsn, work, direct=direct, patience=patience)
-    return done
+    return outcome
 
 
 async def plan(
@@ -101,25 +110,26 @@ async def plan(
 
 async def downgrade(
     dsn: str | Secret, *, table: str = "tokens_s0", direct: bool = False, with_rows: bool = False
-) -> list[str]:
-    """Remove what was added to the table, and schema reactor after the last one; return what was removed, in words.
+) -> Outcome:
+    """Remove what was added to the table, and schema reactor after the last one; return what was removed.
 
     It refuses to drop a table that still has rows, the history too, or a column that holds images, unless `with_rows`.
     Raises MigrationError.
     """
-    removed: list[str] = []
+    outcome = Outcome([], [])
 
     def work(connection: Connection) -> None:
         if place := found(connection, table):
-            removed.extend(removal.remove(connection, place, with_rows=with_rows))
+            outcome.done.extend(removal.remove(connection, place, with_rows=with_rows))
+            outcome.unmarked[:] = removal.kept(connection, place)
         elif not with_rows and not removal.marked(connection):
             removal.refuse_to_lose_history(connection)
         if _shared(connection)["schema"] and not removal.marked(connection):
             _remove_shared(connection, table)
-            removed.append("schema reactor")
+            outcome.done.append("schema reactor")
 
     await run_alone(dsn, work, direct=direct)
-    return removed
+    return outcome
 
 
 def run(connection: Connection, step: Step) -> None:

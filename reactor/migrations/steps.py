@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reactor.database.channels import channel
-from reactor.database.names import INDEXES, front, index_name, literal, quoted
+from reactor.database.names import IMAGES, INDEXES, front, index_name, literal, quoted
 from reactor.database.table import plain_query
 from reactor.migrations.files import read
 from reactor.migrations.indexes import described_indexes, indexes, wanted_indexes
@@ -163,6 +163,8 @@ def _indexes(connection: Connection, table: TokensTable) -> Iterator[Step]:
         if name in there:
             yield _drop_index(table, name)
         yield _rename_index(table, new, name)
+    if (left := index_name(table.name, IMAGES)) in there:  # by a --down that was interrupted
+        yield _drop_index(table, left)
 
 
 def _renamed(there: Mapping[str, Described], index: str, wanted: Described) -> str | None:

@@ -20,6 +20,7 @@ from reactor.database.discovery import (
 from reactor.database.shape import author_key, mapped
 from reactor.database.table import Authors, TableError, TokensTable, plain_query
 from reactor.migrations.migration_lock import MigrationError, is_denied, one_line
+from reactor.migrations.steps import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ class Survey:
     table: TokensTable
     columns: frozenset[str] | None  # None: there is no table yet
     made: bool = False  # by the migrations, which then need no mark for its columns
+    unmarked: tuple[str, ...] = ()  # columns that have the names of ours, though nothing marks them as ours
     authors: Authors | None = None
     author_type: str | None = None  # of the key of the authors beside a table that is made; None: they are made too
 
@@ -64,7 +66,16 @@ def _there(connection: Connection, place: tuple[str, str], prompt_sql: str | Non
     if shape["owner_trusted"]:  # what follows runs code of the table's owner, as whoever migrates
         _refuse_other_labels(connection, table)
         _refuse_bad_prompts(connection, table)
-    return Survey(table, frozenset(orjson.loads(shape["columns"])), made=shape["made"], authors=table.authors)
+    columns = frozenset(orjson.loads(shape["columns"]))
+    return Survey(table, columns, made=shape["made"], unmarked=tuple(unmarked(shape)), authors=table.authors)
+
+
+def unmarked(shape: Mapping[str, Any]) -> list[str]:
+    """Columns by the names of ours, if the marks are lost: generation_epoch, which no host has, is without one."""
+    columns = orjson.loads(shape["columns"])
+    if shape["made"] or "generation_epoch" not in columns or columns["generation_epoch"]["ours"]:
+        return []
+    return [name for name in COLUMNS if name in columns and not columns[name]["ours"]]
 
 
 def _new(connection: Connection, schema: str, name: str, prompt_sql: str | None) -> Survey:

@@ -53,6 +53,7 @@ URLS, DATABASE_URLS = "tests/test_urls.py", "tests/test_database_urls.py"
 ROTATION = "tests/test_rotation.py"
 ADOPTION, MIGRATIONS = "tests/test_adoption.py", "tests/test_migrations.py"
 TERMINAL, PLAN = "tests/test_terminal.py", "tests/test_plan.py"
+DOWN = "tests/test_down.py"
 UPGRADES, POOLERS = "tests/test_upgrades.py", "tests/test_poolers.py"
 
 SECRET_FILE = "tests/test_settings.py::test_a_secret_is_read_from_a_regular_file_and_from_nothing_else"
@@ -3902,5 +3903,54 @@ MUTANTS = (
         "        except (RowRefusedError, RolledBackError) as error:\n",
         "        except RowRefusedError as error:\n",
         f"{ADOPTION}::test_authors_that_mint_cannot_make_are_told_in_one_line",
+    ),
+    Mutant(
+        "writers wait while --down looks for images in the whole table",
+        "reactor/migrations/removal.py",
+        '    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")\n    return _asked(connection, "true", names, f"{condition} LIMIT 1") is not None\n',
+        "    return bool(_count(connection, names, condition))\n",
+        f"{DOWN}::test_no_row_is_read_while_writers_wait_for_the_lock",
+    ),
+    Mutant(
+        "--down builds no index by which it finds an image under the lock",
+        "reactor/migrations/removal.py",
+        "        if look and not ready:\n",
+        "        if False:\n",
+        f"{DOWN}::test_no_row_is_read_while_writers_wait_for_the_lock",
+    ),
+    Mutant(
+        "an image that came while --down waited for its lock is dropped",
+        "reactor/migrations/removal.py",
+        '    if images and _holds(connection, place, "WHERE image_url IS NOT NULL"):\n',
+        "    if False:\n",
+        f"{DOWN}::test_an_image_that_comes_while_going_down_is_not_lost",
+    ),
+    Mutant(
+        "migrate leaves the index of an interrupted --down",
+        "reactor/migrations/steps.py",
+        "    if (left := index_name(table.name, IMAGES)) in there:  # by a --down that was interrupted\n",
+        "    if (left := index_name(table.name, IMAGES)) not in there and False:\n",
+        f"{DOWN}::test_the_index_that_an_interrupted_run_left_is_removed_either_way",
+    ),
+    Mutant(
+        "--down says that it removed columns which it kept",
+        "reactor/migrations/survey.py",
+        '    if shape["made"] or "generation_epoch" not in columns or columns["generation_epoch"]["ours"]:\n',
+        "    if True:\n",
+        f"{DOWN}::test_without_marks_nothing_is_removed_that_may_be_the_hosts",
+    ),
+    Mutant(
+        "a history whose tables have lost their marks is dropped",
+        "reactor/migrations/removal.py",
+        "{*marked(connection)} <= {place} and",
+        "marked(connection) == [place] and",
+        f"{DOWN}::test_the_history_is_not_lost_with_the_marks",
+    ),
+    Mutant(
+        "a table that has lost its mark loses schema reactor with the last other table",
+        "reactor/database/queries/marked.sql",
+        "    triggers.ring\n    OR 'made",
+        "    'made",
+        f"{DOWN}::test_another_table_without_marks_keeps_its_triggers_and_the_schema",
     ),
 )
