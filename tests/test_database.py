@@ -6,12 +6,11 @@ from doubles import DirectedProvider, running
 from proxy import NOTICE, ROW, proxied
 
 from reactor.database.connections import (
-    LONGEST_MESSAGE,
     ConnectionLostError,
     DatabaseError,
     RowRefusedError,
-    kind_and_message,
 )
+from reactor.database.driver_words import LONGEST_MESSAGE, kind_and_message
 from reactor.database.session import Session
 from reactor.engine.timings import TIMINGS, Timings
 from reactor.engine.wake.listener import Listener

@@ -1,13 +1,22 @@
-"""Connections to the database with `sslmode=verify-full`. `tests/pgbouncer` has servers with TLS of their own."""
+"""Connections to the database with `sslmode=verify-full`, behind a front.
 
+`test_server_tls.py` has TLS of PostgreSQL itself, and `tests/pgbouncer` that of a pooler.
+"""
+
+import datetime as dt
+
+import anyio
 import pytest
 import trustme
-from doubles import DirectedProvider, running
+from anyio import to_thread
+from doubles import DirectedProvider, Log, running, settings
 from tls_front import tls_front
 
-from reactor.database.connections import ConnectionLostError, dial
+from reactor.database.connections import ConnectionLostError, RefusedError, UntrustedServerError, dial
+from reactor.engine.worker import Worker
 from reactor.migrations import revisions
 from reactor.migrations.migration_lock import MigrationError
+from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
 
@@ -54,3 +63,37 @@ async def test_a_server_that_cannot_be_verified_is_refused_in_one_line(database,
             await dial(url, name="test")
         with pytest.raises(MigrationError, match=rf"^cannot reach the database: [^\n]*{told}[^\n]*$"):
             await revisions.upgrade(url)
+
+
+async def test_a_wrong_certificate_ends_a_worker_and_commands_as_a_bad_setting(
+    database, verified, monkeypatch, reactor
+):
+    authority = trustme.CA()
+    async with tls_front(database, authority.issue_cert("elsewhere.example")) as front:
+        given = settings(front + verified(authority))
+        with anyio.fail_after(10), pytest.raises(UntrustedServerError, match="check the host and sslrootcert"):
+            await Worker(given, DirectedProvider(), Telemetry(Log()), given.redact).run()
+        monkeypatch.setenv("DATABASE_URL", given.database_url.get_secret_value())
+        for command in ("status", "migrate", "mint"):
+            code, out, err = await to_thread.run_sync(reactor, command)
+
+            assert (code, out, err.count("\n")) == (2, "", 1)
+            assert err.startswith("Error: cannot reach the database: certificate verify failed: Hostname mismatch")
+
+
+async def test_a_certificate_that_has_expired_is_waited_for(database, verified):
+    authority, past = trustme.CA(), dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    async with tls_front(database, authority.issue_cert("localhost", not_after=past)) as front:
+        with pytest.raises(ConnectionLostError, match="certificate has expired") as refused:
+            await dial(front + verified(authority), name="test")
+
+    assert not isinstance(refused.value, RefusedError)
+
+
+async def test_of_several_hosts_one_with_a_wrong_certificate_ends_nothing(database, verified):
+    authority = trustme.CA()
+    async with tls_front(database, authority.issue_cert("elsewhere.example")) as front:
+        with pytest.raises(ConnectionLostError, match="Hostname mismatch") as refused:
+            await dial(front.replace("localhost:", "localhost:1,localhost:") + verified(authority), name="test")
+
+    assert not isinstance(refused.value, RefusedError)

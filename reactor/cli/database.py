@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reactor.cli.failures import run_async
+from reactor.cli.failures import failure, run_async
 from reactor.cli.output import say, say_exactly
 from reactor.settings import DatabaseSettings
 from reactor.text.messages import message_of
@@ -68,7 +68,7 @@ def _without_marks(outcome: Outcome) -> str:
 
 
 def _with_database(settings: DatabaseSettings, work: Callable[..., Awaitable[Any]]) -> Any:
-    """Run a function of revisions.py on the direct connection; its error is one line and exit code 1."""
+    """Run a function of revisions.py on the direct connection; its error is one line."""
     from reactor.migrations.migration_lock import MigrationError
 
     direct = settings.listen_database_url is not None
@@ -77,7 +77,7 @@ def _with_database(settings: DatabaseSettings, work: Callable[..., Awaitable[Any
         try:
             return await work(settings.listening, table=settings.tokens_table, direct=direct)
         except MigrationError as error:
-            raise click.ClickException(settings.redact(message_of(error))) from error
+            raise failure(settings.redact(message_of(error)), error.__cause__) from error
 
     return run_async(main)
 

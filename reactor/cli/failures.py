@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import click
 
-from reactor.database.connections import ConnectionLostError, DatabaseError, why_unreachable
+from reactor.database.connections import ConnectionLostError, DatabaseError, UntrustedServerError, why_unreachable
 from reactor.database.session import Session
 from reactor.database.table import TableError
 from reactor.database.timings import CONNECTION_TIMINGS
@@ -38,13 +38,24 @@ def line(error: DatabaseError | TableError) -> str:
     return first_line_of(error.__cause__ or error)
 
 
+class WrongUrl(click.ClickException):
+    """The URL trusts another server than the one it names, which is a bad setting."""
+
+    exit_code = 2
+
+
+def failure(said: str, error: BaseException | None) -> click.ClickException:
+    """The error as one line of the command's, with its exit code."""
+    return WrongUrl(said) if isinstance(error, UntrustedServerError) else click.ClickException(said)
+
+
 def with_database(
     settings: DatabaseSettings,
     work: Callable[[Session], Awaitable[T]],
     *,
     timings: ConnectionTimings = CONNECTION_TIMINGS,
 ) -> T:
-    """Run `work` with a session, and turn the database's errors into one line and exit code 1."""
+    """Run `work` with a session, and turn the database's errors into one line and its exit code."""
 
     async def main() -> T:
         pooled = settings.listen_database_url is not None
@@ -53,7 +64,7 @@ def with_database(
         try:
             return await work(session)
         except (DatabaseError, TableError) as error:
-            raise click.ClickException(settings.redact(line(error))) from error
+            raise failure(settings.redact(line(error)), error) from error
         finally:
             await session.aclose()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reactor.cli.failures import run_async
+from reactor.cli.failures import failure, run_async
 from reactor.settings import Settings
 from reactor.text.messages import message_of
 
@@ -37,7 +37,7 @@ def run(*, drain: bool) -> None:
     try:
         run_async(partial(run_reactor, settings, drain=drain, log=log, manager=_manager()))
     except (TableError, RefusedError) as error:
-        raise click.ClickException(settings.redact(message_of(error))) from error
+        raise failure(settings.redact(message_of(error)), error) from error
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -8,17 +8,20 @@ after ConnectionLostError the statement may have committed; after RolledBackErro
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
+from reactor.database.driver_words import kind_and_message
 from reactor.database.poolers import behind_a_pooler
 from reactor.database.reach import EncodingError, reach
-from reactor.database.sqlstates import NEVER_HEALS, UNDEFINED
+from reactor.database.sqlstates import NEVER_HEALS
 from reactor.database.target import target_of
 from reactor.database.timings import CONNECTION_TIMINGS
+from reactor.database.tls import untrusted
 from reactor.secret import Secret
 from reactor.text.messages import message_of, of_connecting, unreachable
 
@@ -42,13 +45,6 @@ SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
     "client_connection_check_interval": "2s",
 }
-_REPEATS_AN_ARGUMENT = "invalid input for query argument"  # an asyncpg DataError begins so; it may repeat a prompt
-
-# A host's trigger may raise a message that repeats a row, with hundreds of MB. We keep more than a Redactor reads, so
-# that the Redactor sees that the message was cut.
-LONGEST_MESSAGE = 10_000  # characters
-_LONGEST_CONTEXT = 500  # characters
-
 # What asyncpg raises for a connection that cannot be used any more. If the server ends it just as a statement begins,
 # that is "cannot switch to state …", an InternalClientError.
 LOST = (
@@ -91,6 +87,10 @@ class RefusedError(ConnectionLostError):
 
     A database that does not exist (3D000) is no such case, because it may be made later, as when a stack starts.
     """
+
+
+class UntrustedServerError(RefusedError):
+    """The server's certificate is another host's, or from an authority that the URL does not name: see tls.py."""
 
 
 class RolledBackError(DatabaseError):
@@ -167,6 +167,11 @@ async def _connected(secret: Secret, connect: Callable[[Target], Awaitable[T]]) 
         return await connect(target)
     except EncodingError as error:
         raise RefusedError(message_of(error)) from error
+    except ssl.SSLCertVerificationError as error:
+        reason = untrusted(error)
+        if reason is None or len(target.hosts) > 1:  # of several hosts another may come back
+            raise _classified(error) from error
+        raise UntrustedServerError(reason) from error
     except asyncpg.TargetServerAttributeNotMatched as error:
         raise ReadOnlyError from error
     except asyncpg.TooManyConnectionsError as error:
@@ -226,21 +231,3 @@ def ended_by_others(connection: asyncpg.Connection[Any]) -> Iterator[None]:
         if not connection.is_closed():
             raise
         raise asyncpg.InterfaceError("the connection was terminated") from error
-
-
-def kind_and_message(error: Exception) -> str:
-    """The error's kind and message, cut; without its detail, which repeats the row, or an argument that it repeats."""
-    said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
-    said = said[:LONGEST_MESSAGE]
-    unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)
-    if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):
-        said = "a value that PostgreSQL cannot take"
-    return f"{type(error).__name__}: {said}{_in_a_function(error)}"
-
-
-def _in_a_function(error: Exception) -> str:
-    """A hint, if a host's function names something without its schema: our search path may lack that schema."""
-    context = str(getattr(error, "context", None) or "")[:_LONGEST_CONTEXT].partition("\n")[0]
-    if getattr(error, "sqlstate", None) not in UNDEFINED or "function" not in context:
-        return ""
-    return f", in {context}: our search path leaves out schemas in which other roles may create, or have created"

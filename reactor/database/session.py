@@ -38,8 +38,8 @@ from reactor.database.connections import (
     TooManyConnectionsError,
     dial,
     ended_by_others,
-    kind_and_message,
 )
+from reactor.database.driver_words import kind_and_message
 from reactor.database.poolers import lost_prepared
 from reactor.database.search_path import Inherited, SafePath, pin, within
 from reactor.database.sqlstates import DENIED, LOST_STATES, NOT_A_ROW, RAISED_BY_HOSTS, READ_ONLY

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SYSTEM = "system"  # an sslrootcert: the certificates that the system trusts
 _PREFERRED, _CHECKED = {"allow", "prefer"}, {"require", "verify-ca", "verify-full"}
 
+# OpenSSL's numbers for an authority that is not trusted, and for another host's name or address.
+_UNTRUSTED = {18, 19, 20, 21, 62, 64}
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -109,6 +112,17 @@ def tls_of(given: Mapping[str, str]) -> Tls:
     if given.get("sslnegotiation") == "direct" and mode not in _CHECKED:
         raise UrlError("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
     return Tls(mode, given)
+
+
+def untrusted(error: ssl.SSLCertVerificationError) -> str | None:
+    """What to tell a user whose URL names another host, or another authority, than the certificate.
+
+    None if waiting may help: an expired certificate, for example, is renewed.
+    """
+    if error.verify_code not in _UNTRUSTED:
+        return None
+    reason = error.verify_message.rstrip(".")
+    return f"cannot reach the database: certificate verify failed: {reason}: check the host and sslrootcert in its URL"
 
 
 def _version(name: str) -> ssl.TLSVersion:

@@ -53,7 +53,7 @@ URLS, DATABASE_URLS = "tests/test_urls.py", "tests/test_database_urls.py"
 ROTATION = "tests/test_rotation.py"
 ADOPTION, MIGRATIONS = "tests/test_adoption.py", "tests/test_migrations.py"
 TERMINAL, PLAN = "tests/test_terminal.py", "tests/test_plan.py"
-DOWN = "tests/test_down.py"
+DOWN, TLS = "tests/test_down.py", "tests/test_tls.py"
 UPGRADES, POOLERS = "tests/test_upgrades.py", "tests/test_poolers.py"
 
 SECRET_FILE = "tests/test_settings.py::test_a_secret_is_read_from_a_regular_file_and_from_nothing_else"
@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "a driver's error that repeats an argument",
-        "reactor/database/connections.py",
+        "reactor/database/driver_words.py",
         "if unencodable or said.startswith(_REPEATS_AN_ARGUMENT):",
         "if unencodable:",
         "tests/test_database.py::test_what_the_driver_cannot_encode_is_not_repeated",
@@ -1401,7 +1401,7 @@ MUTANTS = (
     ),
     Mutant(
         "an error as long as a host's trigger made it",
-        "reactor/database/connections.py",
+        "reactor/database/driver_words.py",
         "    said = said[:LONGEST_MESSAGE]\n",
         "",
         "tests/test_database.py::test_of_what_a_hosts_trigger_says_no_more_is_kept_than_can_be_told",
@@ -3907,8 +3907,8 @@ MUTANTS = (
     Mutant(
         "writers wait while --down looks for images in the whole table",
         "reactor/migrations/removal.py",
-        '    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")\n    return _asked(connection, "true", names, f"{condition} LIMIT 1") is not None\n',
-        "    return bool(_count(connection, names, condition))\n",
+        'return _asked(connection, "true", names, f"{condition} LIMIT 1") is not None\n',
+        'return connection.exec_driver_sql("SET LOCAL enable_seqscan = on") and _count(connection, names, condition)\n',
         f"{DOWN}::test_no_row_is_read_while_writers_wait_for_the_lock",
     ),
     Mutant(
@@ -3952,5 +3952,33 @@ MUTANTS = (
         "    triggers.ring\n    OR 'made",
         "    'made",
         f"{DOWN}::test_another_table_without_marks_keeps_its_triggers_and_the_schema",
+    ),
+    Mutant(
+        "a worker waits for a server whose certificate is another host's",
+        "reactor/database/connections.py",
+        "        if reason is None or len(target.hosts) > 1:",
+        "        if True:",
+        f"{TLS}::test_a_wrong_certificate_ends_a_worker_and_commands_as_a_bad_setting",
+    ),
+    Mutant(
+        "an expired certificate ends a worker",
+        "reactor/database/tls.py",
+        "    if error.verify_code not in _UNTRUSTED:\n",
+        "    if False:\n",
+        f"{TLS}::test_a_certificate_that_has_expired_is_waited_for",
+    ),
+    Mutant(
+        "one wrong certificate of several hosts ends a worker",
+        "reactor/database/connections.py",
+        " or len(target.hosts) > 1:",
+        ":",
+        f"{TLS}::test_of_several_hosts_one_with_a_wrong_certificate_ends_nothing",
+    ),
+    Mutant(
+        "a URL that trusts another server is no bad setting",
+        "reactor/cli/failures.py",
+        "    exit_code = 2\n",
+        "    exit_code = 1\n",
+        f"{TLS}::test_a_wrong_certificate_ends_a_worker_and_commands_as_a_bad_setting",
     ),
 )
