@@ -48,7 +48,7 @@ test-kills: $(READY) ## Kill, freeze and cut off workers at every failpoint, and
 test-api: $(VENV)/.api ## Test the API with made-up requests, by its OpenAPI document
 	@$(PY) -m pytest -o cache_dir="$(CACHE)/pytest" -p schemathesis.pytest.plugin $(or $(ARGS),tests/openapi)
 
-test-pooler: $(READY) ## Test poolers with a real PgBouncer, which root installs if it is missing
+test-pooler: $(READY) ## Test poolers with a real PgBouncer, which root installs if it is missing, and TLS of PostgreSQL
 	@tests/pgbouncer/install.sh
 	@REACTOR_SERVERS="$(CACHE)/servers" $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),tests/pgbouncer)
 

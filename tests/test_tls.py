@@ -1,6 +1,6 @@
 """Connections to the database with `sslmode=verify-full`, behind a front.
 
-`test_server_tls.py` has TLS of PostgreSQL itself, and `tests/pgbouncer` that of a pooler.
+`tests/pgbouncer` has TLS of PostgreSQL itself, and that of a pooler.
 """
 
 import datetime as dt

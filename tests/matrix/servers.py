@@ -1,6 +1,7 @@
 """Servers of other major versions: of npm's packages that package-lock.json pins, or of the system."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from reactor.embedded.account import account_for
 from reactor.embedded.folders import copied, installation, temporary_home
 
 HERE = Path(__file__).parent
+SERVERS = Path(os.environ.get("REACTOR_SERVERS") or Path.home() / ".cache" / "reactor" / "servers")
 LOCKED = ("package.json", "package-lock.json")
 INSTALL = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
 

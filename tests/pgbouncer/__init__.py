@@ -1,1 +1,1 @@
-"""Tests of a real PgBouncer: `make test-pooler`."""
+"""Tests of a real PgBouncer, and of a PostgreSQL with TLS of its own: `make test-pooler`."""

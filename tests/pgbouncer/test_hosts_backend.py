@@ -5,10 +5,8 @@ mint_timestamp; its migrations have a version table of their own. Nothing but th
 """
 
 import json
-import os
 from datetime import UTC, datetime
 from enum import Enum
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -19,7 +17,7 @@ from anyio import to_thread
 from catalogue import snapshot
 from conftest import FAST
 from doubles import until
-from matrix.servers import Postgres, found
+from matrix.servers import SERVERS, Postgres, found
 from roles import KINDS, run_script
 from sqlalchemy import DateTime
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -35,7 +33,6 @@ pytestmark = [
     pytest.mark.skipif(program() is None, reason="PgBouncer is not installed"),
 ]
 
-SERVERS = Path(os.environ.get("REACTOR_SERVERS") or Path.home() / ".cache" / "reactor" / "servers")
 APP = """
     CREATE ROLE app LOGIN PASSWORD 'x';
     ALTER DATABASE postgres OWNER TO app; GRANT ALL ON SCHEMA public TO app

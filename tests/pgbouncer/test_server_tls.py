@@ -1,10 +1,8 @@
 """TLS of PostgreSQL itself, with `sslmode=verify-full`: a worker uses it, or ends if the server is not the URL's.
 
-The wheel's PostgreSQL is built without TLS, so these tests need one of Debian or Ubuntu (`apt install postgresql`).
-`test_tls.py` tests the same refusals behind a front, everywhere.
+The wheel's PostgreSQL is built without TLS, so these tests use a server of `make test-matrix`. `test_tls.py` tests the
+same refusals behind a front.
 """
-
-from pathlib import Path
 
 import anyio
 import asyncpg
@@ -12,7 +10,7 @@ import pytest
 import trustme
 from conftest import FAST, command
 from doubles import DirectedProvider, Log, running, settings, until
-from matrix.servers import Postgres
+from matrix.servers import SERVERS, Postgres, found
 
 from reactor.database.connections import ConnectionLostError, RefusedError, UntrustedServerError, dial
 from reactor.engine.worker import Worker
@@ -21,7 +19,7 @@ from reactor.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
 
-INSTALLED = [path.parents[1] for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+MAJOR = 16
 
 # The server writes the files, because it may run as another user, and takes a key only if nobody else may read it.
 KEPT = "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'umask 077; cat > {}'"
@@ -49,9 +47,9 @@ def authority():
 
 @pytest.fixture(scope="module")
 def own_server(authority):
-    if not INSTALLED:
-        pytest.skip("no PostgreSQL with TLS is installed")
-    with Postgres(INSTALLED[-1], settings=FAST) as server:
+    source, why = found(MAJOR, SERVERS)
+    assert source is not None, why
+    with Postgres(source, settings=FAST) as server:
         show(server, authority.issue_cert("localhost"))
         command(server.url(), "ALTER SYSTEM SET ssl_min_protocol_version = 'TLSv1.3'", "SELECT pg_reload_conf()")
         yield server
