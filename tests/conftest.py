@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import ssl
 import tempfile
@@ -65,6 +66,18 @@ def pytest_xdist_make_scheduler(config, log):
     scheduling = LoadScopeScheduling(config, log)
     scheduling._split_scope = lambda nodeid: next((name for name in WHOLE if f"{name}.py::" in nodeid), nodeid)
     return scheduling
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Exempt the collected tests from garbage collection, because they stay until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_configure():
