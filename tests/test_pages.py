@@ -39,22 +39,25 @@ def page(*others, **around):
 
 
 PAGES = {
-    "700 texts each": page(*(entry(number, output=words(700)) for number in range(99))),
-    "6,000 texts each": page(*(entry(number, output=words(6000)) for number in range(99))),
-    "marks in logs": page(*(entry(number, logs='{[,:"}]\\' * 5000) for number in range(99))),
-    "a line each": page(*(entry(number, logs="step: 1, loss: 0.1\n" * 3500) for number in range(99))),
-    "one long log": page(entry(0, logs="{'a': [1, 2]}, {" * 400_000)),
-    "boxes": page(*(entry(number, output=[{"box": [1, 2, 3, 4], "label": "a fox"}] * 250) for number in range(99))),
-    "half a fox": page(*(entry(number, output=[*words(2000), "\ud83e"]) for number in range(99))),
-    "no number": page(*(entry(number, output=[*words(2000), float("nan")]) for number in range(99))),
-    "a name in texts": page(
+    "700 texts each": lambda: page(*(entry(number, output=words(700)) for number in range(99))),
+    "6,000 texts each": lambda: page(*(entry(number, output=words(6000)) for number in range(99))),
+    "marks in logs": lambda: page(*(entry(number, logs='{[,:"}]\\' * 5000) for number in range(99))),
+    "a line each": lambda: page(*(entry(number, logs="step: 1, loss: 0.1\n" * 3500) for number in range(99))),
+    "one long log": lambda: page(entry(0, logs="{'a': [1, 2]}, {" * 400_000)),
+    "boxes": lambda: page(
+        *(entry(number, output=[{"box": [1, 2, 3, 4], "label": "a fox"}] * 250) for number in range(99))
+    ),
+    "half a fox": lambda: page(*(entry(number, output=[*words(2000), "\ud83e"]) for number in range(99))),
+    "no number": lambda: page(*(entry(number, output=[*words(2000), float("nan")]) for number in range(99))),
+    "a name in texts": lambda: page(
         *(entry(number, logs='"results": [{' * 999) for number in range(99)), detail='"results": ['
     ),
 }
 
 
-@pytest.mark.parametrize("content", PAGES.values(), ids=PAGES)
-async def test_ours_is_found_on_a_page_whatever_else_the_account_buys(content):
+@pytest.mark.parametrize("made", PAGES.values(), ids=PAGES)
+async def test_ours_is_found_on_a_page_whatever_else_the_account_buys(made):
+    content = made()
     assert len(content) <= LIMITS.largest_body
 
     found = await asked(Wire(http(content.encode())), lambda provider: provider.find(7, EPOCH))
@@ -134,21 +137,21 @@ def filled(start, unit, end):
 
 
 WORST = {
-    "texts": filled(b'{"results": [{"output": [', b'"",', b"0]}]}"),
-    "numbers": filled(b'{"results": [{"output": [', b"1,", b"0]}]}"),
-    "lists": filled(b'{"results": [{"output": [', b"[],", b"0]}]}"),
-    "names": filled(b'{"results": [{"a": {', b'"":0,', b'"b":0}}]}'),
-    "depth": filled(b'{"results": [{"output": ', b"[", b"0"),
-    "predictions": filled(b'{"results": [', b"{},", b"{}]}"),
-    "gaps": filled(b'{"a": [%b], "results": [' % (b"0," * 300_000), b" ", b"{}]}"),
-    "lists in pieces": filled(b'{"results": [', b'{"a": [%b]},' % (b"[]," * 35_000 + b"[]"), b"{}]}"),
-    "inputs": filled(b'{"results": [', b'{"input": {"a": [%b]}},' % (b'"ab",' * 9_000 + b"0"), b"{}]}"),
-    "words": filled(b'{"results": [', b'{"output": [%b]},' % (b'"ab",' * 17_000 + b"0"), b"{}]}"),
-    "all in one": filled(b'{"results": [', b'{"output": [%b]},' % (b'"abcdef",' * 145_000 + b"0"), b"{}]}"),
-    "one text": filled(b'{"results": [{"a": [%b0], "error": "' % (b"0," * 149_000), b"{[,:a", b'"}]}'),
-    "a text of foxes": filled(b'{"results": [{"error": "{' , b",a" * 999 + b"\xf0\x9f\xa6\x8a", b'"}]}'),
-    "escapes": filled(b'{"results": [{"error": "' , rb"\",", b'"}]}'),
-    "backslashes": filled(b'{"results": [{"a": [%b0], "error": "' % (b"0," * 300_000), rb"\\", b'"}]}'),
+    "texts": lambda: filled(b'{"results": [{"output": [', b'"",', b"0]}]}"),
+    "numbers": lambda: filled(b'{"results": [{"output": [', b"1,", b"0]}]}"),
+    "lists": lambda: filled(b'{"results": [{"output": [', b"[],", b"0]}]}"),
+    "names": lambda: filled(b'{"results": [{"a": {', b'"":0,', b'"b":0}}]}'),
+    "depth": lambda: filled(b'{"results": [{"output": ', b"[", b"0"),
+    "predictions": lambda: filled(b'{"results": [', b"{},", b"{}]}"),
+    "gaps": lambda: filled(b'{"a": [%b], "results": [' % (b"0," * 300_000), b" ", b"{}]}"),
+    "lists in pieces": lambda: filled(b'{"results": [', b'{"a": [%b]},' % (b"[]," * 35_000 + b"[]"), b"{}]}"),
+    "inputs": lambda: filled(b'{"results": [', b'{"input": {"a": [%b]}},' % (b'"ab",' * 9_000 + b"0"), b"{}]}"),
+    "words": lambda: filled(b'{"results": [', b'{"output": [%b]},' % (b'"ab",' * 17_000 + b"0"), b"{}]}"),
+    "all in one": lambda: filled(b'{"results": [', b'{"output": [%b]},' % (b'"abcdef",' * 145_000 + b"0"), b"{}]}"),
+    "one text": lambda: filled(b'{"results": [{"a": [%b0], "error": "' % (b"0," * 149_000), b"{[,:a", b'"}]}'),
+    "a text of foxes": lambda: filled(b'{"results": [{"error": "{' , b",a" * 999 + b"\xf0\x9f\xa6\x8a", b'"}]}'),
+    "escapes": lambda: filled(b'{"results": [{"error": "' , rb"\",", b'"}]}'),
+    "backslashes": lambda: filled(b'{"results": [{"a": [%b0], "error": "' % (b"0," * 300_000), rb"\\", b'"}]}'),
 }  # fmt: skip
 
 
@@ -171,8 +174,9 @@ async def test_other_tasks_have_a_turn_before_each_prediction_of_a_page_is_parse
     assert len(list(steps(content))) > 99
 
 
-@pytest.mark.parametrize("content", WORST.values(), ids=WORST)
-async def test_no_step_of_reading_a_page_holds_the_loop(content):
+@pytest.mark.parametrize("made", WORST.values(), ids=WORST)
+async def test_no_step_of_reading_a_page_holds_the_loop(made):
+    content = made()
     with collected_rarely():
         longest = list(steps(content))
         for _ in range(MOST_TRIES):
@@ -189,4 +193,4 @@ async def test_no_step_of_reading_a_page_holds_the_loop(content):
 @pytest.mark.parametrize("worst", ["numbers", "names", "predictions", "lists in pieces", "inputs", "gaps"])
 async def test_a_page_of_which_too_much_would_be_kept_is_refused(worst):
     with pytest.raises(TooManyError, match="too many values"):
-        await read_object(WORST[worst])
+        await read_object(WORST[worst]())
