@@ -1,7 +1,9 @@
+import asyncio
+
 import asyncpg
 import pytest
 from conftest import command
-from databases import Databases, fetch, on
+from databases import OTHERS, Databases, fetch, on
 
 
 @pytest.fixture
@@ -74,3 +76,29 @@ def test_sessions_that_a_test_left_are_ended(server_url, lent):
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
         lent.run(left.execute("SELECT 1"))
     assert lent.take() == name
+
+
+def test_a_connection_of_ours_that_a_test_ended_is_opened_again(server_url, lent):
+    name = used(server_url, lent)
+
+    assert used(server_url, lent, OTHERS) == name
+    assert lent.take() == name
+
+
+def test_one_connection_empties_a_database_each_time_until_it_is_left(server_url, lent):
+    ours = "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    name = used(server_url, lent)
+    url = on(server_url, name)
+    first = lent.run(fetch(url, ours))
+    used(server_url, lent)
+
+    assert len(first) == 1
+    assert lent.run(fetch(url, ours)) == first
+    lent.leave(name)
+    lent.run(gone(url, ours))
+
+
+async def gone(url, ours):
+    async with asyncio.timeout(10):
+        while await fetch(url, ours) is not None:  # noqa: ASYNC110  (only asking tells)
+            await asyncio.sleep(0.01)
