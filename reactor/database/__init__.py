@@ -11,6 +11,7 @@ accounting.py    what an attempt tells the history about itself and its purchase
 rows.py          turns rows into claims, and outcomes into parameters
 session.py       a connection that reopens by itself
 connections.py   what we set on a connection; the errors that statements raise (sqlstates.py has their codes)
+driver_words.py  the words of an error, cut to what may be told
 timings.py       how long we wait for a connection, and how long we keep it
 poolers.py       notices a pooler that does not show itself
 reach.py         opens a connection to the first host of a URL that serves
