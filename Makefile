@@ -54,7 +54,7 @@ test-pooler: $(READY) ## Test poolers with a real PgBouncer, which root installs
 
 test-browser: $(VENV)/.browser ## Test the page in Chromium, which root installs if it is missing; screenshots in the cache
 	@tests/browser/install.sh
-	@REACTOR_SCREENSHOTS="$(CACHE)/screenshots" $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),tests/browser)
+	@REACTOR_SCREENSHOTS="$(CACHE)/screenshots" $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 2 tests/browser)
 
 test-matrix: $(READY) ## Test migrations and statements on PostgreSQL 14 to 18 (ARGS="14 16", ARGS="--quick 14")
 	@$(PROGRAM) matrix --cache "$(CACHE)/servers" $(ARGS)
