@@ -79,15 +79,15 @@ def test_a_command_says_that_the_database_is_too_new(database, reactor, words):
     assert err.count("\n") == 1
 
 
-# Two versions side by side: the wheels of the commits before the tables' mapping and before the history, and ours.
+# Two versions side by side: the wheel of the commit before the tables' mapping and the history, and ours.
 
 SLOW = {"token": TOKEN, "timing": {"queue": [0, 0.02], "run": [0.2, 0.3]}}
 
 
-@pytest.fixture(scope="module", params=wheels.BEFORE)
-def old(tmp_path_factory, request):
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
     """The wheel of an older version, unpacked."""
-    return wheels.unpacked_wheel(tmp_path_factory.mktemp("old"), wheels.BEFORE[request.param])
+    return wheels.unpacked_wheel(tmp_path_factory.mktemp("old"), wheels.BEFORE)
 
 
 @pytest.fixture(scope="module")
