@@ -389,6 +389,18 @@ async def test_an_abandoned_token_that_cannot_be_taken_over_keeps_no_other_from_
     assert len(log.of("worker.error", role="rescuer")) == 1
 
 
+class LookedOnce(Store):
+    """Its second look for abandoned tokens never ends."""
+
+    looks = 0
+
+    async def abandoned(self, *arguments, **named):
+        type(self).looks += 1
+        if self.looks > 1:
+            await anyio.sleep_forever()
+        return await super().abandoned(*arguments, **named)
+
+
 @pytest.mark.usefixtures("settled_server")
 async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_look(database, provider, connection):
     await connection.execute(
@@ -399,7 +411,7 @@ async def test_behind_many_that_cannot_be_taken_over_others_wait_for_no_further_
         """
     )
     await refuse(connection, "NEW.token_id > 3")
-    async with running(database, provider, timings=Timings(rescue_every=3600.0), worker_batch_size=2) as (_, log):
+    async with running(database, provider, store=LookedOnce, worker_batch_size=3) as (_, log):
         await log.wait("token.generation.succeeded", times=3)
         told = log.of("worker.error", role="rescuer")
 
