@@ -81,11 +81,13 @@ async def test_a_wrong_certificate_ends_a_worker_and_commands_as_a_bad_setting(
             assert err.startswith("Error: cannot reach the database: certificate verify failed: Hostname mismatch")
 
 
-async def test_a_certificate_that_has_expired_is_waited_for(database, verified):
+async def test_a_certificate_that_has_expired_is_waited_for_and_told_in_one_line(database, verified):
     authority, past = trustme.CA(), dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     async with tls_front(database, authority.issue_cert("localhost", not_after=past)) as front:
         with pytest.raises(ConnectionLostError, match="certificate has expired") as refused:
             await dial(front + verified(authority), name="test")
+        with pytest.raises(MigrationError, match=r"^cannot reach the database: [^\n]*certificate has expired[^\n]*$"):
+            await revisions.upgrade(front + verified(authority))
 
     assert not isinstance(refused.value, RefusedError)
 

@@ -2695,7 +2695,7 @@ MUTANTS = (
         "reactor/text/messages.py",
         "not isinstance(error, OSError | UnicodeDecodeError | UrlError)",
         "not isinstance(error, UnicodeDecodeError | UrlError)",
-        "tests/test_tls.py::test_a_server_that_cannot_be_verified_is_refused_in_one_line",
+        "tests/test_tls.py::test_a_certificate_that_has_expired_is_waited_for_and_told_in_one_line",
     ),
     Mutant(
         "a migration keeps writers waiting until it has its lock",
@@ -3965,7 +3965,7 @@ MUTANTS = (
         "reactor/database/tls.py",
         "    if error.verify_code not in _UNTRUSTED:\n",
         "    if False:\n",
-        f"{TLS}::test_a_certificate_that_has_expired_is_waited_for",
+        f"{TLS}::test_a_certificate_that_has_expired_is_waited_for_and_told_in_one_line",
     ),
     Mutant(
         "one wrong certificate of several hosts ends a worker",
