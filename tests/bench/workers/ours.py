@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 
 import anyio
 
@@ -25,7 +26,7 @@ IMAGE = "https://replicate.delivery/image.webp"
 class NoOp:
     """A provider that returns an image at once."""
 
-    seedable = True
+    seedable, finds_since = True, datetime.min.replace(tzinfo=UTC)
 
     def __init__(self, marks):
         self._marks = marks
@@ -43,7 +44,16 @@ class NoOp:
     async def find(self, seed, since):
         return None
 
+    async def cancel(self, prediction):
+        return prediction
+
+    async def check(self):
+        pass
+
     async def keep_warm(self):
+        pass
+
+    async def aclose(self):
         pass
 
 
