@@ -194,8 +194,11 @@ async def test_a_wait_ends_by_a_look_where_no_hint_arrives(database, connection,
 
 
 async def test_nobody_listens_once_nobody_waits(waits, connection, make_token):
-    token_id = await make_token(status="ready")
-    await waited(waits, token_id, [])
+    token_id, found = await make_token(), []
+    async with anyio.create_task_group() as group:
+        group.start_soon(waited, waits, token_id, found)
+        await listening(connection)
+        await connection.execute("UPDATE tokens_s0 SET status = 'ready'")
 
     count = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = $1 AND query ~ '^LISTEN'"
     await until(lambda: connection.fetchval(count, NAME))
