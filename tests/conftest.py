@@ -49,8 +49,8 @@ FIRST = (
     "test_leases",
     "test_web",
 )
-# Files that share something costly among their tests, so that one process runs them all.
-WHOLE = ("test_failpoints", "test_database_faults")
+# Files whose tests share something costly, or would take the same port, so that one process runs them all.
+WHOLE = ("test_failpoints", "test_database_faults", "test_a_newcomers_path")
 
 # The same examples in every run. No deadline for one example, because its time depends on the machine's load.
 hypothesis.settings.register_profile("reactor", deadline=None, derandomize=True)
