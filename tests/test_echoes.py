@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor.text.echoes import BLANK, MOST_BYTES, MOST_READ, Echoes
+from reactor.text.echoes import BLANK, MOST_BYTES, MOST_READ, SHORT_TEXT, Echoes
 from reactor.text.spellings import spelled
 from reactor.tokens import LONGEST_PROMPT
 
@@ -151,6 +151,23 @@ def test_no_word_is_told_that_would_be_blanked_out(prompt, word):
     echoes = Echoes(prompt)
 
     assert len(word) == len(ID) or echoes.in_word(word) is (echoes.hide(word) != word)
+
+
+ECHOED = {
+    "a run": ("a lighthouse at dusk", "a/lighthouse-at"),
+    "a short prompt": ("red fox", "the_red_fox"),
+    "a prompt of signs": ("~~~~~", "x ~~~~~ y"),
+    "an escape": ("a lighthouse at dusk", "a%20light%68ouse-at"),
+    "another script": ("東京の夜", "東京の夜"),
+    "nothing": ("a lighthouse at dusk", "a-light/house/in-the-dawn"),
+}
+
+
+@pytest.mark.parametrize(("prompt", "text"), ECHOED.values(), ids=ECHOED)
+def test_an_echo_is_found_in_a_short_text_as_in_a_long_one(prompt, text):
+    rest = " ." * SHORT_TEXT
+
+    assert Echoes(prompt).hide(text + rest) == Echoes(prompt).hide(text) + rest
 
 
 def test_what_is_beyond_the_length_that_is_read_is_dropped():

@@ -20,7 +20,7 @@ from itertools import filterfalse
 from typing import TYPE_CHECKING
 from unicodedata import combining, normalize
 
-from reactor.text.spellings import cut, spelled, unescaped
+from reactor.text.spellings import cut, normal, spelled, unescaped
 from reactor.tokens import LONGEST_PROMPT
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ BLANK = "[prompt]"
 _SHORTEST = 3  # bytes of the normal form: a prompt like "ox" need not be hidden
 _SHORTEST_VERBATIM = 5  # characters, letters or not, of a prompt that is searched without a normal form
 _LEAST_WORDS = 4  # in a prompt, for rule 3
+SHORT_TEXT = 300  # characters
+_ESCAPES = "\\%&"  # each escape in a text has one of these
 _WORD = re.compile(r"[^\W_]{4,}")
-_BETWEEN_LETTERS = re.compile(r"[\W_]+")
 _RANDOM_ID = re.compile(r"[a-z0-9]{26}")  # the ids that the API makes
 _CODE = re.compile(r"\(?\bE\d{3,4}\b\)?")
 _IS_A_CODE = re.compile(r"e\d{3,4}|nsfw")  # as a prompt it is not hidden, because the text would lose its meaning
@@ -70,19 +71,17 @@ class Echoes:
     def in_word(self, word: str) -> bool:
         """Whether a single word of ASCII (an id, a status) repeats a prompt.
 
-        A random id may contain a short prompt by chance, so only rule 1 counts there. That search is a cheap one,
-        because it runs at every create.
+        A random id may contain a short prompt by chance, so only rule 1 counts there.
         """
-        return self._has_run(word) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word
+        return self._has_run(normal(word)) if _RANDOM_ID.fullmatch(word) else self.hide(word) != word
 
-    def _has_run(self, word: str) -> bool:
-        squeezed = _squeezed(word)
-        runs = [squeezed[place : place + RUN] for place in range(len(squeezed) - RUN + 1)]
-        return bool(runs) and any(run in form for form in map(_squeezed, self._prompts) for run in runs)
+    def _has_run(self, form: str) -> bool:
+        runs = [form[place : place + RUN] for place in range(len(form) - RUN + 1)]
+        return any(run in prompt for prompt in self._forms if len(prompt) >= RUN for run in runs)
 
     @cached_property
     def _forms(self) -> list[str]:
-        return [spelled(prompt).normal for prompt in self._prompts]
+        return [normal(prompt) for prompt in self._prompts]
 
     @cached_property
     def _runs(self) -> frozenset[str]:
@@ -93,6 +92,8 @@ class Echoes:
         return [form for form in self._forms if _SHORTEST <= len(form) < RUN]
 
     def _blanked(self, text: str, *, codes: bool) -> str:
+        if self._is_clean(text):
+            return text
         pieces: list[str] = []
         done = 0
         for begin, end in sorted(self._echoes(text, codes=codes)):
@@ -101,12 +102,20 @@ class Echoes:
             done = max(done, end)
         return "".join((*pieces, text[done:])) if pieces else text
 
+    def _is_clean(self, text: str) -> bool:
+        """Whether a short text certainly repeats nothing: a cheap test, for the id and URL of every prediction."""
+        if len(text) > SHORT_TEXT or any(sign in text for sign in _ESCAPES):
+            return False
+        form = normal(text)
+        verbatim = any(prompt in text for prompt in self._prompts)
+        return not (verbatim or self._has_run(form) or any(short in form for short in self._short))
+
     def _echoes(self, text: str, *, codes: bool) -> Iterator[tuple[int, int]]:
         """The echoes, as spans of the text. With `codes`, those of a prompt that is only a code are included."""
         short = [form for form in self._short if codes or not _IS_A_CODE.fullmatch(form)]
         yield from self._verbatim(text)
         views = [spelled(text)]
-        if any(sign in text for sign in "\\%&"):
+        if any(sign in text for sign in _ESCAPES):
             views.append(unescaped(text))
         for view in views:
             yield from self._repeated_runs(view)
@@ -154,10 +163,6 @@ def _repeated_words(view: Spelled, forms: list[str]) -> Iterator[tuple[int, int]
             if _is_word(view, place, place + len(form)):
                 yield view.starts[place], view.ends[place + len(form) - 1]
             place = view.normal.find(form, place + 1)
-
-
-def _squeezed(text: str) -> str:
-    return _BETWEEN_LETTERS.sub("", normalize("NFKD", text).casefold())
 
 
 def _is_word(view: Spelled, begin: int, end: int) -> bool:

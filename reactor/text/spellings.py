@@ -48,6 +48,11 @@ def cut(text: str, most: int) -> str:
     return text[: next((place for place, weight in enumerate(weights) if weight > most), len(text))]
 
 
+def normal(text: str) -> str:
+    """The normal form alone, a character per byte: much quicker than `spelled` if the text is ASCII."""
+    return text.translate(_ASCII_FORMS) if text.isascii() else "".join(map(_form, text))
+
+
 def spelled(text: str) -> Spelled:
     """The normal form of a text as it is."""
     places = list(range(len(text) + 1))
@@ -87,6 +92,9 @@ def _form(character: str) -> str:
     plain = character if ord(character) in _HANGUL else normalize("NFKD", character)
     kept = "".join(each for each in plain.casefold() if each.isalnum() or (each > "\x7f" and category(each)[0] == "S"))
     return kept[:_MOST_LETTERS].encode("utf-8", "replace").decode("latin-1")
+
+
+_ASCII_FORMS = [_form(chr(code)) or None for code in range(128)]
 
 
 def _undone(text: str, starts: list[int], ends: list[int]) -> tuple[str, list[int], list[int]]:
