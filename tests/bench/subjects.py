@@ -31,6 +31,7 @@ class Subject:
     waiting: str
     install: Any
     provider: bool = False
+    client: str | None = None  # what the floor speaks to the provider with
 
     def prepare(self, url):
         """Install the subject in a database."""
@@ -92,7 +93,8 @@ _OURS = {
     "install": _authors,
 }
 FLOOR_NO_OP = Subject("floor", "bench.workers.floor", **_ON_FLOOR)
-FLOOR_HTTPX = Subject("floor + httpx", "bench.workers.floor", **_ON_FLOOR, provider=True)
+FLOOR_HTTPX = Subject("floor + httpx", "bench.workers.floor", **_ON_FLOOR, provider=True, client="httpx")
+FLOOR_SDK = Subject("floor + SDK", "bench.workers.floor", **_ON_FLOOR, provider=True, client="sdk")
 POLLER = Subject("1 s poller", "bench.workers.poller", **_ON_FLOOR)
 REACTOR = Subject("reactor", **_OURS)
 REACTOR_SDK = Subject("reactor + SDK", **_OURS, provider=True)
@@ -126,4 +128,4 @@ PROCRASTINATE = Subject(
     waiting="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
     install=_procrastinate,
 )
-ALL = (FLOOR_NO_OP, REACTOR, PGQUEUER, PROCRASTINATE, POLLER, FLOOR_HTTPX, REACTOR_SDK)
+ALL = (FLOOR_NO_OP, REACTOR, PGQUEUER, PROCRASTINATE, POLLER, FLOOR_HTTPX, FLOOR_SDK, REACTOR_SDK)

@@ -6,7 +6,7 @@ from bench.scenarios.setting import provided, settled_in, worker
 from bench.server import connect
 
 QUEUES = (subjects.FLOOR_NO_OP, subjects.REACTOR, subjects.PGQUEUER, subjects.PROCRASTINATE)
-OVER_HTTP = (subjects.FLOOR_HTTPX, subjects.REACTOR_SDK)
+OVER_HTTP = (subjects.FLOOR_HTTPX, subjects.FLOOR_SDK, subjects.REACTOR_SDK)
 SLOW = {subjects.PROCRASTINATE.name, *(subject.name for subject in OVER_HTTP)}
 
 

@@ -26,4 +26,5 @@ def provided(kind="sandbox", **how):
 def worker(subject, url, slots, base_url=None, authority=None):
     """The subject's process. `authority` is a file: whom to trust about the provider's name."""
     more = {"provider": base_url, "authority": authority} if subject.provider else {}
+    more |= {"client": subject.client} if subject.client else {}
     return Child(subject.module, url=url, slots=slots, **more)

@@ -8,6 +8,7 @@ import sys
 import asyncpg
 import httpx
 import uvloop
+from replicate.client import Client
 
 from bench.marks import Marks
 
@@ -41,6 +42,20 @@ def plain_httpx(provider):
     return handle
 
 
+def plain_sdk(provider):
+    """The SDK, as one would first use it."""
+    client = Client("r8_bench", base_url=provider)
+
+    async def handle(number):
+        given = {"prompt": str(number), "seed": number}
+        await client.models.predictions.async_create("black-forest-labs/flux-schnell", input=given)
+
+    return handle
+
+
+CLIENTS = {"httpx": plain_httpx, "sdk": plain_sdk}
+
+
 async def work(url, slots, handle, ready):
     listener, worker = [await asyncpg.connect(url) for _ in range(2)]
     rung = asyncio.Event()
@@ -59,11 +74,11 @@ async def work(url, slots, handle, ready):
         await rung.wait()
 
 
-def main(*, url, slots, provider=None, authority=None):
+def main(*, url, slots, provider=None, authority=None, client="httpx"):
     marks = Marks()
     if authority:
         os.environ["SSL_CERT_FILE"] = authority
-    handle = plain_httpx(provider) if provider else no_op(marks)
+    handle = CLIENTS[client](provider) if provider else no_op(marks)
     uvloop.run(work(url, slots, handle, marks.ready))
 
 
