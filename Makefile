@@ -52,7 +52,7 @@ test-pooler: $(READY) ## Test poolers with a real PgBouncer, which root installs
 	@tests/pgbouncer/install.sh
 	@REACTOR_SERVERS="$(CACHE)/servers" $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),tests/pgbouncer)
 
-test-browser: $(VENV)/.browser ## Test the page in Chromium, which root installs if it is missing; screenshots in the cache
+test-browser: $(VENV)/.browser ## Test the page in Chromium, which root installs if it or curl is missing; screenshots in the cache
 	@tests/browser/install.sh
 	@REACTOR_SCREENSHOTS="$(CACHE)/screenshots" $(PY) -m pytest -o cache_dir="$(CACHE)/pytest" $(or $(ARGS),-n 2 tests/browser)
 
