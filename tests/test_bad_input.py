@@ -206,7 +206,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("cases", [CREATES, POLLS, ENDS], ids=["creates", "polls", "ends"])
+@pytest.mark.parametrize("cases", [CREATES | POLLS, ENDS], ids=["creates and polls", "ends"])
 async def test_what_the_provider_does_ends_as_the_table_says(
     database, sandbox, base_url, make_token, history, until, cases
 ):
@@ -640,7 +640,7 @@ async def test_no_odd_row_ends_the_worker_or_holds_up_others(
         " DROP CONSTRAINT tokens_s0_generation_attempts_check, DROP CONSTRAINT tokens_s0_generation_seed_check"
     )
     tokens = {}
-    async with working(database, base_url, lease_seconds=3) as (_, log):
+    async with working(database, base_url, timings=replace(SOON, rescue_every=0.25), lease_seconds=3) as (_, log):
         for place, columns in enumerate(ODD_ROWS):
             tokens[columns] = await make_token(prompt=f"odd {place}", status="failed", generation_error="x")
         async with connection.transaction():
