@@ -38,10 +38,9 @@ UNREADABLE = {
     "one": lambda _: bomb(1),
     "two": lambda _: bomb(2),
     "three": lambda _: bomb(3),
-    "huge": lambda prompt: fields(3_500_000, prompt),
     **{f"odd{number}": lambda _, made=made: made() for number, made in enumerate(map(ATTACKS.get, ODD))},
 }
-REFUSED = {"slow": lambda prompt: fields(1_900_000, prompt)}
+REFUSED = {"huge": lambda prompt: fields(3_500_000, prompt), "slow": lambda prompt: fields(1_900_000, prompt)}
 FAILED = {
     "capitals": lambda prompt: failing(f"no: {prompt.upper()}"),
     "escaped": lambda prompt: failing("no: " + "".join(f"\\u{ord(each):04x}" for each in prompt)),
@@ -71,7 +70,7 @@ class Cost:
 
 async def test_the_answers_of_a_hostile_provider_cost_little_and_tell_no_prompt(database, make_token, connection):
     async with Hostile().serve() as url:
-        with worker(database, url, WORKER_BATCH_SIZE=f"{len(ANSWERS)}") as (process, lines):
+        with worker(database, url, WORKER_BATCH_SIZE=f"{len(ANSWERS)}", MAX_ATTEMPTS="2") as (process, lines):
             await anyio.to_thread.run_sync(lines.until, "listener.connected")
             before = Cost(process.pid)
             for name in ANSWERS:
@@ -80,6 +79,7 @@ async def test_the_answers_of_a_hostile_provider_cost_little_and_tell_no_prompt(
                 ("token.create_ambiguous", UNREADABLE),
                 ("token.generation.failed", REFUSED),
                 ("token.generation.retry", FAILED),
+                ("token.generation.exhausted", FAILED),
             ):
                 await anyio.to_thread.run_sync(lines.until, event, len(answers))
             after = Cost(process.pid)

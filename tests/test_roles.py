@@ -284,7 +284,7 @@ async def test_row_security_that_may_hide_some_tokens_is_said_once_before_a_drai
     )
     log = Log()
     with anyio.fail_after(20):
-        await run(settings(urls["worker"]), drain=True, log=log, timings=Timings(drain_every=0.01))
+        await run(settings(urls["worker"], max_attempts=1), drain=True, log=log, timings=Timings(drain_every=0.01))
 
     (told,) = log.of("worker.restricted")
     assert "public.tokens_s0" in told["error_message"]
