@@ -562,8 +562,13 @@ async def test_a_mint_rings_where_more_sessions_hold_locks_than_are_looked_up(
     connection, connect, strange, rung, authors, sessions, expected
 ):
     await (await connect()).execute(LOCK.replace("$1", str(QUIET)))
-    for number in range(sessions):
+
+    async def hold(number):
         await (await strange()).execute(f"SELECT pg_advisory_lock(hashtext('{WAKE}'), {number})")
+
+    async with anyio.create_task_group() as group:
+        for number in range(sessions):
+            group.start_soon(hold, number)
 
     await connection.execute(MINT)
 

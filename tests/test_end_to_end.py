@@ -104,16 +104,40 @@ def stop(process, lines):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-async def test_a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(database, sandbox, connection):
-    with worker(database, sandbox) as (process, lines):
+async def test_a_worker_does_what_its_users_see(database, sandbox, free_port, connection, make_token, token_row):
+    heard = []
+    next_stage = await asyncpg.connect(database)
+    await next_stage.add_listener("public_tokens_s0_status", lambda *event: heard.append(json.loads(event[-1])))
+    with worker(database, sandbox, WORKER_BATCH_SIZE="30", HTTP_PORT=str(free_port)) as (process, lines):
         lines.until("listener.connected")
-        await connection.execute(
-            "INSERT INTO authors (wallet_address, prompt_text) VALUES ('0xabc', 'a private lighthouse');"
-            "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors"
-        )
-        succeeded = lines.until("token.generation.succeeded")
+        await a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(lines, connection)
+        await it_serves(free_port)
+        await next_stage.fetchval("SELECT 1")
+        await next_stage.close()
+        failing = await make_token(prompt="a fox [sandbox: 503]")
+        await a_rejected_prompt_gets_the_fallback_image(lines, make_token, token_row)
+        await a_hundred_in_one_statement_are_all_generated(lines, connection)
+        lines.until("token.generation.exhausted")
         stop(process, lines)
 
+    told = json.dumps(lines.read)
+    assert heard == [{"status": "uploading", "token_ids": [1]}]
+    assert not lines.of("tokens.claimed")
+    assert [word for word in ("private", "rude", TOKEN) if word in told] == []
+    assert len(lines.of("token.censored")) == 1
+    assert {line["token_id"] for line in lines.of("token.generation.retry")} == {failing}
+    assert [round(line["retry_in_seconds"]) for line in lines.of("token.generation.retry")] == [1, 2]
+    row = await token_row(failing)
+    assert (row["status"], row["generation_attempts"]) == ("failed", 3)
+    assert row["generation_error"] == "Replicate answered 503 Service Unavailable after 3 attempts"
+
+
+async def a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(lines, connection):
+    await connection.execute(
+        "INSERT INTO authors (wallet_address, prompt_text) VALUES ('0xabc', 'a private lighthouse');"
+        "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors"
+    )
+    succeeded = lines.until("token.generation.succeeded")
     row = await connection.fetchrow("SELECT * FROM tokens_s0")
     assert (row["status"], row["generation_attempts"], row["generation_error"]) == ("uploading", 0, None)
     assert row["image_url"] == succeeded["image_url"]
@@ -123,22 +147,30 @@ async def test_a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(database
     (started,) = lines.of("token.generation.started")
     assert {"timestamp", "level", "event", "token_id", "attempt", "max_attempts"} <= started.keys()
     assert started["token_id"] == succeeded["token_id"] == row["token_id"]
-    assert not lines.of("tokens.claimed")
-    assert "private" not in json.dumps(lines.read)
-    assert TOKEN not in json.dumps(lines.read)
 
 
-async def test_a_hundred_in_one_statement_are_all_generated(database, sandbox, connection, make_token):
-    with worker(database, sandbox, WORKER_BATCH_SIZE="30") as (process, lines):
-        lines.until("listener.connected")
-        author = await connection.fetchval("INSERT INTO authors (prompt_text) VALUES ('a fox') RETURNING id")
-        await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT $1 FROM generate_series(1, 100)", author)
-        lines.until("token.generation.succeeded", times=100)
-        stop(process, lines)
+async def it_serves(port):
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        metrics = (await client.get("/metrics")).text
+        assert (await client.get("/readyz")).status_code == 200
+    assert 'image_generation_total{outcome="succeeded"} 1.0' in metrics.splitlines()
+    assert TOKEN not in metrics
 
-    assert (
-        await connection.fetchval("SELECT count(DISTINCT image_url) FROM tokens_s0 WHERE status = 'uploading'") == 100
-    )
+
+async def a_rejected_prompt_gets_the_fallback_image(lines, make_token, token_row):
+    token_id = await make_token(prompt="a rude word [sandbox: nsfw]")
+    lines.until("token.generation.succeeded", times=2)
+    row = await token_row(token_id)
+    assert (row["status"], row["generation_censored"], row["generation_attempts"]) == ("uploading", True, 1)
+    assert row["generation_error"] is None
+
+
+async def a_hundred_in_one_statement_are_all_generated(lines, connection):
+    author = await connection.fetchval("INSERT INTO authors (prompt_text) VALUES ('a fox') RETURNING id")
+    await connection.execute("INSERT INTO tokens_s0 (author_id) SELECT $1 FROM generate_series(1, 100)", author)
+    lines.until("token.generation.succeeded", times=102)
+    pictures = "SELECT count(DISTINCT image_url) FROM tokens_s0 WHERE status = 'uploading' AND author_id = $1"
+    assert await connection.fetchval(pictures, author) == 100
 
 
 async def test_a_bad_api_token_fails_the_token_at_once(database, sandbox, make_token, token_row):
@@ -152,33 +184,6 @@ async def test_a_bad_api_token_fails_the_token_at_once(database, sandbox, make_t
     assert (row["status"], row["generation_attempts"]) == ("failed", 0)
     assert "Invalid API token" in row["generation_error"]
     assert "r8_wrong_token" not in row["generation_error"] + json.dumps(lines.read)
-
-
-async def test_a_rejected_prompt_gets_the_fallback_image(database, sandbox, make_token, token_row):
-    with worker(database, sandbox) as (process, lines):
-        lines.until("listener.connected")
-        token_id = await make_token(prompt="a rude word [sandbox: nsfw]")
-        lines.until("token.generation.succeeded")
-        stop(process, lines)
-
-    row = await token_row(token_id)
-    assert (row["status"], row["generation_censored"], row["generation_attempts"]) == ("uploading", True, 1)
-    assert row["generation_error"] is None
-    assert lines.of("token.censored")
-    assert "rude" not in json.dumps(lines.read)
-
-
-async def test_a_provider_that_fails_three_times_fails_the_token(database, sandbox, make_token, token_row):
-    with worker(database, sandbox) as (process, lines):
-        lines.until("listener.connected")
-        token_id = await make_token(prompt="a fox [sandbox: 503]")
-        lines.until("token.generation.exhausted")
-        stop(process, lines)
-
-    row = await token_row(token_id)
-    assert (row["status"], row["generation_attempts"]) == ("failed", 3)
-    assert row["generation_error"] == "Replicate answered 503 Service Unavailable after 3 attempts"
-    assert [round(line["retry_in_seconds"]) for line in lines.of("token.generation.retry")] == [1, 2]
 
 
 async def test_sigterm_hands_back_what_the_grace_does_not_finish(database, sandbox, make_token, token_row):
@@ -311,63 +316,33 @@ async def test_drain_ends_by_itself(database, sandbox, make_token, connection):
     assert await connection.fetchval("SELECT count(*) FROM tokens_s0 WHERE status = 'uploading'") == 12
 
 
-async def test_drain_of_a_paused_intake_says_so_waits_for_resume_and_ends(database, sandbox, make_token):
+async def test_drains_of_a_paused_intake_say_so_and_wait_for_resume_or_sigterm(database, sandbox, make_token):
     await make_token()
     complete("pause", "--reason", "maintenance", DATABASE_URL=database)
-    with worker(database, sandbox, "--drain") as (process, lines):
+    with worker(database, sandbox, "--drain") as (process, lines), worker(database, sandbox, "--drain") as other:
         assert lines.until("intake.paused")["reason"] == "maintenance"
+        assert other[1].until("intake.paused")["reason"] == "maintenance"
+        stop(*other)
         complete("resume", DATABASE_URL=database)
         lines.until("worker.stopped")
         out, err = process.communicate(timeout=10)
 
     assert (process.returncode, out, err) == (0, "", "")
     assert lines.of("token.generation.succeeded")
+    assert len(other[1].of("intake.paused")) == 1
 
 
-async def test_sigterm_ends_a_drain_that_waits_for_resume(database, sandbox, make_token):
-    await make_token()
-    complete("pause", DATABASE_URL=database)
-    with worker(database, sandbox, "--drain") as (process, lines):
-        lines.until("intake.paused")
-        stop(process, lines)
-
-    assert len(lines.of("intake.paused")) == 1
-
-
-async def test_a_database_that_is_away_is_waited_for_and_sigterm_ends_the_wait(sandbox):
-    with worker("postgresql://nobody@127.0.0.1:1/nowhere", sandbox) as (process, lines):
-        told = lines.until("worker.error")
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
-
-    assert "refused" in told["error_message"] or "Connect" in told["error_message"]
-    assert (process.returncode, out, err) == (0, "", "")
-
-
-async def test_a_worker_without_a_database_is_alive_over_http_and_sigterm_still_ends_it(sandbox, free_port):
+async def test_a_database_that_is_away_is_waited_for_alive_over_http_and_sigterm_ends_the_wait(sandbox, free_port):
     with worker("postgresql://nobody@127.0.0.1:1/nowhere", sandbox, HTTP_PORT=str(free_port)) as (process, lines):
-        lines.until("worker.error")
+        told = lines.until("worker.error")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
             statuses = [(await client.get(path)).status_code for path in ("/livez", "/readyz")]
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=10)
 
     assert statuses == [200, 503]
+    assert "refused" in told["error_message"] or "Connect" in told["error_message"]
     assert (process.returncode, out, err) == (0, "", "")
-
-
-async def test_a_worker_that_works_serves_and_writes_nothing_but_its_log(database, sandbox, free_port, make_token):
-    with worker(database, sandbox, HTTP_PORT=str(free_port)) as (process, lines):
-        lines.until("listener.connected")
-        await make_token()
-        lines.until("token.generation.succeeded")
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
-            metrics = (await client.get("/metrics")).text
-            assert (await client.get("/readyz")).status_code == 200
-        stop(process, lines)
-
-    assert 'image_generation_total{outcome="succeeded"} 1.0' in metrics.splitlines()
-    assert TOKEN not in metrics
 
 
 async def test_an_open_port_without_a_token_is_refused_with_exit_code_2(database, sandbox):
@@ -384,21 +359,6 @@ async def test_a_database_without_our_tables_ends_the_worker_with_a_line(empty_d
 
     assert (process.returncode, out) == (1, "")
     assert err == "Error: the database has no table tokens_s0; run: reactor migrate\n"
-
-
-async def test_the_next_stage_is_told(database, sandbox, make_token):
-    heard = []
-    next_stage = await asyncpg.connect(database)
-    await next_stage.add_listener("public_tokens_s0_status", lambda *event: heard.append(json.loads(event[-1])))
-    with worker(database, sandbox) as (process, lines):
-        lines.until("listener.connected")
-        token_id = await make_token()
-        lines.until("token.generation.succeeded")
-        stop(process, lines)
-    await next_stage.fetchval("SELECT 1")
-    await next_stage.close()
-
-    assert heard == [{"status": "uploading", "token_ids": [token_id]}]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

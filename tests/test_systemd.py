@@ -136,9 +136,13 @@ def test_a_start_without_a_database_is_ready_and_says_what_it_waits_for(manager)
     with running(AWAY, NOTIFY_SOCKET=manager.name) as (process, lines):
         manager.until("READY=1")
         manager.until("STATUS=waiting for the database; the log says why")
+        told = lines.until("worker.error")
         stop(process, lines)
         manager.until("STOPPING=1")
+        err = process.stderr.read()
 
+    assert "refused" in told["error_message"] or "Connect" in told["error_message"]
+    assert err == ""
     assert lines.of("listener.connected") == []
     assert "hidden_password" not in "".join(manager.received)
 
