@@ -91,29 +91,29 @@ async def test_a_number_beyond_javascripts_is_a_text(database, paused, make_toke
     assert page["tokens"][0]["token_id"] == one["token_id"] == str(2**53 + 1)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "status=lost", "since=soon", "since=-1h", "limit=0", "limit=201", "limit=x", "limit=٣", "after=no-uuid",
-        "statuses=failed", "matching=%00", f"matching={'x' * 1001}", f"after={'x' * 2001}",
-    ],
-)  # fmt: skip
-async def test_a_bad_filter_is_refused_in_one_line(database, query):
+BAD_FILTERS = [
+    "status=lost", "since=soon", "since=-1h", "limit=0", "limit=201", "limit=x", "limit=٣", "after=no-uuid",
+    "statuses=failed", "matching=%00", f"matching={'x' * 1001}", f"after={'x' * 2001}",
+]  # fmt: skip
+
+
+async def test_a_bad_filter_is_refused_in_one_line(database):
     async with served(database) as (client, log):
-        response = await client.get(f"/api/tokens?{query}")
+        for query in BAD_FILTERS:
+            response = await client.get(f"/api/tokens?{query}")
 
-    assert response.status_code == 400
-    assert "\n" not in response.json()["error"]
-    assert not log.errors()
+            assert response.status_code == 400, query
+            assert "\n" not in response.json()["error"], query
+            assert not log.errors(), query
 
 
-@pytest.mark.parametrize("token_id", ["7", "no-number", "9" * 100, "%00", "x" * 500, "-1", "1;DROP"])
-async def test_an_unknown_token_is_404(database, token_id):
+async def test_an_unknown_token_is_404(database):
     async with served(database) as (client, log):
-        response = await client.get(f"/api/tokens/{token_id}")
+        for token_id in ("7", "no-number", "9" * 100, "%00", "x" * 500, "-1", "1;DROP"):
+            response = await client.get(f"/api/tokens/{token_id}")
 
-    assert (response.status_code, response.json()) == (404, {"error": "there is no such token"})
-    assert not log.errors()
+            assert (response.status_code, response.json()) == (404, {"error": "there is no such token"}), token_id
+            assert not log.errors(), token_id
 
 
 async def test_a_retry_by_ids_says_which_were_not_failed(database, paused, make_token, token_row):
@@ -193,44 +193,45 @@ async def test_a_retry_without_a_status_means_what_failed(database, paused, make
             assert done == {"retried": matching, "locked": 0, "done": True}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "{}", '{"dry_run": false}', '{"matching": ""}', '{"token_ids": ["1"], "dry_run": 1}',
-        "[]", "nonsense", '{"status": "detected"}', '{"status": "failed", "dry_run": "yes"}',
-        '{"status": "failed", "mathing": "typo"}', '{"token_ids": []}', '{"token_ids": "1"}', '{"token_ids": [true]}',
-        '{"token_ids": [null]}', '{"token_ids": ["\\u0000"]}', '{"token_ids": [""]}',
-        '{"status": "failed", "since": 5}', json.dumps({"token_ids": list(range(1001))}),
-        '{"token_ids": [1], "status": "failed"}', '{"matching": ["a"]}',
-    ],
-)  # fmt: skip
-async def test_a_retry_that_does_not_say_what_it_means_retries_nothing(database, paused, make_token, token_row, body):
+UNCLEAR = [
+    "{}", '{"dry_run": false}', '{"matching": ""}', '{"token_ids": ["1"], "dry_run": 1}',
+    "[]", "nonsense", '{"status": "detected"}', '{"status": "failed", "dry_run": "yes"}',
+    '{"status": "failed", "mathing": "typo"}', '{"token_ids": []}', '{"token_ids": "1"}', '{"token_ids": [true]}',
+    '{"token_ids": [null]}', '{"token_ids": ["\\u0000"]}', '{"token_ids": [""]}',
+    '{"status": "failed", "since": 5}', json.dumps({"token_ids": list(range(1001))}),
+    '{"token_ids": [1], "status": "failed"}', '{"matching": ["a"]}',
+]  # fmt: skip
+
+
+async def test_a_retry_that_does_not_say_what_it_means_retries_nothing(database, paused, make_token, token_row):
     token_id = await make_token(status="failed", generation_error="no")
     async with served(database) as (client, log):
-        response = await client.post("/api/tokens/retry", content=body, headers={"content-type": "application/json"})
+        for body in UNCLEAR:
+            given = {"content": body, "headers": {"content-type": "application/json"}}
+            response = await client.post("/api/tokens/retry", **given)
 
-    assert (response.status_code, list(response.json())) == (400, ["error"])
-    assert (await token_row(token_id))["status"] == "failed"
-    assert not log.of("http.acted") + log.errors()
+            assert (response.status_code, list(response.json())) == (400, ["error"]), body
+            assert (await token_row(token_id))["status"] == "failed", body
+            assert not log.of("http.acted") + log.errors(), body
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "said"),
-    [
-        ("/api/pause", {"for": 600}, 'for must be a text, like "10m"'),
-        ("/api/pause", {"reason": ["a"]}, "reason must be a text"),
-        ("/api/tokens/retry", {"since": 600}, 'since must be a text, like "10m"'),
-        ("/api/tokens/retry", {"status": True}, 'status must be a text, like "failed"'),
-        ("/api/tokens/retry", {"matching": "\0"}, "matching is no text that PostgreSQL can hold"),
-        ("/api/pause", {"reason": "x" * 1001}, "a reason has at most 1,000 characters"),
-    ],
-)
-async def test_what_is_no_text_is_refused_in_its_own_words(database, path, body, said):
+NO_TEXTS = [
+    ("/api/pause", {"for": 600}, 'for must be a text, like "10m"'),
+    ("/api/pause", {"reason": ["a"]}, "reason must be a text"),
+    ("/api/tokens/retry", {"since": 600}, 'since must be a text, like "10m"'),
+    ("/api/tokens/retry", {"status": True}, 'status must be a text, like "failed"'),
+    ("/api/tokens/retry", {"matching": "\0"}, "matching is no text that PostgreSQL can hold"),
+    ("/api/pause", {"reason": "x" * 1001}, "a reason has at most 1,000 characters"),
+]
+
+
+async def test_what_is_no_text_is_refused_in_its_own_words(database):
     async with served(database) as (client, log):
-        response = await client.post(path, json=body)
+        for path, body, said in NO_TEXTS:
+            response = await client.post(path, json=body)
 
-    assert (response.status_code, response.json()) == (400, {"error": said})
-    assert not log.of("http.acted")
+            assert (response.status_code, response.json()) == (400, {"error": said}), (path, body)
+            assert not log.of("http.acted"), (path, body)
 
 
 async def test_a_pause_stops_the_fleet_and_a_resume_wakes_it(database, make_token):
@@ -261,59 +262,62 @@ async def test_an_action_makes_a_gate_row_that_somebody_removed_anew(database, c
     assert [row["paused"] for row in closed] == [paused]
 
 
-@pytest.mark.parametrize(("method", "path"), [*EVERY, ("GET", "/"), ("GET", "/retry"), ("GET", "/events")])
-async def test_nothing_is_told_or_done_without_a_token(database, method, path):
+async def test_nothing_is_told_or_done_without_a_token(database):
     async with served(database, http_token=TOKEN) as (client, log):
-        refused = [
-            await client.request(method, path, headers=headers)
-            for headers in ({}, {"authorization": f"Bearer {TOKEN}x"}, {"cookie": f"reactor_session={TOKEN}"})
-        ]
+        for method, path in [*EVERY, ("GET", "/"), ("GET", "/retry"), ("GET", "/events")]:
+            refused = [
+                await client.request(method, path, headers=headers)
+                for headers in ({}, {"authorization": f"Bearer {TOKEN}x"}, {"cookie": f"reactor_session={TOKEN}"})
+            ]
 
-    assert [each.status_code for each in refused] == [401] * 3
-    assert [as_promised(each, path) for each in refused] == [True] * 3
-    assert [each.headers["www-authenticate"] for each in refused] == ["Bearer"] * 3
-    assert not log.of("http.acted")
+            assert [each.status_code for each in refused] == [401] * 3, path
+            assert [as_promised(each, path) for each in refused] == [True] * 3, path
+            assert [each.headers["www-authenticate"] for each in refused] == ["Bearer"] * 3, path
+            assert not log.of("http.acted"), path
 
 
-@pytest.mark.parametrize(("method", "path"), EVERY)
-async def test_the_read_token_looks_and_does_not_act(database, method, path):
+async def test_the_read_token_looks_and_does_not_act(database):
+    headers = {"authorization": f"Bearer {READ_TOKEN}", "content-type": "application/json"}
     async with served(database, http_token=TOKEN, http_read_token=READ_TOKEN) as (client, log):
-        headers = {"authorization": f"Bearer {READ_TOKEN}", "content-type": "application/json"}
-        response = await client.request(method, path, headers=headers)
+        for method, path in EVERY:
+            response = await client.request(method, path, headers=headers)
 
-    assert response.status_code == (403 if method == "POST" else 404 if path.endswith("/1") else 200)
-    assert response.status_code == 200 or as_promised(response, path)
-    assert not log.of("http.acted")
+            wanted = 403 if method == "POST" else 404 if path.endswith("/1") else 200
+            assert response.status_code == wanted, path
+            assert response.status_code == 200 or as_promised(response, path), path
+            assert not log.of("http.acted"), path
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"sec-fetch-site": "same-origin"}, 200),
-        ({"sec-fetch-site": "cross-site"}, 403),
-        ({"sec-fetch-site": "same-site"}, 403),
-        ({"sec-fetch-site": "none"}, 403),
-        ({"sec-fetch-site": "cross-site", "origin": "http://HOST"}, 403),
-        ({"origin": "http://HOST"}, 200),
-        ({"origin": "http://evil.example"}, 403),
-        ({"origin": "http://127.0.0.1:1"}, 403),
-        ({"origin": "null"}, 403),
-        ({"origin": ""}, 403),
-        ({"origin": "http://[bad"}, 403),
-        ({"origin": "http://evil.example@HOST"}, 403),
-    ],
-)
-async def test_another_website_cannot_act_in_the_name_of_who_looks_at_it(database, headers, status):
+WEBSITES = [
+    ({}, 200),
+    ({"sec-fetch-site": "same-origin"}, 200),
+    ({"sec-fetch-site": "cross-site"}, 403),
+    ({"sec-fetch-site": "same-site"}, 403),
+    ({"sec-fetch-site": "none"}, 403),
+    ({"sec-fetch-site": "cross-site", "origin": "http://HOST"}, 403),
+    ({"origin": "http://HOST"}, 200),
+    ({"origin": "http://evil.example"}, 403),
+    ({"origin": "http://127.0.0.1:1"}, 403),
+    ({"origin": "null"}, 403),
+    ({"origin": ""}, 403),
+    ({"origin": "http://[bad"}, 403),
+    ({"origin": "http://evil.example@HOST"}, 403),
+]
+
+
+async def test_another_website_cannot_act_in_the_name_of_who_looks_at_it(database):
+    acted = 0
     async with served(database) as (client, log):
-        named = {name: value.replace("HOST", client.base_url.netloc.decode()) for name, value in headers.items()}
-        api = await client.post("/api/resume", headers=named)
-        page = await client.post("/resume", headers=named)
+        for headers, status in WEBSITES:
+            named = {name: value.replace("HOST", client.base_url.netloc.decode()) for name, value in headers.items()}
+            api = await client.post("/api/resume", headers=named)
+            page = await client.post("/resume", headers=named)
 
-    assert (api.status_code, page.status_code) == (status, 303 if status == 200 else 403)
-    assert status == 200 or as_promised(api, "/api/resume")
-    assert status == 200 or as_promised(page, "/resume")
-    assert len(log.of("http.acted")) == (2 if status == 200 else 0)
+            assert (api.status_code, page.status_code) == (status, 303 if status == 200 else 403), headers
+            assert status == 200 or as_promised(api, "/api/resume"), headers
+            assert status == 200 or as_promised(page, "/resume"), headers
+            acted += 2 if status == 200 else 0
+            assert len(log.of("http.acted")) == acted, headers
 
 
 async def test_a_host_of_others_is_refused_as_the_document_says(database):
