@@ -21,9 +21,10 @@ async def stranger(url, *grants):
                 await owner.execute(grant.format(role=role))
             yield as_role(url, role)
         finally:
-            await owner.execute(
-                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'"
-            )
+            for how in ("pid", "pid, 5000"):  # all end at once, and only then is each waited for
+                await owner.execute(
+                    f"SELECT pg_terminate_backend({how}) FROM pg_stat_activity WHERE usename = '{role}'"
+                )
             await owner.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
     finally:
         await owner.close()

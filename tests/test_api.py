@@ -262,18 +262,18 @@ async def test_an_action_makes_a_gate_row_that_somebody_removed_anew(database, c
     assert [row["paused"] for row in closed] == [paused]
 
 
-async def test_nothing_is_told_or_done_without_a_token(database):
+@pytest.mark.parametrize(("method", "path"), [*EVERY, ("GET", "/"), ("GET", "/retry"), ("GET", "/events")])
+async def test_nothing_is_told_or_done_without_a_token(database, method, path):
     async with served(database, http_token=TOKEN) as (client, log):
-        for method, path in [*EVERY, ("GET", "/"), ("GET", "/retry"), ("GET", "/events")]:
-            refused = [
-                await client.request(method, path, headers=headers)
-                for headers in ({}, {"authorization": f"Bearer {TOKEN}x"}, {"cookie": f"reactor_session={TOKEN}"})
-            ]
+        refused = [
+            await client.request(method, path, headers=headers)
+            for headers in ({}, {"authorization": f"Bearer {TOKEN}x"}, {"cookie": f"reactor_session={TOKEN}"})
+        ]
 
-            assert [each.status_code for each in refused] == [401] * 3, path
-            assert [as_promised(each, path) for each in refused] == [True] * 3, path
-            assert [each.headers["www-authenticate"] for each in refused] == ["Bearer"] * 3, path
-            assert not log.of("http.acted"), path
+    assert [each.status_code for each in refused] == [401] * 3
+    assert [as_promised(each, path) for each in refused] == [True] * 3
+    assert [each.headers["www-authenticate"] for each in refused] == ["Bearer"] * 3
+    assert not log.of("http.acted")
 
 
 async def test_the_read_token_looks_and_does_not_act(database):

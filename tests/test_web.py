@@ -204,7 +204,7 @@ async def test_a_listener_that_never_hears_is_degraded_and_the_worker_stays_read
 async def test_locks_that_a_stranger_holds_are_told_and_the_worker_stays_ready(database, serving, connect_to):
     async with stranger(database) as url:
         await (await connect_to(url)).execute("SELECT pg_advisory_lock(hashtextextended('public_tokens_s0_wake', 0))")
-        async with serving(database) as (client, log):
+        async with serving(database, timings=Timings(watch_every=0.05, strangers_apart=0.01)) as (client, log):
             await log.wait("lock.blocked")
             response = await client.get("/readyz")
 
