@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-import asyncpg
 import httpx
 import pytest
 
@@ -104,16 +103,17 @@ def stop(process, lines):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-async def test_a_worker_does_what_its_users_see(database, sandbox, free_port, connection, make_token, token_row):
-    heard = []
-    next_stage = await asyncpg.connect(database)
+async def test_a_worker_does_what_its_users_see(
+    database, sandbox, free_port, connection, connect, make_token, token_row
+):
+    heard, next_stage = [], await connect()
     await next_stage.add_listener("public_tokens_s0_status", lambda *event: heard.append(json.loads(event[-1])))
     with worker(database, sandbox, WORKER_BATCH_SIZE="30", HTTP_PORT=str(free_port)) as (process, lines):
         lines.until("listener.connected")
         await a_mint_by_plain_sql_becomes_an_image_that_can_be_fetched(lines, connection)
         await it_serves(free_port)
         await next_stage.fetchval("SELECT 1")
-        await next_stage.close()
+        assert heard == [{"status": "uploading", "token_ids": [1]}]
         failing = await make_token(prompt="a fox [sandbox: 503]")
         await a_rejected_prompt_gets_the_fallback_image(lines, make_token, token_row)
         await a_hundred_in_one_statement_are_all_generated(lines, connection)
@@ -121,7 +121,6 @@ async def test_a_worker_does_what_its_users_see(database, sandbox, free_port, co
         stop(process, lines)
 
     told = json.dumps(lines.read)
-    assert heard == [{"status": "uploading", "token_ids": [1]}]
     assert not lines.of("tokens.claimed")
     assert [word for word in ("private", "rude", TOKEN) if word in told] == []
     assert len(lines.of("token.censored")) == 1
