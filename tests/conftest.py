@@ -9,13 +9,16 @@ import ssl
 import tempfile
 import time
 import uuid
+from urllib.parse import urlsplit
 
 import anyio
 import asyncpg
 import hypothesis
 import pytest
+from catalogue import snapshot
 from databases import Databases, clone, on
 from doubles import unaccounted, until
+from hosts import make_host
 from xdist.scheduler import LoadScopeScheduling
 
 from reactor.cli import main
@@ -156,9 +159,45 @@ def template(server_url):
 @pytest.fixture
 def empty_database(server_url):
     """The URL of a database with nothing in it."""
-    name = asyncio.run(clone(server_url))
+    with lent(server_url, "template1") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def lent(server_url, template):
+    """The URL of a clone, dropped at the end."""
+    name = asyncio.run(clone(server_url, template))
     yield on(server_url, name)
     command(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def migrated_host_template(server_url):
+    """A database with the tables of `make_host`, migrated; what was in it before and is in it since."""
+    with lent(server_url, "template1") as url:
+        asyncio.run(make_host(url))
+        before = asyncio.run(snapshot(url))
+        asyncio.run(revisions.upgrade(url))
+        yield urlsplit(url).path[1:], before, asyncio.run(snapshot(url))
+
+
+@pytest.fixture
+def migrated_host(server_url, migrated_host_template):
+    """The URL of a clone of it."""
+    with lent(server_url, migrated_host_template[0]) as url:
+        yield url
+
+
+@pytest.fixture
+def before_migration(migrated_host_template):
+    """The catalogue of `migrated_host` before its migration."""
+    return migrated_host_template[1]
+
+
+@pytest.fixture
+def since_migration(migrated_host_template):
+    """The catalogue of `migrated_host` as it was migrated."""
+    return migrated_host_template[2]
 
 
 @pytest.fixture(scope="session")

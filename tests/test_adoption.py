@@ -135,13 +135,22 @@ def migration(given):
     return {names[name]: value for name, value in given.items()}
 
 
-async def test_a_hosts_table_gets_images_and_is_given_back_as_it_was(empty_database, shape):
+async def prepare_all(connection, given):
+    """Prepare every statement for the migrated table."""
+    table = await find(connection.fetch, given.get("tokens_table", "tokens_s0"), prompt_sql=given.get("prompt_sql"))
+    for name in NAMES:
+        if not name.startswith(("mint", "demo_")):  # of tables with prompts where the demo has them
+            await connection.prepare(table.query(name))
+
+
+async def test_a_hosts_table_gets_images_and_is_given_back_as_it_was(empty_database, shape, connect_to):
     ddl, mint, done, given = shape
     await execute(empty_database, ddl)
     before, provider = await snapshot(empty_database), DirectedProvider()
 
     await revisions.upgrade(empty_database, **migration(given))
     assert (await revisions.plan(empty_database, **migration(given))).steps == []
+    await prepare_all(await connect_to(empty_database), given)
     async with running(empty_database, provider, **given) as (_, log):
         await execute(empty_database, mint)
         await log.wait("token.generation.succeeded", times=2)
@@ -307,21 +316,19 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_a_host_may_change_its_table_and_migrate_makes_good_what_that_dropped(empty_database, change):
-    await make_host(empty_database)
-    await revisions.upgrade(empty_database)
-    await execute(empty_database, change)
+async def test_a_host_may_change_its_table_and_migrate_makes_good_what_that_dropped(migrated_host, change):
+    await execute(migrated_host, change)
 
-    await execute(empty_database, "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors")
-    await revisions.upgrade(empty_database)
+    await execute(migrated_host, "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors")
+    await revisions.upgrade(migrated_host)
 
-    assert (await revisions.plan(empty_database)).steps == []
-    async with running(empty_database, DirectedProvider()) as (_, log):
+    assert (await revisions.plan(migrated_host)).steps == []
+    async with running(migrated_host, DirectedProvider()) as (_, log):
         await log.wait("token.generation.succeeded", times=3)
-        await execute(empty_database, "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors")
+        await execute(migrated_host, "INSERT INTO tokens_s0 (author_id) SELECT id FROM authors")
         await log.wait("token.generation.succeeded", times=4)
     assert not log.errors()
-    await revisions.downgrade(empty_database, with_rows=True)
+    await revisions.downgrade(migrated_host, with_rows=True)
 
 
 def include_object(item, name, kind, reflected, compare_to):
@@ -360,7 +367,7 @@ async def test_the_hosts_own_alembic_sees_nothing_of_ours(empty_database):
     assert version["version_num"] == "0002"
 
 
-async def test_the_plan_as_sql_does_what_migrate_does(empty_database, database, shape, connect_to):
+async def test_the_plan_as_sql_does_what_migrate_does(empty_database, shape, connect_to):
     ddl, _, _, given = shape
     await execute(empty_database, ddl)
     planned = await revisions.plan(empty_database, **migration(given))
@@ -483,18 +490,6 @@ async def test_authors_that_mint_cannot_make_are_told_in_one_line(empty_database
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("Error: mint cannot write a row: column ")
     assert err.endswith(": change the table, or insert a row by hand\n")
-
-
-async def test_every_statement_can_be_prepared_for_every_shape(empty_database, shape, connect_to):
-    ddl, _, _, given = shape
-    await execute(empty_database, ddl)
-    await revisions.upgrade(empty_database, **migration(given))
-    connection = await connect_to(empty_database)
-    table = await find(connection.fetch, given.get("tokens_table", "tokens_s0"), prompt_sql=given.get("prompt_sql"))
-
-    for name in NAMES:
-        if not name.startswith(("mint", "demo_")):  # of tables with prompts where the demo has them
-            await connection.prepare(table.query(name))
 
 
 async def test_prompt_sql_may_name_a_column_without_its_table(empty_database, connect_to):

@@ -27,6 +27,11 @@ async def own(empty_database, connect_to):
 
 
 @pytest.fixture
+async def hosts(migrated_host, connect_to):
+    return await connect_to(migrated_host)
+
+
+@pytest.fixture
 def run(empty_database, reactor, monkeypatch):
     """Run a command on the empty database."""
     monkeypatch.setenv("DATABASE_URL", empty_database)
@@ -53,15 +58,15 @@ WATCHED = """
 """
 
 
-async def test_no_row_is_read_while_writers_wait_for_the_lock(empty_database, own):
-    await make_host(empty_database)
-    await own.execute("INSERT INTO tokens_s0 (rarity) SELECT 1 FROM generate_series(1, 5000)")
-    await revisions.upgrade(empty_database)
-    await own.execute(WATCHED)
+async def test_no_row_is_read_while_writers_wait_for_the_lock(migrated_host, hosts):
+    await hosts.execute("INSERT INTO tokens_s0 (rarity) SELECT 1 FROM generate_series(1, 5000)")
+    await hosts.execute(WATCHED)
 
-    await revisions.downgrade(empty_database)
+    await revisions.downgrade(migrated_host)
 
-    seen = [(row["tag"], row["rows_read"]) for row in await own.fetch("SELECT tag, rows_read FROM seen ORDER BY place")]
+    seen = [
+        (row["tag"], row["rows_read"]) for row in await hosts.fetch("SELECT tag, rows_read FROM seen ORDER BY place")
+    ]
     built = [tag for tag, _ in seen].index("CREATE INDEX")
     assert seen[built + 1] == ("ALTER TABLE", 0)
 
@@ -74,24 +79,22 @@ COMES = """
 COMES_NO_MORE = "DROP EVENT TRIGGER comes; DROP FUNCTION comes"
 
 
-async def test_an_image_that_comes_while_going_down_is_not_lost(empty_database, own):
-    await make_host(empty_database)
-    before = await snapshot(empty_database)
-    await revisions.upgrade(empty_database)
-    migrated = await snapshot(empty_database)
-    await own.execute(COMES)
+async def test_an_image_that_comes_while_going_down_is_not_lost(
+    migrated_host, hosts, before_migration, since_migration
+):
+    await hosts.execute(COMES)
 
     with pytest.raises(MigrationError, match=r"^--down would drop public\.tokens_s0\.image_url with 1 image; "):
-        await revisions.downgrade(empty_database)
-    await own.execute(COMES_NO_MORE)
-    kept = await own.fetchval("SELECT count(image_url) FROM tokens_s0")
-    await revisions.upgrade(empty_database)
-    again = await snapshot(empty_database)
-    await revisions.downgrade(empty_database, with_rows=True)
+        await revisions.downgrade(migrated_host)
+    await hosts.execute(COMES_NO_MORE)
+    kept = await hosts.fetchval("SELECT count(image_url) FROM tokens_s0")
+    await revisions.upgrade(migrated_host)
+    again = await snapshot(migrated_host)
+    await revisions.downgrade(migrated_host, with_rows=True)
 
     assert kept == 1
-    assert again == migrated
-    assert await snapshot(empty_database) == before
+    assert again == since_migration
+    assert await snapshot(migrated_host) == before_migration
 
 
 INTERRUPTED = "CREATE INDEX tokens_s0_generation_images ON tokens_s0 ((image_url IS NOT NULL)) WHERE {}"
@@ -99,20 +102,18 @@ INTERRUPTED = "CREATE INDEX tokens_s0_generation_images ON tokens_s0 ((image_url
 
 @pytest.mark.parametrize("left", ["image_url IS NOT NULL", "image_url IS NULL"])
 @pytest.mark.parametrize("valid", [True, False])
-async def test_the_index_that_an_interrupted_run_left_is_removed_either_way(empty_database, own, left, valid):
-    await make_host(empty_database)
-    before = await snapshot(empty_database)
-    await revisions.upgrade(empty_database)
-    migrated = await snapshot(empty_database)
-    for back, expected in ((revisions.upgrade, migrated), (revisions.downgrade, before)):
-        await own.execute(INTERRUPTED.format(left))
-        await own.execute(
+async def test_the_index_that_an_interrupted_run_left_is_removed_either_way(
+    migrated_host, hosts, before_migration, since_migration, left, valid
+):
+    for back, expected in ((revisions.upgrade, since_migration), (revisions.downgrade, before_migration)):
+        await hosts.execute(INTERRUPTED.format(left))
+        await hosts.execute(
             "UPDATE pg_index SET indisvalid = $1 WHERE indexrelid = 'tokens_s0_generation_images'::regclass", valid
         )
 
-        await back(empty_database)
+        await back(migrated_host)
 
-        assert await snapshot(empty_database) == expected
+        assert await snapshot(migrated_host) == expected
 
 
 # The marks.
@@ -160,17 +161,15 @@ async def test_without_its_mark_a_table_of_ours_keeps_its_rows_until_it_has_the_
     assert "removed table public.tokens_s0\n" in (await run("migrate", "--down", "--yes"))[1]
 
 
-async def test_the_history_is_not_lost_with_the_marks(empty_database, own):
-    await make_host(empty_database)
-    await revisions.upgrade(empty_database)
-    await own.execute(RECORDED)
-    await own.execute(WITHOUT_COMMENTS)
-    await own.execute(
+async def test_the_history_is_not_lost_with_the_marks(migrated_host, hosts):
+    await hosts.execute(RECORDED)
+    await hosts.execute(WITHOUT_COMMENTS)
+    await hosts.execute(
         "DROP TRIGGER reactor_notify_inserted ON tokens_s0; DROP TRIGGER reactor_notify_updated ON tokens_s0"
     )
 
     with pytest.raises(MigrationError, match=r"^--down would drop reactor\.attempts with 1 row; "):
-        await revisions.downgrade(empty_database)
+        await revisions.downgrade(migrated_host)
 
 
 async def test_another_table_without_marks_keeps_its_triggers_and_the_schema(empty_database, own):

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import re
 import sys
@@ -10,9 +11,12 @@ import anyio
 import asyncpg
 import pytest
 from alembic import command
+from alembic.config import main as alembic
 from alembic.script import ScriptDirectory
+from anyio import to_thread
 from catalogue import snapshot
 from conftest import command as execute
+from databases import on
 from doubles import until
 from hosts import INDEXES_AGAIN, NO_INDEX, OLD_SYSTEM, SHAPES, STATUSES, make_host, name_of
 from pooler import pooler
@@ -25,6 +29,12 @@ from reactor.migrations import migration_lock, revisions, schema
 pytestmark = pytest.mark.anyio
 
 CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def migrated(server_url, template):
+    """The catalogue of a migrated database."""
+    return asyncio.run(snapshot(on(server_url, template)))
 
 
 async def with_connection(url, work):
@@ -55,6 +65,22 @@ def program(name):
     return Path(sys.executable).parent / name
 
 
+@pytest.fixture
+def by_hand(monkeypatch, tmp_path, capsys):
+    """Run the command `alembic` in this process; return its exit code and all that it wrote."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = 0
+        try:
+            alembic(["-c", str(CHECKOUT / "alembic.ini"), *words], prog="alembic")
+        except SystemExit as stop:
+            code = stop.code
+        return code, "".join(capsys.readouterr())
+
+    return lambda *words: to_thread.run_sync(run, *words)  # in a thread, because env.py runs a loop of its own
+
+
 async def check(url):
     await migration_lock.run_alone(url, lambda connection: command.check(revisions.config(connection, "tokens_s0")))
 
@@ -75,8 +101,7 @@ async def test_up_down_up_leaves_the_same_catalogue_and_down_leaves_nothing(empt
     assert await snapshot(empty_database) == migrated
 
 
-async def test_migrating_again_changes_nothing(database):
-    migrated = await snapshot(database)
+async def test_migrating_again_changes_nothing(database, migrated):
 
     await revisions.upgrade(database)
 
@@ -93,18 +118,29 @@ async def test_going_down_twice_is_harmless(empty_database):
     assert await snapshot(empty_database) == before
 
 
-async def test_four_migrations_at_once_are_harmless(empty_database, database):
-    results = []
+# Four processes that have imported everything already, so that none begins late.
+FOUR = """
+import os, sys
+from reactor.cli import main
+from reactor.migrations import revisions
 
-    async def migrate():
-        results.append(await run_program(program("reactor"), "migrate", DATABASE_URL=empty_database))
+children = []
+for _ in range(4):
+    if child := os.fork():
+        children.append(child)
+    else:
+        sys.exit(main(["migrate"]))
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
 
-    async with anyio.create_task_group() as group:
-        for _ in range(4):
-            group.start_soon(migrate)
 
-    assert [(result.returncode, result.stderr) for result in results] == [(0, b"")] * 4
-    assert await snapshot(empty_database) == await snapshot(database)
+async def test_four_migrations_at_once_are_harmless(empty_database, migrated):
+    result = await run_program(sys.executable, "-c", FOUR, DATABASE_URL=empty_database)
+
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode().splitlines()[-1] == "[0, 0, 0, 0]"
+    assert result.stdout.decode().count("tokens_s0: migrated\n") == 4
+    assert await snapshot(empty_database) == migrated
 
 
 def test_the_revision_that_a_worker_needs_is_the_newest():
@@ -175,10 +211,24 @@ async def test_a_table_that_is_there_is_completed_and_given_back_as_it_was(empty
     assert await snapshot(empty_database) == migrated
 
 
-async def test_data_of_a_table_that_is_there_stay_and_can_be_worked_on(empty_database, shape):
+LEFT_INVALID = """
+    UPDATE pg_index SET indisvalid = false
+    WHERE indexrelid = (SELECT oid FROM pg_class WHERE relname ~ '_generation_uploads$');
+    UPDATE reactor.alembic_version SET version_num = '0002'
+"""
+
+
+async def test_an_index_that_was_left_invalid_is_built_and_data_stay_and_can_be_worked_on(empty_database, shape):
     await make_host(empty_database, **shape)
     name = name_of(shape)
     await revisions.upgrade(empty_database, table=name)
+    indexes = await snapshot(empty_database, "index")
+    assert len([index for index in indexes if "_generation_uploads" in str(index)]) == 1
+    await with_connection(empty_database, lambda connection: connection.execute(LEFT_INVALID))
+
+    await revisions.upgrade(empty_database, table=name)
+
+    assert await snapshot(empty_database, "index") == indexes
 
     async def work(connection):
         table = await find(connection.fetch, name)
@@ -250,25 +300,6 @@ async def test_an_interrupted_migration_is_taken_up_where_it_stopped(empty_datab
     assert await snapshot(empty_database) == migrated
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-async def test_the_uploads_of_a_hosts_table_get_their_index_also_where_one_was_left_invalid(empty_database, shape):
-    await make_host(empty_database, **SHAPES[shape])
-    name = name_of(SHAPES[shape])
-    await revisions.upgrade(empty_database, table=name)
-    migrated = await snapshot(empty_database, "index")
-    assert len([index for index in migrated if "_generation_uploads" in str(index)]) == 1
-    await fetch(
-        empty_database,
-        "UPDATE pg_index SET indisvalid = false"
-        " WHERE indexrelid = (SELECT oid FROM pg_class WHERE relname ~ '_generation_uploads$')",
-    )
-    await fetch(empty_database, "UPDATE reactor.alembic_version SET version_num = '0002'")
-
-    await revisions.upgrade(empty_database, table=name)
-
-    assert await snapshot(empty_database, "index") == migrated
-
-
 # Every state in which the replacement of the retries index can have stopped.
 NEW_RETRIES = """
     ON tokens_s0 (generation_due_at, id)
@@ -301,13 +332,12 @@ AS_BEFORE = """
 
 
 @pytest.mark.parametrize("left", PLACES.values(), ids=PLACES)
-async def test_the_indexes_of_waiting_tokens_are_exchanged_wherever_that_was_interrupted(database, left):
-    migrated = await snapshot(database, "index")
+async def test_the_indexes_of_waiting_tokens_are_exchanged_wherever_that_was_interrupted(database, migrated, left):
     await with_connection(database, lambda connection: connection.execute(f"{AS_BEFORE}; {left}"))
 
     await revisions.upgrade(database)
 
-    assert await snapshot(database, "index") == migrated
+    assert await snapshot(database, "index") == {item for item in migrated if item[0] == "index"}
 
 
 FEWER_LABELS = """
@@ -528,8 +558,7 @@ async def test_a_second_table_shares_the_gate_and_goes_without_the_first(empty_d
     assert await snapshot(empty_database) == before
 
 
-async def test_going_down_for_a_table_that_was_never_migrated_removes_nothing(database):
-    migrated = await snapshot(database)
+async def test_going_down_for_a_table_that_was_never_migrated_removes_nothing(database, migrated):
 
     assert (await revisions.downgrade(database, table="tokens_s1")).done == []
 
@@ -574,8 +603,7 @@ GONE = {
 
 
 @pytest.mark.parametrize("damage", GONE.values(), ids=GONE)
-async def test_what_is_gone_or_differs_is_made_again(database, damage):
-    migrated = await snapshot(database)
+async def test_what_is_gone_or_differs_is_made_again(database, migrated, damage):
     await with_connection(database, lambda connection: connection.execute(damage))
     planned = await revisions.plan(database)
 
@@ -606,20 +634,17 @@ async def test_a_mint_that_comes_while_going_down_is_not_lost(database, connect_
     assert len(await fetch(database, "SELECT FROM tokens_s0")) == 1
 
 
-async def test_going_down_does_not_drop_images_that_it_was_not_told_to(empty_database):
-    await make_host(empty_database)
-    before = await snapshot(empty_database)
-    await revisions.upgrade(empty_database)
-    await fetch(empty_database, "UPDATE tokens_s0 SET status = 'uploading', image_url = 'https://x/1'")
+async def test_going_down_does_not_drop_images_that_it_was_not_told_to(migrated_host, before_migration):
+    await fetch(migrated_host, "UPDATE tokens_s0 SET status = 'uploading', image_url = 'https://x/1'")
 
     with pytest.raises(
         migration_lock.MigrationError, match=r"^--down would drop public\.tokens_s0\.image_url with 2 images; .* --yes$"
     ):
-        await revisions.downgrade(empty_database)
-    assert (await discovered(empty_database)).triggers_enabled
-    await revisions.downgrade(empty_database, with_rows=True)
+        await revisions.downgrade(migrated_host)
+    assert (await discovered(migrated_host)).triggers_enabled
+    await revisions.downgrade(migrated_host, with_rows=True)
 
-    assert await snapshot(empty_database) == before
+    assert await snapshot(migrated_host) == before_migration
 
 
 RECORDED = (
@@ -668,13 +693,11 @@ async def test_images_in_the_hosts_own_column_stop_no_downgrade(empty_database):
     assert len(await fetch(empty_database, "SELECT FROM tokens_s0 WHERE image_url = 'https://x/1'")) == 2
 
 
-async def test_rows_of_the_host_stop_no_downgrade(empty_database):
-    await make_host(empty_database)
-    await revisions.upgrade(empty_database)
+async def test_rows_of_the_host_stop_no_downgrade(migrated_host):
 
-    await revisions.downgrade(empty_database)
+    await revisions.downgrade(migrated_host)
 
-    assert len(await fetch(empty_database, "SELECT FROM tokens_s0")) == 2
+    assert len(await fetch(migrated_host, "SELECT FROM tokens_s0")) == 2
 
 
 # Triggers that somebody dropped or disabled.
@@ -689,8 +712,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-async def test_migrating_again_puts_the_triggers_right(database, damage):
-    migrated = await snapshot(database)
+async def test_migrating_again_puts_the_triggers_right(database, migrated, damage):
     await with_connection(database, lambda connection: connection.execute(damage))
     assert not (await discovered(database)).triggers_enabled
 
@@ -842,14 +864,16 @@ async def test_a_pooler_is_refused_in_one_line(empty_database):
             await revisions.upgrade(pooled)
 
 
-async def test_where_a_direct_connection_is_given_the_pooler_is_not_asked(empty_database, database):
-    given = {"DATABASE_URL": "postgresql://127.0.0.1:1/pooler", "LISTEN_DATABASE_URL": empty_database}
+async def test_where_a_direct_connection_is_given_the_pooler_is_not_asked(
+    empty_database, migrated, reactor, by_hand, monkeypatch
+):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/pooler")
+    monkeypatch.setenv("LISTEN_DATABASE_URL", empty_database)
 
-    results = [await run_program(program("reactor"), "migrate", **given)]
-    results.append(await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "check", **given))
+    results = [await to_thread.run_sync(reactor, "migrate"), await by_hand("check")]
 
-    assert [result.returncode for result in results] == [0, 0], results
-    assert await snapshot(empty_database) == await snapshot(database)
+    assert [result[0] for result in results] == [0, 0], results
+    assert await snapshot(empty_database) == migrated
 
 
 async def test_a_pooler_that_keeps_sessions_may_be_named_as_direct(empty_database):
@@ -898,12 +922,13 @@ def as_nobody(server_url, empty_database):
     execute(server_url, f"DROP ROLE {role}")
 
 
-async def test_a_role_that_may_not_create_is_told_in_one_line(as_nobody):
-    result = await run_program(program("reactor"), "migrate", DATABASE_URL=as_nobody)
+async def test_a_role_that_may_not_create_is_told_in_one_line(as_nobody, reactor, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", as_nobody)
 
-    assert result.returncode == 1
-    assert result.stdout == b""
-    (line,) = result.stderr.decode().splitlines()
+    code, out, err = await to_thread.run_sync(reactor, "migrate")
+
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
     assert line.startswith("Error: permission denied for database")
 
 
@@ -953,14 +978,16 @@ async def test_a_table_without_our_migrations_says_how_to_get_them(empty_databas
 # By hand, and without a checkout.
 
 
-async def test_alembic_by_hand_makes_what_all_tables_share_and_removes_it(empty_database):
-    alembic = [program("alembic"), "-c", CHECKOUT / "alembic.ini"]
+async def test_alembic_by_hand_makes_what_all_tables_share_and_removes_it(empty_database, by_hand, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", empty_database)
 
-    for direction, left in (("head", "intake"), ("base", "alembic_version")):
-        words = ["upgrade" if direction == "head" else "downgrade", direction]
-        result = await run_program(*alembic, *words, DATABASE_URL=empty_database)
-        assert result.returncode == 0, result.stderr.decode()
-        assert ("reactor", left) in {item[1:3] for item in await snapshot(empty_database, "relation")}
+    upgraded = await run_program(
+        program("alembic"), "-c", CHECKOUT / "alembic.ini", "upgrade", "head", DATABASE_URL=empty_database
+    )
+    assert upgraded.returncode == 0, upgraded.stderr.decode()
+    assert ("reactor", "intake") in {item[1:3] for item in await snapshot(empty_database, "relation")}
+    code, said = await by_hand("downgrade", "base")
+    assert code == 0, said
 
     assert {item[1:3] for item in await snapshot(empty_database, "relation")} == {
         ("reactor", "alembic_version"),
@@ -968,21 +995,26 @@ async def test_alembic_by_hand_makes_what_all_tables_share_and_removes_it(empty_
     }
 
 
-async def test_alembic_by_hand_checks_a_migrated_database(database):
-    result = await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "check", DATABASE_URL=database)
+async def test_alembic_by_hand_checks_a_migrated_database(database, by_hand, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", database)
 
-    assert result.returncode == 0, result.stderr.decode()
+    code, said = await by_hand("check")
 
-
-async def test_alembic_by_hand_says_what_is_missing(tmp_path):
-    result = await run_program(program("alembic"), "-c", CHECKOUT / "alembic.ini", "upgrade", "head", cwd=tmp_path)
-
-    assert result.returncode != 0
-    assert "DATABASE_URL: is required" in result.stdout.decode() + result.stderr.decode()
-    assert "Traceback" not in result.stderr.decode()
+    assert code == 0, said
 
 
-async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, database):
+async def test_alembic_by_hand_says_what_is_missing(by_hand, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("DATABASE_", "TOKENS_"))]:
+        monkeypatch.delenv(name)
+
+    code, said = await by_hand("upgrade", "head")
+
+    assert code != 0
+    assert "DATABASE_URL: is required" in said
+    assert "Traceback" not in said
+
+
+async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, migrated):
     built, unpacked = tmp_path / "built", tmp_path / "unpacked"
     result = await run_program(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built)
     assert result.returncode == 0, result.stderr.decode()
@@ -998,4 +1030,4 @@ async def test_the_wheel_migrates_without_a_checkout(tmp_path, empty_database, d
 
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.decode().startswith(str(unpacked))
-    assert await snapshot(empty_database) == await snapshot(database)
+    assert await snapshot(empty_database) == migrated

@@ -11,6 +11,7 @@ from test_end_to_end import reactor as program
 
 from reactor.database.discovery import find
 from reactor.database.table import HEAD, TableError
+from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
 
@@ -99,15 +100,15 @@ def sandbox():
 
 
 @pytest.fixture
-def start(sandbox):
+def start():
     """Start workers of any version, each with two slots; kill them at the end."""
     started = []
 
-    def start(version, database, **given):
+    def start(version, database, provider, **given):
         values = {
             "DATABASE_URL": database,
             "REPLICATE_API_TOKEN": TOKEN,
-            "REPLICATE_BASE_URL": sandbox,
+            "REPLICATE_BASE_URL": provider,
             "FALLBACK_CENSORED_PROMPT": "a calm sea",
             "POLL_INTERVAL_SECONDS": "60",
             "WORKER_BATCH_SIZE": "2",
@@ -124,7 +125,9 @@ def start(sandbox):
 
 
 @pytest.mark.timeout(180)  # it starts three programs
-async def test_the_old_and_the_new_version_serve_one_table_while_it_is_migrated(empty_database, connect_to, old, start):
+async def test_the_old_and_the_new_version_serve_one_table_while_it_is_migrated(
+    empty_database, connect_to, old, start, sandbox
+):
     wheels.complete(old, "migrate", DATABASE_URL=empty_database)
     connection = await connect_to(empty_database)
     await connection.execute("INSERT INTO authors (prompt_text) VALUES ('a red kite')")
@@ -139,13 +142,13 @@ async def test_the_old_and_the_new_version_serve_one_table_while_it_is_migrated(
         unfinished = "SELECT count(*) = 0 FROM tokens_s0 WHERE status IN ('detected', 'generating')"
         await until(lambda: connection.fetchval(unfinished), seconds=60)
 
-    of_old, old_lines = start(old, empty_database)
+    of_old, old_lines = start(old, empty_database, sandbox)
     old_lines.until("listener.connected")
     await mint(4)
-    wheels.complete(wheels.CHECKOUT, "migrate", DATABASE_URL=empty_database)
+    await revisions.upgrade(empty_database)
     await mint(4)
     old_lines.until("token.generation.succeeded", times=8)
-    _, new_lines = start(wheels.CHECKOUT, empty_database)
+    _, new_lines = start(wheels.CHECKOUT, empty_database, sandbox)
     new_lines.until("listener.connected")
     await mint(20)
     await all_done()
@@ -177,7 +180,7 @@ async def test_a_command_line_that_is_too_old_ends_with_a_line_before_it_claims(
     token_id = await make_token()
     await connection.execute(";".join(INCOMPATIBLE))
 
-    process, _ = start(wheels.CHECKOUT, database)
+    process, _ = start(wheels.CHECKOUT, database, "http://127.0.0.1:1")
     out, err = process.communicate(timeout=20)
 
     assert (process.returncode, out) == (1, "")
