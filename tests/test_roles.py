@@ -248,7 +248,9 @@ async def test_what_is_denied_though_no_privilege_of_the_list_is_missing_is_told
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["at work", "at the start"])
-async def test_row_security_that_hides_everything_is_a_fault(connection, names, urls, make_token, token_row, begun):
+async def test_row_security_that_hides_everything_is_a_fault(
+    connection, names, urls, ask, as_worker, make_token, token_row, begun
+):
     for table in ("tokens_s0", "reactor.intake", "reactor.attempts", "authors"):
         enable = f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
         if not begun:
@@ -258,6 +260,7 @@ async def test_row_security_that_hides_everything_is_a_fault(connection, names, 
                 await connection.execute(enable)
             token_id = await make_token()
             error = await log.wait("worker.error", error_type="RightsError")
+            assert await ask("claim", 0.0, 10, 1, 60.0, on=as_worker) == []  # nor can the worker claim it later
             row = await token_row(token_id)
             report = await examine(settings(urls["worker"]))
             await connection.execute(f"CREATE POLICY reactor ON {table} TO {names['worker']} USING (true)")
