@@ -118,20 +118,9 @@ async def test_a_throttled_create_says_how_long_to_wait(sandbox, provider, place
     assert error.limit_per_minute == (None if placement == "header" else 6)
 
 
-@pytest.mark.parametrize(
-    ("base_url", "asked_at"),
-    [
-        ("http://127.0.0.1:1", None),
-        ("http://nowhere.invalid", None),
-        (f"http://{'a' * 64}.invalid", None),
-        ("ftp://127.0.0.1", None),
-        ("http://127.0.0.1:1", "http://127.0.0.1:2"),
-        ("http://127.0.0.1:1", "http://[::"),
-    ],
-)
-async def test_a_create_that_never_left_bought_nothing(base_url, asked_at):
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:1", "http://nowhere.invalid", f"http://{'a' * 64}.invalid"])
+async def test_a_create_that_never_left_bought_nothing(base_url):
     provider = ReplicateProvider(TOKEN, base_url=base_url)
-    provider._client._base_url = asked_at or base_url
 
     error = await failing(provider.create("a fox", 1))
     await provider.aclose()

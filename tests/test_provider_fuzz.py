@@ -95,7 +95,7 @@ def hostile():
     async def asked(*_request):
         return provider.reply
 
-    provider._transport.client.ask = asked
+    provider._client.http.ask = asked
     with collected_rarely():
         yield provider
 

@@ -7,6 +7,7 @@ import warnings
 from datetime import UTC, datetime
 
 import anyio
+import httpx
 import pytest
 from doubles import ended
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
@@ -59,7 +60,7 @@ def answering(provider, *bodies):
         sent.append(request)
         return http_client.Reply(200, [], json.dumps(next(replies)).encode())
 
-    provider._transport.client.ask = asked
+    provider._client.http.ask = asked
     return sent
 
 
@@ -393,7 +394,7 @@ async def test_one_connection_serves_call_after_call():
 
 def idle_connections(provider):
     """The list of connections that aiohttp keeps for the next request, each with the moment since when it is idle."""
-    (kept,) = provider._transport.client._session.connector._conns.values()
+    (kept,) = provider._client.http._session.connector._conns.values()
     return kept
 
 
@@ -441,7 +442,6 @@ async def test_without_a_base_url_it_is_replicates_own(monkeypatch):
     await provider._account()
 
     assert sent[0][:2] == ("GET", "https://api.replicate.com/v1/account")
-    assert provider._transport._base_url == "https://api.replicate.com"
 
 
 @pytest.mark.parametrize("given", [f"{TOKEN}\n", f"\t {TOKEN}\r\n"])
@@ -477,7 +477,7 @@ async def test_no_error_tells_the_token_or_the_prompt(token, status):
 async def test_nothing_that_is_printed_tells_the_token():
     provider = ReplicateProvider(TOKEN)
 
-    assert TOKEN not in repr([provider, provider._client, provider._client._async_client, provider._transport])
+    assert TOKEN not in repr([provider, provider._client, vars(provider._client), provider._client._async_client])
 
 
 async def test_two_tasks_do_not_read_each_others_answers():
@@ -499,16 +499,41 @@ async def test_two_tasks_do_not_read_each_others_answers():
     assert len({bought.id for _, bought in found.values()}) == 20
 
 
-async def test_one_client_is_built_and_no_tls_context_after_it(monkeypatch):
+async def test_one_tls_context_is_made_for_all_requests(monkeypatch):
     provider = ReplicateProvider(TOKEN)
     monkeypatch.setenv("SSL_CERT_FILE", "/nothing")  # another context could not be made
     answering(provider, STARTING, STARTING)
 
     await provider.create("a fox", 1)
-    client = provider._client._async_client
     await provider.create("a fox", 1)
 
-    assert provider._client._async_client is client
+
+async def test_what_the_sdk_sends_by_itself_is_refused():
+    wire = Wire(http(STARTING, 201))
+
+    error = await asked(wire, lambda provider: provider._client._async_client.post("/v1/predictions", json={}))
+
+    assert type(error) is httpx.UnsupportedProtocol
+    assert wire.connections == 0
+
+
+async def test_a_path_is_encoded_and_never_twice():
+    provider = ReplicateProvider(TOKEN, model="b\u00e4r/fox")
+    sent = answering(provider, STARTING, {"results": [], "next": "?cursor=a%3D%3D b\u00e4"}, {"results": []})
+    await provider.create("a fox", 1)
+    await provider.find(1, EPOCH)
+
+    assert [url.removeprefix("https://api.replicate.com/v1") for _, url, *_ in sent] == [
+        "/models/b%C3%A4r/fox/predictions",
+        "/predictions",
+        "/predictions?cursor=a%3D%3D%20b%C3%A4",
+    ]
+
+
+@pytest.mark.parametrize("base_url", ["ftp://127.0.0.1", "127.0.0.1:8788", "http://[::", "http://a:b"])
+def test_a_base_url_that_cannot_be_used_is_refused_at_once(base_url):
+    with pytest.raises(ValueError, match="the provider's URL"):
+        ReplicateProvider(TOKEN, base_url=base_url)
 
 
 async def test_closing_leaves_nothing_open():

@@ -1,7 +1,7 @@
 """The provider makes the images. `Provider` is the protocol that the engine calls; `replicate.py` implements it.
 
 replicate.py       the adapter: every call of `Provider`, through Replicate's official SDK
-transport.py       the transport beneath the SDK: our timeouts, no hidden retries, the whole answer kept
+transport.py       how the SDK's requests travel: our timeouts, no hidden retries, the whole answer kept
 http_client.py     sends a request with aiohttp, and says of a failed one whether it may have arrived
 proxies.py         the proxy that the environment names
 keep_warm.py       keeps a connection open while no requests are made

@@ -26,9 +26,14 @@ def usable_token(api_token: str | Secret) -> Secret:
     The SDK would replace an empty token by the environment's.
     """
     token = Secret(api_token.strip()) if isinstance(api_token, str) else api_token
-    if not token.value or not token.value.isascii() or not token.value.isprintable():
+    if not is_token(token.value):
         raise ValueError("not an API token")
     return token
+
+
+def is_token(value: str) -> bool:
+    """Whether a header can carry it."""
+    return bool(value) and value.isascii() and value.isprintable()
 
 
 def sdk_target(model: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import anyio
-from replicate.client import Client
 
 from reactor.errors import AccountError, AmbiguousCreateError, RateLimitedError, TransientError
 from reactor.hosts import is_loopback
@@ -26,7 +24,7 @@ from reactor.providers.listing import FIRST_PAGE, FORGIVEN, KEPT, created_at, ha
 from reactor.providers.outputs import read_prediction
 from reactor.providers.polling import PollHistory
 from reactor.providers.seeds import is_seed_refusal, lacks_input, seed_advice
-from reactor.providers.transport import AnsweredError, Transport, forget_body, last_body
+from reactor.providers.transport import AnsweredError, DirectClient, forget_body, last_body
 from reactor.providers.unanswered import NEVER_SENT, UNANSWERED, describe
 from reactor.providers.waiting import until_ended
 from reactor.text.echoes import Echoes
@@ -36,11 +34,8 @@ from reactor.urls import DEFAULT_BASE_URL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    import httpx
-
     from reactor.secret import Secret
 
-LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 _SDK_REFUSES = (KeyError, TypeError, ValueError, RecursionError)  # raised when it parses an answer, by pydantic too
 
 
@@ -48,7 +43,7 @@ class ReplicateProvider:
     """Buys predictions of one model on one account. The API is at `base_url` (None: Replicate's own) + `api_prefix`.
 
     `cancel_after`: seconds from a prediction's creation until the provider ends it, because nobody waits for it then.
-    Raises ValueError for a token that no header can carry, a malformed model, or an unusable proxy.
+    Raises ValueError for a token that no header can carry, a malformed model, or an unusable URL or proxy.
     """
 
     def __init__(
@@ -65,17 +60,14 @@ class ReplicateProvider:
     ) -> None:
         token = usable_token(api_token)
         self._target, self._input = sdk_target(model), dict(model_input or {})
-        self._seed_input, self._cancel_after, self._limits = seed_input, cancel_after, limits
+        self._seed_input, self._limits = seed_input, limits
         self._redact = Redactor([token.value])
         token.teach(self._redact.learn)
         self._echoes = Echoes()
-        # Without a base URL the SDK would take the environment's.
-        self._base_url = base_url or DEFAULT_BASE_URL
-        self._transport = Transport(self._base_url, api_prefix, token, limits=limits)
-        hooks = {"request": [self._add_deadline]}  # only a hook can add a header
-        self._client = Client(token.value, base_url=self._base_url, transport=self._transport, event_hooks=hooks)
+        base_url = base_url or DEFAULT_BASE_URL  # otherwise the SDK would take the environment's
+        self._client = DirectClient(base_url, api_prefix, token, cancel_after=cancel_after, limits=limits)
         self._describe_call = describe_call(self._client, model)
-        self._plain_http = is_loopback(urlsplit(self._base_url).hostname or "")
+        self._plain_http = is_loopback(urlsplit(base_url).hostname or "")
         self._history = PollHistory(limits=limits)
 
     @property
@@ -148,7 +140,7 @@ class ReplicateProvider:
                     raise AccountError(seed_advice(self._seed_input))
 
     async def described(self) -> dict[str, Any] | None:
-        """The model as the API describes it; None for a version id alone. Raises what the transport raises."""
+        """The model as the API describes it; None for a version id alone. Raises what the client raises."""
         return await self._body(self._describe_call) if self._describe_call is not None else None
 
     async def _account(self) -> None:
@@ -161,16 +153,11 @@ class ReplicateProvider:
 
     async def keep_warm(self) -> None:
         """See Provider."""
-        await keep_warm(self._transport.client, self._account)
+        await keep_warm(self._client.http, self._account)
 
     async def aclose(self) -> None:
-        """Close the connections, which the SDK cannot do."""
-        await self._transport.aclose()
-
-    async def _add_deadline(self, request: httpx.Request) -> None:
-        """Add the deadline to a create. The provider counts it from the creation, even if another worker takes over."""
-        if self._cancel_after is not None and request.method == "POST" and request.url.path.endswith("/predictions"):
-            request.headers["Cancel-After"] = f"{max(LEAST_LIFE, math.ceil(self._cancel_after))}s"
+        """Close the connections."""
+        await self._client.aclose()
 
     async def _poll(self, prediction_id: str, since: float) -> Prediction:
         """Read a prediction once. A 404 means that it ended, if `gone_after` has passed since the monotonic `since`."""

@@ -1,26 +1,31 @@
-"""The transport beneath the SDK: our timeouts, no hidden retries, and the whole answer kept.
+"""How the SDK's requests travel: our timeouts, no hidden retries, and the whole answer kept.
 
-The SDK (replicate 1.0.7) wraps the transport it is given in one that repeats a GET up to ten times, obeys any
-Retry-After, and drops headers and most of an error's body; for a create it turns all timeouts off. No setting changes
-that. But it repeats *responses*, never exceptions. So this transport raises an exception for everything but a JSON
-object with a 2xx status. Such an object is also kept aside as it came, because the SDK's own model refuses answers that
-the real API gives (`aborted`, an error that is an object, a null version).
+The SDK (replicate 1.0.7) repeats a GET up to ten times, obeys any Retry-After, drops headers and most of an error's
+body, and turns all timeouts off for a create. No setting changes that. But each of its calls makes its request through
+one method. `DirectClient` replaces this method by one that sends the request through `http_client.py`.
 
-`http_client.py` sends the requests.
+It raises an exception for everything but a JSON object with a 2xx status. Such an object is kept aside as it came,
+because the SDK's own model refuses answers that the real API gives (`aborted`, an error that is an object, a null
+version).
 """
 
 from __future__ import annotations
 
-import re
+import json
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import orjson
 from anyio.lowlevel import checkpoint
+from replicate.__about__ import __version__
+from replicate.client import Client
 
 from reactor.failpoints import reached
+from reactor.providers.arguments import is_token
 from reactor.providers.bodies import UnreadableError, decoded
 from reactor.providers.http_client import HttpClient
 from reactor.providers.limits import LIMITS, Limits
@@ -33,15 +38,14 @@ if TYPE_CHECKING:
     from reactor.secret import Secret
 
 LARGE = 100_000  # bytes; after a larger body was parsed, other tasks have a turn first
-_REPLACED = {
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-length",
-    "host",
-}  # headers of the SDK that are left out, because they are made anew
-_UNCOMPRESSED = ("Accept-Encoding", "identity")  # answers are small, and a compressed one can be a bomb
-_BREAKS = re.compile(r"[\r\n\0]")
+LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
+_SDKS_PREFIX = "/v1/"  # of each path that the SDK asks for
+_RESERVED = "%/?&=:;,+~$!*'()@[]"  # characters of a path and its query that are sent as they are
+_HEADERS = [
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity"),  # answers are small, and a compressed one can be a bomb
+    ("User-Agent", f"replicate-python/{__version__}"),
+]
 # The least that the SDK's models of a prediction, a page and an account accept.
 _MINIMAL_BODY = orjson.dumps(
     {
@@ -51,6 +55,7 @@ _MINIMAL_BODY = orjson.dumps(
         "results": [],
     }
 )
+_MINIMAL_RESPONSE = httpx.Response(200, content=_MINIMAL_BODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,67 +96,86 @@ def forget_body() -> None:
     _answer.set(None)
 
 
-class Transport(httpx.AsyncBaseTransport):
-    """What the SDK sends its requests through. It sends nothing to another origin than `base_url`'s.
+class DirectClient(Client):
+    """The SDK's client, but its requests go through `http_client.py`, and only to the API at `base_url` + `api_prefix`.
 
-    The SDK begins every path with `base_url` and /v1. `api_prefix` replaces this /v1. A token that is refused is read
-    again, because it may have been rotated.
+    `cancel_after`: seconds from a prediction's creation until the provider ends it. A token that is refused is read
+    again, because it may have been rotated. Raises ValueError for a `base_url` or a proxy that cannot be used.
     """
 
-    def __init__(self, base_url: str, api_prefix: str, token: Secret, *, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self, base_url: str, api_prefix: str, token: Secret, *, cancel_after: float | None, limits: Limits = LIMITS
+    ) -> None:
+        # If another version of the SDK sent a request by itself, it would have no token, and would be refused.
+        super().__init__("-", base_url=base_url, transport=_Refusal())
+        self._api = f"{_base_of(base_url)}{api_prefix}/"
         self._token = token
-        self._base_url = httpx.URL(base_url)
-        path = self._base_url.raw_path.rstrip(b"/")
-        self._sdks_prefix, self._prefix = path + b"/v1/", path + api_prefix.encode() + b"/"
-        self._origin = _origin(self._base_url)
+        self._cancel_after = None if cancel_after is None else f"{max(LEAST_LIFE, math.ceil(cancel_after))}s"
         self._largest = limits.largest_body
-        self.client = HttpClient(base_url, limits=limits)
+        self.http = HttpClient(base_url, limits=limits)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def _async_request(self, method: str, path: str, **given: Any) -> httpx.Response:
         """Return a success whose body is a JSON object; raise everything else.
 
         The SDK gets a minimal body, because its model of the whole body would cost more than all the rest, and nobody
         reads it.
         """
         token = self._token.value
-        reply = await self._sent(request, token)
+        reply = await self._sent(method, path, given.get("json"), token)
         if reply.status == 401 and await self._token.renewed(token):
-            reply = await self._sent(request, self._token.value)  # a create too: a refused one bought nothing
+            # A create too: one that was refused bought nothing.
+            reply = await self._sent(method, path, given.get("json"), self._token.value)
         body = await _body_of(reply, self._largest)
         if reply.status >= 300:
             raise AnsweredError(Answer(reply.status, httpx.Headers(reply.headers), body))
         if body is None:
             raise UnreadableError(f"no JSON object (HTTP {reply.status})")
         _answer.set(body)
-        return httpx.Response(reply.status, content=_MINIMAL_BODY, request=request)
+        return _MINIMAL_RESPONSE
 
-    async def _sent(self, request: httpx.Request, token: str) -> Reply:
-        headers = self._headers(request, token)
-        if request.method == "POST":
-            await reached("before_send")
-        reply = await self.client.ask(request.method, self._url(request), headers, request.content)
-        if request.method == "POST":
-            await reached("request_sent")
+    async def _sent(self, method: str, path: str, given: object, token: str) -> Reply:
+        """Raises UnsupportedProtocol or LocalProtocolError if the request must not be sent."""
+        if not path.startswith(_SDKS_PREFIX):
+            raise httpx.UnsupportedProtocol(f"the SDK asked for something outside of {_SDKS_PREFIX}")
+        if not is_token(token):  # another line of a header may be in it
+            raise httpx.LocalProtocolError("no header can carry the API token")
+        url = self._api + quote(path.removeprefix(_SDKS_PREFIX), safe=_RESERVED)
+        headers, content = [*_HEADERS, ("Authorization", f"Bearer {token}")], b""
+        if given is not None:
+            headers.append(("Content-Type", "application/json"))
+            content = json.dumps(given, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        if method != "POST":
+            return await self.http.ask(method, url, headers, content)
+        if self._cancel_after is not None and path.endswith("/predictions"):
+            # The provider counts it from the creation, even if another worker takes over.
+            headers.append(("Cancel-After", self._cancel_after))
+        await reached("before_send")
+        reply = await self.http.ask(method, url, headers, content)
+        await reached("request_sent")
         return reply
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self.client.aclose()
+        await self.http.aclose()
 
-    def _url(self, request: httpx.Request) -> str:
-        """Where the request is sent."""
-        path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)
-        return f"{request.url.scheme}://{request.url.netloc.decode()}{path.decode()}"
 
-    def _headers(self, request: httpx.Request, token: str) -> list[tuple[str, str]]:
-        """The headers to send. Raises UnsupportedProtocol or LocalProtocolError if the request must not be sent."""
-        if _origin(request.url) != self._origin or request.url.scheme not in {"http", "https"}:
-            raise httpx.UnsupportedProtocol(f"no request to {request.url.scheme}://{request.url.netloc.decode()}")
-        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _REPLACED]
-        headers.append(("Authorization", f"Bearer {token}"))
-        if any(_BREAKS.search(part) for part in (*sum(headers, ()), request.url.raw_path.decode())):
-            raise httpx.LocalProtocolError("a line break in a header")
-        return [*headers, _UNCOMPRESSED]
+class _Refusal(httpx.AsyncBaseTransport):
+    """What the SDK's own HTTP client would send its requests through."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send nothing."""
+        raise httpx.UnsupportedProtocol(f"the SDK sent a {request.method} by itself")
+
+
+def _base_of(base_url: str) -> str:
+    """The URL without user and password, and with its host encoded for a lookup. Raises ValueError."""
+    try:
+        base = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError("the provider's URL cannot be read") from error
+    if base.scheme not in {"http", "https"}:
+        raise ValueError("the provider's URL is not an http:// or https:// URL")
+    return f"{base.scheme}://{base.netloc.decode()}{base.raw_path.decode().rstrip('/')}"
 
 
 async def _body_of(reply: Reply, largest: int) -> dict[str, Any] | None:
@@ -166,7 +190,3 @@ async def _body_of(reply: Reply, largest: int) -> dict[str, Any] | None:
     if len(content) > LARGE:
         await checkpoint()
     return body
-
-
-def _origin(url: httpx.URL) -> tuple[bytes, bytes, int | None]:
-    return url.raw_scheme, url.raw_host, url.port

@@ -9,13 +9,7 @@ import httpx
 from reactor.providers.bodies import UnreadableError
 from reactor.text.messages import message_of
 
-NEVER_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.LocalProtocolError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 UNANSWERED = (httpx.RequestError, OSError)  # OSError: an ssl.SSLError may be raised amid an answer
 _CODES = re.compile(r"\[[^\]]*\]|\(_ssl\.c:\d+\)")  # that the system and OpenSSL put around their words
 
@@ -31,7 +25,6 @@ def describe(error: Exception) -> str:
             httpx.ConnectError()
             | httpx.LocalProtocolError()
             | httpx.UnsupportedProtocol()
-            | httpx.InvalidURL()
             | httpx.ReadTimeout()
             | UnreadableError()
         ):

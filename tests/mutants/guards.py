@@ -737,8 +737,8 @@ MUTANTS = (
     Mutant(
         "the SDK's /v1 whatever the prefix is",
         "reactor/providers/transport.py",
-        "path = self._prefix + request.url.raw_path.removeprefix(self._sdks_prefix)",
-        "path = request.url.raw_path",
+        '"{_base_of(base_url)}{api_prefix}/"',
+        '"{_base_of(base_url)}/v1/"',
         "tests/test_transport.py::test_every_path_begins_with_the_base_urls_and_the_prefix",
     ),
     Mutant(
@@ -1106,11 +1106,11 @@ MUTANTS = (
         "tests/test_keep_warm.py::test_the_server_is_asked_as_seldom_as_the_connection_lasts",
     ),
     Mutant(
-        "any origin gets the API token",
+        "the SDK asks another origin",
         "reactor/providers/transport.py",
-        "if _origin(request.url) != self._origin or ",
-        "if ",
-        f"{WIRE}::test_a_request_to_another_origin_is_not_sent",
+        "if not path.startswith(_SDKS_PREFIX):",
+        "if False:",
+        f"{WIRE}::test_the_sdk_cannot_ask_another_origin",
     ),
     Mutant(
         "a worker goes on watch without a look for silent mints",
@@ -4008,5 +4008,33 @@ MUTANTS = (
         " or any(sign in text for sign in _ESCAPES):\n            return False",
         ":\n            return False",
         f"{ECHOES}::test_an_echo_is_found_in_a_short_text_as_in_a_long_one",
+    ),
+    Mutant(
+        "a token that was rotated adds a line to the headers",
+        "reactor/providers/transport.py",
+        "if not is_token(token):",
+        "if False:",
+        f"{WIRE}::test_a_token_that_no_header_carries_is_not_sent",
+    ),
+    Mutant(
+        "the SDK sends requests by itself",
+        "reactor/providers/transport.py",
+        "transport=_Refusal()",
+        "",
+        "tests/test_transport.py::test_what_the_sdk_sends_by_itself_is_refused",
+    ),
+    Mutant(
+        "a path is encoded twice",
+        "reactor/providers/transport.py",
+        "safe=_RESERVED",
+        'safe="/"',
+        "tests/test_transport.py::test_a_path_is_encoded_and_never_twice",
+    ),
+    Mutant(
+        "a request to a URL that is not HTTP is ambiguous",
+        "reactor/providers/transport.py",
+        'if base.scheme not in {"http", "https"}:',
+        "if False:",
+        "tests/test_transport.py::test_a_base_url_that_cannot_be_used_is_refused_at_once",
     ),
 )
