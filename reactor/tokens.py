@@ -89,7 +89,7 @@ class Batch:
     """The result of one claim statement: its tokens, in mint order, and the state of the gate and of the queue."""
 
     claims: tuple[Claim, ...] = ()
-    # A half-open gate let the last token through as its probe. What opens the gate: create, image or check.
+    # If a half-open gate let the last token through as its probe: what opens the gate (create, image or check).
     probe: str | None = None
     limited: bool = False  # the gate let fewer tokens through than were found
     last_fresh: Key | None = None  # the last fresh token in mint order that the statement found

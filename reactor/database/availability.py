@@ -42,7 +42,7 @@ class Availability:
         self._in_doubt.set()
 
     async def doubted(self, seconds: float) -> str | None:
-        """Wait so many seconds, or until `doubt` was called since; return what the database said, if it denied."""
+        """Wait so many seconds, or until `doubt` is called, or was since the last wait; return what was denied."""
         with anyio.move_on_after(seconds):
             await self._in_doubt.wait()
         denied, self._denied, self._in_doubt = self._denied, None, anyio.Event()

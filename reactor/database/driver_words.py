@@ -16,7 +16,7 @@ _LONGEST_CONTEXT = 500  # characters
 
 
 def kind_and_message(error: Exception) -> str:
-    """The error's kind and message, cut; without its detail, which repeats the row, or an argument that it repeats."""
+    """The error's kind and message, cut. Left out: the detail, and a message that repeats an argument."""
     said = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else message_of(error)
     said = said[:LONGEST_MESSAGE]
     unencodable = isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError)

@@ -20,7 +20,7 @@ AGAIN = 2.0  # seconds after the connection was lost
 class Listening:
     """Runs `listen`, which opens a connection and listens until it is lost, again and again while somebody waits.
 
-    `lost` is called after each loss. `lingers`: seconds after the last one has gone until nobody listens.
+    `lost` is called after each loss. `lingers`: seconds to go on listening after the last waiter has left.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The privileges that a worker's role needs: this list is the only one, for claims, `doctor`, and the roles in sql/.
 
 A token that is claimed has to be settled, and a gate that is needed has to close. So a role that lacks any of these
-claims nothing. A claim needs most of them itself, and PostgreSQL refuses it without. The rest, which other statements
-need later, it asks for: see `permitted`.
+claims nothing. A claim needs most of them itself, so PostgreSQL refuses it if one is missing. Others are needed only by
+later statements: the claim asks for these (see `permitted`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
     claim ──▶ lease ──renewed every third of it, 3 s at most──▶ … ──▶ settled
                 │
-                └── not renewed: 2 s overdue and the holder's liveness lock free, or the lease over
-                        └──▶ rescued: same status, epoch + 1, a new holder
+                └── not renewed ──▶ abandoned ──▶ rescued: same status, epoch + 1, a new holder
+
+A token is abandoned once its lease is over. It is abandoned earlier if its renewal is 2 s overdue and its holder's
+liveness lock is free.
 
 The epoch is the fence. Each claim and each rescue raises it, and every write names it. So a holder that was stopped and
 comes back changes nothing: its writes match no row. The lease says when another worker may raise the epoch.
@@ -132,8 +134,8 @@ class Leases:
     def free_slot(self, holding: Holding) -> None:
         """Free the slot; the dispatcher refills it at once.
 
-        The dispatcher is woken only if the worker was full or the token went back to the queue. Otherwise a slot was
-        free already, and the last claim found nothing for it or the next one is about to be made.
+        The dispatcher is woken only if the worker was full or the token went back to the queue. If a slot was free
+        before, no wake is needed: the last claim found nothing for that slot, or another claim is about to be made.
         """
         if self._held.get(holding.claim.id) is holding:
             was_full = self.free <= 0

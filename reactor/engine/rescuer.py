@@ -1,4 +1,6 @@
-"""Finds tokens in `generating` whose holder cannot finish them, and takes them over into this worker's free slots.
+"""Finds abandoned tokens, and takes them over into this worker's free slots.
+
+A token is abandoned if it is `generating` and its holder cannot finish it.
 
 The holder of such a token is one of three:
 
@@ -87,9 +89,9 @@ class Rescuer:
     async def _pass(self) -> bool:
         """Look, and take over what fits into the slots; return whether the next pass is due at once.
 
-        Claims go on during the look, so a claim that is still being answered looks like one whose answer was lost.
-        Therefore tokens are taken over only while no claim runs: by then this worker holds the token of such a claim,
-        or its epoch has changed.
+        Claims go on during the look. While the answer to a claim is on its way, its tokens look abandoned. So tokens
+        are taken over only while no claim is under way: by then the answer has come, and such a token is in a slot of
+        this worker, or its epoch has changed.
         """
         self._next_in = self._timings.rescue_every
         began, most = time.monotonic(), max(self._leases.free, MOST_TRIED)

@@ -69,7 +69,7 @@ class Provider(Protocol):
         """The same provider, whose errors repeat none of these prompts."""
 
     async def create(self, prompt: str, seed: int) -> Prediction:
-        """Buy one prediction, never two.
+        """Send one create, and never repeat it.
 
         Raises AmbiguousCreateError if a prediction may have been bought. Any other error means that none was, or
         (`purchase_over=False`) that the listing should be searched once before the next create.

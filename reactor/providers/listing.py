@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 FIRST_PAGE = "/v1/predictions"  # the path that the SDK asks for
 MOST_ENTRIES = 1000  # on a page; the API lists 100
-KEPT = timedelta(hours=2)  # the API removes a prediction's input, and the seed in it, after one hour
-# How far the provider's clock may be behind the database's. An image expires an hour after it was made, so its
-# prediction is older than that when `retry --expired` buys with the same seed again.
+KEPT = timedelta(hours=2)  # the API removes a prediction's seed after one hour; one more for a wrong clock
+# How far the provider's clock may be behind the database's. Less than an hour: `retry --expired` buys again with the
+# seed of an image that is an hour old, and must not find that image's prediction.
 FORGIVEN = timedelta(minutes=55)
 _LONGEST_QUERY = 4096  # characters
 _NEW = datetime.max.replace(tzinfo=UTC)

@@ -4,9 +4,9 @@ The SDK (replicate 1.0.7) repeats a GET up to ten times, obeys any Retry-After, 
 body, and turns all timeouts off for a create. No setting changes that. But each of its calls makes its request through
 one method. `DirectClient` replaces this method by one that sends the request through `http_client.py`.
 
-It raises an exception for everything but a JSON object with a 2xx status. Such an object is kept aside as it came,
-because the SDK's own model refuses answers that the real API gives (`aborted`, an error that is an object, a null
-version).
+It raises an exception for everything but a JSON object with a 2xx status. `last_body` returns such an object as it
+came. The SDK gets the same small answer each time, because its own model refuses answers that the real API gives
+(`aborted`, an error that is an object, a null version).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class AnsweredError(Exception):
 
     @property
     def of_nothing(self) -> bool:
-        """Whether the API says that what was asked for is not there, and not a server in front of it."""
+        """Whether the API itself, and not a server in front of it, says that there is no such thing."""
         return self.answer.status == 404 and self.answer.body is not None
 
 
@@ -99,8 +99,8 @@ def forget_body() -> None:
 class DirectClient(Client):
     """The SDK's client, but its requests go through `http_client.py`, and only to the API at `base_url` + `api_prefix`.
 
-    `cancel_after`: seconds from a prediction's creation until the provider ends it. A token that is refused is read
-    again, because it may have been rotated. Raises ValueError for a `base_url` or a proxy that cannot be used.
+    `cancel_after`: seconds from a prediction's creation until the provider ends it. An API token that is refused is
+    read again, because it may have been rotated. Raises ValueError for a `base_url` or a proxy that cannot be used.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class DirectClient(Client):
         token = self._token.value
         reply = await self._sent(method, path, given.get("json"), token)
         if reply.status == 401 and await self._token.renewed(token):
-            # A create too: one that was refused bought nothing.
+            # Also if it is a create: one that was refused bought nothing.
             reply = await self._sent(method, path, given.get("json"), self._token.value)
         body = await _body_of(reply, self._largest)
         if reply.status >= 300:

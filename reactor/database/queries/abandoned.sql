@@ -5,7 +5,7 @@
 -- $4 known          key[]             tokens that this worker holds, or has to leave alone
 -- $5 own_keys       bigint[]          keys that this worker claimed under
 -- $6 uptime         double precision  seconds that this worker has been running
--- $7 after          key               the walk begins behind this key, and continues from the smallest
+-- $7 after          key               the walk begins after this key, and continues from the smallest
 -- $8 held           integer           the most tokens in `generating` to walk through
 -- Returns the tokens in the order of the walk, and one row without a token if there is none:
 --   id, epoch
@@ -17,10 +17,10 @@
 -- Leans on the partial index WHERE status = 'generating'. A role that may insert rows can insert any number that look
 -- held, so a walk is bounded. $4 is hashed: it may hold thousands. Leases are read from the heap, to keep renewals HOT.
 --
--- A worker is dead once its lease is over. It is dead earlier if its renewal is overdue and its liveness lock is free. A
--- free lock alone is not enough, because a living worker loses the lock with its connection. If the worker's key is
--- negative, no proven listener holds its lock, so only the lease counts. Within 10 s of the server's start no worker is
--- dead, because the workers are not back yet.
+-- A token's holder is dead once the token's lease is over, and earlier if its renewal is overdue and its liveness lock
+-- is free. A free lock alone is not enough, because a living worker loses the lock with its connection. If the worker's
+-- key is negative, no proven listener holds its lock, so only the lease counts. Within 10 s of the server's start no
+-- worker is dead, because the workers are not back yet.
 --
 -- Any role may take or wait for any advisory lock. A lock counts as a sign of life only if it is granted, exclusive,
 -- and held by a role that may write the epoch, as a worker's may and a stranger's may not.

@@ -1,4 +1,4 @@
-"""Wait, claim, start, repeat."""
+"""Claims tokens and starts them while there are more, then waits for a wake."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ LARGEST_CLAIM = 50  # tokens; more wait for the next claim, which is already und
 class Dispatcher:
     """Keeps every slot busy as long as there is something to claim.
 
-    `room` returns how many tokens may start now, `worker` the key to claim under; `start` begins an attempt.
+    `room` returns how many tokens may start now, `worker` the worker's key, under which it claims; `start` begins an
+    attempt.
     """
 
     def __init__(

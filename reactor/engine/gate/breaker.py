@@ -4,8 +4,8 @@
       ▲                                 └▶ not answered: this worker rests ──time passes──▶ one token ──▶ …
       └───────────────────────────────── a create is accepted ─────────────────────────────────┘
 
-An accepted create ends a row of refused creates. Only an image ends a row of failed predictions, because creates are
-accepted even while the model is out of order. The one token after a rest is called the trial.
+An accepted create ends a series of refused creates. Only an image ends a series of failed predictions, because creates
+are accepted even while the model is out of order. The one token after a rest is called the trial.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""The attempts under way: each begins with a claim and ends settled, released or lost. There is no other way out."""
+"""The attempts under way. Each begins with a claim, and ends in one of four ways.
+
+settled    its outcome is in the row: succeeded, failed, or due again
+released   a stop cut it short, and the token is back in the queue
+lost       another worker has the token, or may have it
+unwritten  the row cannot be written, or the worker stops before the database answers: the lease has to run out
+"""
 
 from __future__ import annotations
 

@@ -16,12 +16,14 @@ it. An attempt buys only if it knows that no prediction has its seed.
 
 The list lags by seconds, so "not there" counts only 10 s after the last moment at which a request may have been sent. A
 rescued token waits that long after it was taken over. A token that goes back while a create is under way becomes due
-that much later. And a holder sends nothing once its lease is over by its own clock.
+10 s later. And a holder sends nothing once its lease is over by its own clock.
 
-Two cases remain in which a prediction is bought twice. First, a create reaches the provider more than 10 s after we
-gave up its answer (a proxy held it back, say), or the list shows it later than that. Each of these is an ambiguous
-create, and ambiguous creates are counted. Second, a worker freezes after it has checked its lease and before the
-request leaves, for longer than the lease and those 10 s together, and sends when it wakes.
+A model without a seed input cannot be looked for: an unanswered create is sent once more, and may be paid twice. With a
+seed, three cases remain in which a prediction is bought twice. First, a create reaches the provider more than 10 s
+after we gave up its answer (a proxy held it back, say), or the list shows it later than that. Each of these is an
+ambiguous create, and ambiguous creates are counted. Second, a worker freezes after it has checked its lease and before
+the request leaves, for longer than the lease and those 10 s together, and sends when it wakes. Third, nobody looks
+within the hour after which Replicate removes the seed from its list.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class Purchase:
         self.prediction = Prediction(claim.prediction_id) if claim.prediction_id else None
         self._bought_at: float | None = None  # monotonic seconds; None if an earlier claim bought
         self.last_seen = ""  # what the attempt waits for, in a few words; the error of a timeout names it
-        # Monotonic time before which "not there" is not believed; infinite while a create is under way.
+        # Monotonic time before which "not there" is not believed: infinite while a create is under way, 0.0 if nothing
+        # is in doubt.
         self._sure_at = claim.asked_at + timings.sure_after if claim.rescued else 0.0
 
     @property
@@ -185,7 +188,7 @@ class Purchase:
     def _sent_blindly(self, error: AmbiguousCreateError) -> GenerationError:
         """Return the error for an unanswered create that cannot be looked for, because the model has no seed input.
 
-        The create is sent once more, and then never again. The seed stays on the token to tell that it was sent before.
+        It is sent once more, and then never again. The seed stays on the token, to show that a create was sent before.
         """
         if self._claim.seed_was_set:
             return PermanentError(f"{message_of(error)}; sent before, and a model without a seed cannot be looked for")

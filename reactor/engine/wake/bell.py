@@ -1,4 +1,4 @@
-"""Decides whether a mint rings (sends a NOTIFY), and which worker of the fleet answers it.
+"""Decides whether a mint rings (its trigger sends a NOTIFY), and which worker of the fleet answers it.
 
 Rings are not free. A commit that rings waits for every other commit that rings. And if a whole fleet answers, each
 worker makes a claim for the same token. So mints ring only while a worker has a free slot, and one worker answers:

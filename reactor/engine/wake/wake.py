@@ -4,9 +4,9 @@ import asyncio
 
 
 class Wake:
-    """Rung by the bell, freed slots, timers and the gate. `Idle` waits for it on behalf of the dispatcher.
+    """Rung by the bell, the sweep and the gate. `Idle` waits for it on behalf of the dispatcher.
 
-    The listener has another one of its own, for its probes.
+    The listener uses a second `Wake` for its probes.
     """
 
     def __init__(self) -> None:

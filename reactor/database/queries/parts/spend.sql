@@ -4,8 +4,8 @@
 --
 -- The gate's row is locked before it is read, so that no create is counted twice. The day never goes back: if the clock
 -- is set back, the later day is counted on. The gate closes once a day, so that `reactor resume` holds until its end. This
--- pause replaces every other, except an operator's longer one and the two below. Their fault would still be there at
--- midnight, so midnight must not open them:
+-- pause replaces every other, except an operator's longer one and these two, whose cause would still be there at
+-- midnight:
 --   a refused API token stays the reason, and nothing can be bought. The first create after its check closes the gate
 --   a gate that waits for an image goes on waiting for one, and tries the next token when the day is over
 ledger AS (
