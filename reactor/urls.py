@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.replicate.com"
 _SCHEME = re.compile(r"(?i)postgres(ql)?(\+\w+)?://")
 _PARTS = re.compile(r"postgresql://([^/?#]*)(/[^?#@]*)?(?:\?([^#@]*))?")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _ENCODE = "percent-encode these characters in a name or a password: %40 for @, %2F for /, %3F for ?, %23 for #"
 
 
@@ -89,7 +91,8 @@ def base_url(given: str) -> str:
     url = given.strip().rstrip("/")
     try:
         parts = urlsplit(url)
-        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        host = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname or ""
+        known = parts.scheme in {"http", "https"} and _is_host(host) and parts.port != 0
     except ValueError:
         known = False
     if not known or not url.isprintable() or " " in url:
@@ -97,3 +100,11 @@ def base_url(given: str) -> str:
     if "@" in url or "?" in url or "#" in url:
         raise ValueError("must be no more than a host and a path: a user, a password or a query would not be sent")
     return url
+
+
+def _is_host(name: str) -> bool:
+    """Whether it is an IP address, or a name in ASCII that is not like one. An IPv6 address is in brackets."""
+    try:
+        return ip_address(name.strip("[]")).version == (6 if "[" in name else 4)
+    except ValueError:
+        return _HOST.fullmatch(name) is not None and not name.rstrip(".").rpartition(".")[2].isdigit()

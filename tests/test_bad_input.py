@@ -659,6 +659,7 @@ async def test_no_odd_row_ends_the_worker_or_holds_up_others(
     assert {columns: statuses[token_id] for columns, token_id in tokens.items()} == ODD_ROWS
     bought = collections.Counter(each.prompt for each in sandbox.ledger)
     assert set(bought.values()) - {6} == {1}
+    assert [seen.path for seen in sandbox.requests if not re.fullmatch(r"[\w/-]+", seen.path)] == []
     assert log.errors() == []
     assert all(
         0 <= told["age_seconds"] < 1e12 for told in log.of("token.create_sent") if told["age_seconds"] is not None

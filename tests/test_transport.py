@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 from doubles import ended
+from replicate.__about__ import __version__
 from wire import HANG_UP, SILENCE, Wire, drip, http, quick_tls  # noqa: F401  (a fixture)
 
 from reactor.errors import AccountError, AmbiguousCreateError, ContentPolicyError, PermanentError, TransientError
@@ -65,14 +66,24 @@ def answering(provider, *bodies):
 
 
 @pytest.mark.parametrize("model", ["black-forest-labs/flux-schnell", "d" * 64])
-async def test_a_create_asks_for_no_waiting(model):
+async def test_a_create_has_these_headers_and_asks_for_no_waiting(model):
     wire = Wire(http(STARTING, 201))
 
     await asked(wire, CALLS["create"], model=model)
 
-    head = wire.requests[0][0].lower()
-    assert "\r\nprefer:" not in head
-    assert f"\r\nauthorization: bearer {TOKEN}\r\n" in f"{head}\r\n"
+    names, headers = zip(
+        *(line.lower().split(": ") for line in wire.requests[0][0].splitlines()[1:] if line), strict=True
+    )
+    told = dict(zip(names, headers, strict=True))
+    assert sorted(names) == sorted(told)
+    del told["host"], told["content-length"]
+    assert told == {
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "authorization": f"bearer {TOKEN}",
+        "content-type": "application/json",
+        "user-agent": f"replicate-python/{__version__}",
+    }
 
 
 @every_call
@@ -530,10 +541,22 @@ async def test_a_path_is_encoded_and_never_twice():
     ]
 
 
-@pytest.mark.parametrize("base_url", ["ftp://127.0.0.1", "127.0.0.1:8788", "http://[::", "http://a:b"])
+@pytest.mark.parametrize(
+    "base_url", ["ftp://127.0.0.1", "http://127.1", "http://u:p@127.0.0.1", "http://127.0.0.1?x=1"]
+)
 def test_a_base_url_that_cannot_be_used_is_refused_at_once(base_url):
-    with pytest.raises(ValueError, match="the provider's URL"):
+    with pytest.raises(ValueError, match=r"URL|no more than a host and a path"):
         ReplicateProvider(TOKEN, base_url=base_url)
+
+
+@pytest.mark.parametrize("given", [{"content": b"x"}, {"files": {"content": b"x"}}, {"headers": {"Prefer": "wait"}}])
+async def test_the_sdk_sends_json_alone(given):
+    wire = Wire(http(STARTING, 201))
+
+    error = await asked(wire, lambda provider: provider._client._async_request("POST", "/v1/files", **given))
+
+    assert type(error) is httpx.UnsupportedProtocol
+    assert wire.connections == 0
 
 
 async def test_closing_leaves_nothing_open():

@@ -208,6 +208,11 @@ def test_alembic_by_hand_prints_no_word_of_it_either(say, monkeypatch):
         "https://gateway.example#Secret9",
         "https://gate\u2100Secret9/",
         "https://gate way/Secret9",
+        "https://127.1/Secret9",
+        "https://256.1.1.1/Secret9",
+        "https://Secret9\\x",
+        "https://\u2603.example/Secret9",
+        "https://[v1.a]/Secret9",
         "Secret9",
     ],
 )

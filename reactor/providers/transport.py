@@ -1,8 +1,8 @@
 """How the SDK's requests travel: our timeouts, no hidden retries, and the whole answer kept.
 
 The SDK (replicate 1.0.7) repeats a GET up to ten times, obeys any Retry-After, drops headers and most of an error's
-body, and turns all timeouts off for a create. No setting changes that. But each of its calls makes its request through
-one method. `DirectClient` replaces this method by one that sends the request through `http_client.py`.
+body, and turns all timeouts off for a create. No setting changes that. But each call that we make asks the SDK's client
+through one method. `DirectClient` replaces this method by one that sends the request through `http_client.py`.
 
 It raises an exception for everything but a JSON object with a 2xx status. `last_body` returns such an object as it
 came. The SDK gets the same small answer each time, because its own model refuses answers that the real API gives
@@ -30,6 +30,7 @@ from reactor.providers.bodies import UnreadableError, decoded
 from reactor.providers.http_client import HttpClient
 from reactor.providers.limits import LIMITS, Limits
 from reactor.providers.pages import read_object
+from reactor.urls import base_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 LARGE = 100_000  # bytes; after a larger body was parsed, other tasks have a turn first
 LEAST_LIFE = 5  # seconds; the API refuses a shorter Cancel-After
 _SDKS_PREFIX = "/v1/"  # of each path that the SDK asks for
-_RESERVED = "%/?&=:;,+~$!*'()@[]"  # characters of a path and its query that are sent as they are
+_RESERVED = "%/?&=:;,+~$!*'()@[]"  # characters of a URL that are sent as they are; with %, what is encoded already
 _HEADERS = [
     ("Accept", "*/*"),
     ("Accept-Encoding", "identity"),  # answers are small, and a compressed one can be a bomb
@@ -97,29 +98,32 @@ def forget_body() -> None:
 
 
 class DirectClient(Client):
-    """The SDK's client, but its requests go through `http_client.py`, and only to the API at `base_url` + `api_prefix`.
+    """The SDK's client, but its requests go through `http_client.py`, and only to the API at `url` + `api_prefix`.
 
     `cancel_after`: seconds from a prediction's creation until the provider ends it. An API token that is refused is
-    read again, because it may have been rotated. Raises ValueError for a `base_url` or a proxy that cannot be used.
+    read again, because it may have been rotated. Raises ValueError for a URL or a proxy that cannot be used.
     """
 
     def __init__(
-        self, base_url: str, api_prefix: str, token: Secret, *, cancel_after: float | None, limits: Limits = LIMITS
+        self, url: str, api_prefix: str, token: Secret, *, cancel_after: float | None, limits: Limits = LIMITS
     ) -> None:
-        # If another version of the SDK sent a request by itself, it would have no token, and would be refused.
-        super().__init__("-", base_url=base_url, transport=_Refusal())
-        self._api = f"{_base_of(base_url)}{api_prefix}/"
+        # The SDK's own HTTP client gets neither our token nor, because of the "-", the environment's.
+        super().__init__("-", base_url=url, transport=_Refusal())
+        prefix = api_prefix.strip("/")
+        self._api = quote(f"{base_url(url)}/{prefix}/" if prefix else f"{base_url(url)}/", safe=_RESERVED)
         self._token = token
         self._cancel_after = None if cancel_after is None else f"{max(LEAST_LIFE, math.ceil(cancel_after))}s"
         self._largest = limits.largest_body
-        self.http = HttpClient(base_url, limits=limits)
+        self.http = HttpClient(url, limits=limits)
 
     async def _async_request(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """Return a success whose body is a JSON object; raise everything else.
+        """Send JSON or nothing. Return a success whose body is a JSON object; raise everything else.
 
         The SDK gets a minimal body, because its model of the whole body would cost more than all the rest, and nobody
         reads it.
         """
+        if any(value for name, value in given.items() if name not in {"json", "timeout"}):
+            raise httpx.UnsupportedProtocol("the SDK sends more than JSON")
         token = self._token.value
         reply = await self._sent(method, path, given.get("json"), token)
         if reply.status == 401 and await self._token.renewed(token):
@@ -133,17 +137,17 @@ class DirectClient(Client):
         _answer.set(body)
         return _MINIMAL_RESPONSE
 
-    async def _sent(self, method: str, path: str, given: object, token: str) -> Reply:
+    async def _sent(self, method: str, path: str, data: object, token: str) -> Reply:
         """Raises UnsupportedProtocol or LocalProtocolError if the request must not be sent."""
         if not path.startswith(_SDKS_PREFIX):
             raise httpx.UnsupportedProtocol(f"the SDK asked for something outside of {_SDKS_PREFIX}")
-        if not is_token(token):  # another line of a header may be in it
+        if not is_token(token):  # aiohttp would not send it either, but not say so
             raise httpx.LocalProtocolError("no header can carry the API token")
         url = self._api + quote(path.removeprefix(_SDKS_PREFIX), safe=_RESERVED)
         headers, content = [*_HEADERS, ("Authorization", f"Bearer {token}")], b""
-        if given is not None:
+        if data is not None:
             headers.append(("Content-Type", "application/json"))
-            content = json.dumps(given, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            content = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         if method != "POST":
             return await self.http.ask(method, url, headers, content)
         if self._cancel_after is not None and path.endswith("/predictions"):
@@ -160,22 +164,11 @@ class DirectClient(Client):
 
 
 class _Refusal(httpx.AsyncBaseTransport):
-    """What the SDK's own HTTP client would send its requests through."""
+    """Refuses what the SDK sends through its own HTTP client: streams, files, and calls of other versions."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send nothing."""
+        """Raise UnsupportedProtocol."""
         raise httpx.UnsupportedProtocol(f"the SDK sent a {request.method} by itself")
-
-
-def _base_of(base_url: str) -> str:
-    """The URL without user and password, and with its host encoded for a lookup. Raises ValueError."""
-    try:
-        base = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise ValueError("the provider's URL cannot be read") from error
-    if base.scheme not in {"http", "https"}:
-        raise ValueError("the provider's URL is not an http:// or https:// URL")
-    return f"{base.scheme}://{base.netloc.decode()}{base.raw_path.decode().rstrip('/')}"
 
 
 async def _body_of(reply: Reply, largest: int) -> dict[str, Any] | None:

@@ -166,13 +166,6 @@ MUTANTS = (
         FUZZ,
     ),
     Mutant(
-        "a huge prompt that a real worker reads whole",
-        "reactor/database/table.py",
-        'return f"left({prompt}, {LONGEST_PROMPT + 1})"',
-        "return prompt",
-        FUZZ,
-    ),
-    Mutant(
         "a secret, given as NAME_FILE by mistake, in an error",
         "reactor/environment.py",
         "cannot read {_named(file)}:",
@@ -737,8 +730,8 @@ MUTANTS = (
     Mutant(
         "the SDK's /v1 whatever the prefix is",
         "reactor/providers/transport.py",
-        '"{_base_of(base_url)}{api_prefix}/"',
-        '"{_base_of(base_url)}/v1/"',
+        'prefix = api_prefix.strip("/")',
+        'prefix = "v1"',
         "tests/test_transport.py::test_every_path_begins_with_the_base_urls_and_the_prefix",
     ),
     Mutant(
@@ -2004,9 +1997,9 @@ MUTANTS = (
     ),
     Mutant(
         "a lifetime shorter than the API takes",
-        "reactor/providers/replicate.py",
-        "max(LEAST_LIFE, math.ceil(self._cancel_after))",
-        "math.ceil(self._cancel_after)",
+        "reactor/providers/transport.py",
+        "max(LEAST_LIFE, math.ceil(cancel_after))",
+        "math.ceil(cancel_after)",
         "tests/test_provider.py::test_a_create_and_nothing_else_says_how_long_its_prediction_may_live",
     ),
     Mutant(
@@ -4010,7 +4003,7 @@ MUTANTS = (
         f"{ECHOES}::test_an_echo_is_found_in_a_short_text_as_in_a_long_one",
     ),
     Mutant(
-        "a token that was rotated adds a line to the headers",
+        "a create is ambiguous although no header can carry its token",
         "reactor/providers/transport.py",
         "if not is_token(token):",
         "if False:",
@@ -4031,10 +4024,17 @@ MUTANTS = (
         "tests/test_transport.py::test_a_path_is_encoded_and_never_twice",
     ),
     Mutant(
-        "a request to a URL that is not HTTP is ambiguous",
-        "reactor/providers/transport.py",
-        'if base.scheme not in {"http", "https"}:',
-        "if False:",
+        "a host that is like an IP address makes creates ambiguous",
+        "reactor/urls.py",
+        ' and not name.rstrip(".").rpartition(".")[2].isdigit()',
+        "",
         "tests/test_transport.py::test_a_base_url_that_cannot_be_used_is_refused_at_once",
+    ),
+    Mutant(
+        "what the SDK sends besides JSON is left out",
+        "reactor/providers/transport.py",
+        'if any(value for name, value in given.items() if name not in {"json", "timeout"}):',
+        "if False:",
+        "tests/test_transport.py::test_the_sdk_sends_json_alone",
     ),
 )
