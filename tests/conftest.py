@@ -19,6 +19,7 @@ from catalogue import snapshot
 from databases import Databases, clone, on
 from doubles import unaccounted, until
 from hosts import make_host
+from hypothesis import strategies as st
 from xdist.scheduler import LoadScopeScheduling
 
 from reactor.cli import main
@@ -80,7 +81,14 @@ def pytest_collection():
     finally:
         gc.enable()
         gc.collect()
+        uses_hypothesis()
         gc.freeze()
+
+
+@hypothesis.settings(max_examples=1, database=None)
+@hypothesis.given(st.none())
+def uses_hypothesis(_none):
+    """At its first use Hypothesis looks for objects that it would not find if they were exempt: on Python 3.14."""
 
 
 def pytest_configure():

@@ -122,7 +122,7 @@ async def test_a_worker_does_what_its_users_see(
 
     told = json.dumps(lines.read)
     assert not lines.of("tokens.claimed")
-    assert [word for word in ("private", "rude", TOKEN) if word in told] == []
+    assert [word for word in ("private", "unspeakable", TOKEN) if word in told] == []
     assert len(lines.of("token.censored")) == 1
     assert {line["token_id"] for line in lines.of("token.generation.retry")} == {failing}
     assert [round(line["retry_in_seconds"]) for line in lines.of("token.generation.retry")] == [1, 2]
@@ -157,7 +157,7 @@ async def it_serves(port):
 
 
 async def a_rejected_prompt_gets_the_fallback_image(lines, make_token, token_row):
-    token_id = await make_token(prompt="a rude word [sandbox: nsfw]")
+    token_id = await make_token(prompt="an unspeakable word [sandbox: nsfw]")
     lines.until("token.generation.succeeded", times=2)
     row = await token_row(token_id)
     assert (row["status"], row["generation_censored"], row["generation_attempts"]) == ("uploading", True, 1)

@@ -1,5 +1,6 @@
 """The primary goes away and its standby takes over: for a worker that is a reconnect."""
 
+import shutil
 import signal
 import socket
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from conftest import FAST
 from doubles import Barrier, DirectedProvider, running, until
 
 from reactor.embedded import EmbeddedPostgres
+from reactor.embedded.folders import installation
 from reactor.migrations import revisions
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +27,8 @@ def standby_of(primary):
     folder, parts = primary._home / "standby", urlsplit(primary.url())
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
+    if primary._binaries != installation():  # a copy, of no more than a server needs
+        shutil.copy(installation() / "bin" / "pg_basebackup", primary._binaries / "bin")
     copy = ["pg_basebackup", "-D", folder, "-h", "127.0.0.1", "-p", parts.port, "-U", "postgres", "-R", "-c", "fast"]
     assert primary._launch(list(map(str, copy))).wait(60) == 0, primary._last_words()
     given = SETTINGS | {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}

@@ -31,6 +31,7 @@ try() {
 	SHELL_COMMAND="cd '$3' && $command" USER_NAME=$2 ROOT=$root unshare --mount --pid --fork --kill-child sh -ec '
 		mount -t proc proc "$ROOT/proc"
 		mount --bind /dev "$ROOT/dev"
+		mount -t devpts -o ptmxmode=666 devpts "$ROOT/dev/pts"
 		mount -t tmpfs -o size=64m tmpfs "$ROOT/dev/shm"
 		exec chroot "$ROOT" setpriv --reuid="$USER_NAME" --regid="$USER_NAME" --clear-groups env -i \
 			HOME="/$([ "$USER_NAME" = root ] || echo home/)$USER_NAME" LANG=C PATH=/usr/bin:/bin:/usr/sbin:/sbin \
