@@ -149,11 +149,15 @@ class Cost:
         self.blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         self._nodes = list(nodes(plan))
         self._reads = [node for node in self._nodes if "Scan" in node["Node Type"]]
+        # The index scan right below a bitmap heap scan counts the same rows, and besides them the dead ones that tests
+        # rolled back. How many of these are left depends on when the server removes them.
+        below = [child for node in self._nodes if node["Node Type"] == "Bitmap Heap Scan" for child in node["Plans"]]
+        self._counted_twice = {id(node) for node in below if node["Node Type"] == "Bitmap Index Scan"}
 
     @property
     def worked(self):
         """Rows that any node returned or discarded, including pairs that did not match."""
-        return sum(map(rows, self._nodes))
+        return sum(rows(node) for node in self._nodes if id(node) not in self._counted_twice)
 
     @property
     def touched(self):
@@ -221,6 +225,16 @@ async def test_a_claim_of_due_retries_reads_what_it_takes(full, statistics):
         assert not cost.whole_tables
         assert 2 * slots <= cost.touched <= 3 * slots
         assert cost.worked <= 20 * slots + 30
+
+
+async def test_dead_rows_do_not_count_as_work(full):
+    connection, claim, worked = await full("retries"), claim_of(1), set()
+    await connection.execute("UPDATE tokens_s0 SET generation_due_at = now() WHERE token_id <= 2000")
+    statement = await Statement.of(connection, "claim")
+    for _ in range(10):
+        worked.add((await statement.explained(*claim)).worked)
+
+    assert len(worked) == 1
 
 
 @pytest.mark.parametrize("gate", ["paused_until = 'infinity'", "arrival_at = now() + interval '1 minute'"])
