@@ -451,11 +451,14 @@ def test_a_command_that_does_not_fit_is_shown_whole_in_plain_lines(monkeypatch, 
     assert type(output_for(stories, long)) is Lines
 
 
+@pytest.mark.parametrize("seconds", [0.0005, 0.5, 99.0, 1000.0])
 @pytest.mark.parametrize("told", [0, 3, 60])
 @pytest.mark.parametrize("size", [(72, LEAST_HEIGHT), (80, 24), (100, 30), (140, 40)])
-def test_a_frame_fills_the_terminal_exactly(stories, size, told):
+def test_a_frame_fills_the_terminal_exactly_however_long_the_images_took(stories, size, told, seconds):
     width, height = size
     tell(stories, told)
+    for story in stories.minted:
+        story.requested_at, story.ended_at = story.committed_at + seconds, story.committed_at + seconds
     console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
 
     console.print(frame(stories, GUIDE, width, height))

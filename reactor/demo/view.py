@@ -73,10 +73,10 @@ def _linked(url: str, text: str = "") -> Text:
 
 
 def _middle(stories: Stories, width: int) -> Table:
-    right = min(42, width // 2)
+    right = min(42, max(38, width // 2))
     grid = Table.grid(padding=(0, 3), expand=True)
     grid.add_column(ratio=1)
-    grid.add_column(width=right)
+    grid.add_column(width=right, no_wrap=True)
     grid.add_row(_statuses(stories, max(4, width - right - 22)), _figures(stories, right))
     return grid
 
@@ -121,8 +121,8 @@ def _tokens(stories: Stories, rows: int) -> Table:
     table.add_column("prompt", ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("", width=2)
     table.add_column("status", width=10)
-    table.add_column("reaction", justify="right", width=8)
-    table.add_column("total", justify="right", width=7)
+    table.add_column("reaction", justify="right", width=8, no_wrap=True)
+    table.add_column("total", justify="right", width=8, no_wrap=True)
     table.add_column("image", width=6, no_wrap=True)
     for story in reversed(stories.minted[-rows:]):
         table.add_row(
