@@ -336,6 +336,9 @@ async def test_commits_that_wait_for_the_lock_of_notify_are_found(connection, co
         while not over.is_set():
             await holder.execute("INSERT INTO authors DEFAULT VALUES; NOTIFY something")
 
+    def waits_for(event, process):
+        return until(lambda: connection.fetchval(WAITS_FOR, process.get_server_pid(), event))
+
     calm = await server_checks.notify_waits(connection.fetch, looks=1, pause=0.0)
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     try:
@@ -343,9 +346,9 @@ async def test_commits_that_wait_for_the_lock_of_notify_are_found(connection, co
         await holder.execute("SET synchronous_commit = on")
         async with anyio.create_task_group() as group:
             group.start_soon(commit_until_one_waits)
-            await until(lambda: connection.fetchval(HELD))
+            await waits_for("SyncRep", holder)  # an ordinary commit has the lock too, but not for long
             group.start_soon(waiting.execute, "NOTIFY something")
-            await until(lambda: connection.fetchval(f"{HELD} AND EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+            await waits_for("object", waiting)
             found = await server_checks.notify_waits(connection.fetch, looks=3, pause=0.0)
             over.set()
             await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
@@ -358,7 +361,7 @@ async def test_commits_that_wait_for_the_lock_of_notify_are_found(connection, co
     assert f"process {holder.get_server_pid()} holds" in found.found
 
 
-HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'object' AND database = 0 AND classid = 1262 AND granted)"
+WAITS_FOR = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = $2)"
 
 
 # The provider.
