@@ -65,6 +65,8 @@ def nothing_left():
 
 
 def start(*arguments, cwd, before=(), **env):
+    """Start the demo. SIGHUP ends it, also if the tests themselves run under `nohup`."""
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a child inherits what is ignored
     process = subprocess.Popen(
         [*before, REACTOR, "demo", *arguments],
         stdin=subprocess.DEVNULL,
@@ -75,6 +77,7 @@ def start(*arguments, cwd, before=(), **env):
         env=environment(**env),
     )
     STARTED.append(process)
+    signal.signal(signal.SIGHUP, hangup)
     return process
 
 
