@@ -2,7 +2,6 @@ import asyncio
 import logging
 import re
 import signal
-import socket
 from contextlib import asynccontextmanager
 
 import anyio
@@ -109,13 +108,12 @@ def uvicorn_loggers():
 async def test_serving_leaves_the_hosts_logging_alone(database, uvicorn_loggers):
     loggers = uvicorn_loggers
     before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
     log = Log()
-    async with anyio.create_task_group() as group:
-        group.start_soon(lambda: run(settings(database, http_port=port), log=log))
-        await log.wait("listener.connected")
-        group.cancel_scope.cancel()
+    with ports.kept() as port:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: run(settings(database, http_port=port), log=log))
+            await log.wait("listener.connected")
+            group.cancel_scope.cancel()
 
     assert [(logger.handlers, logger.level, logger.propagate) for logger in loggers] == before
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import anyio
 import httpx
+import ports
 import pytest
 from conftest import ASYNCIO, UVLOOP
 from doubles import settings, until
@@ -432,11 +432,15 @@ app.mount("/reactor", reactor.page())
 
 
 @pytest.fixture
-def two_workers(environment, tmp_path):
+def port():
+    with ports.kept() as number:
+        yield number
+
+
+@pytest.fixture
+def two_workers(environment, tmp_path, port):
     """A server of two processes; its URL."""
     (tmp_path / "host.py").write_text(HOST)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "host:app", "--workers", "2", "--port", f"{port}"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import httpx
+import ports
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -43,8 +43,8 @@ def sandbox():
 
 @pytest.fixture
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    with ports.kept() as number:
+        yield number
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import shutil
 import signal
-import socket
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
+import ports
 import pytest
 from conftest import FAST
 from doubles import Barrier, DirectedProvider, running, until
@@ -25,20 +25,20 @@ EITHER = "target_session_attrs=read-write"
 def standby_of(primary):
     """The URL of a hot standby that follows the primary."""
     folder, parts = primary._home / "standby", urlsplit(primary.url())
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    if primary._binaries != installation():  # a copy, of no more than a server needs
-        shutil.copy(installation() / "bin" / "pg_basebackup", primary._binaries / "bin")
-    copy = ["pg_basebackup", "-D", folder, "-h", "127.0.0.1", "-p", parts.port, "-U", "postgres", "-R", "-c", "fast"]
-    assert primary._launch(list(map(str, copy))).wait(60) == 0, primary._last_words()
-    given = SETTINGS | {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
-    options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
-    process = primary._launch(["postgres", "-D", str(folder), *options])
-    try:
-        yield parts._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(30)
+    with ports.kept() as port:
+        if primary._binaries != installation():  # a copy, of no more than a server needs
+            shutil.copy(installation() / "bin" / "pg_basebackup", primary._binaries / "bin")
+        source = ["-h", "127.0.0.1", "-p", parts.port, "-U", "postgres"]
+        copy = ["pg_basebackup", *source, "-D", folder, "-R", "-c", "fast"]
+        assert primary._launch(list(map(str, copy))).wait(60) == 0, primary._last_words()
+        given = SETTINGS | {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
+        process = primary._launch(["postgres", "-D", str(folder), *options])
+        try:
+            yield parts._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
 
 
 async def ask(url, query):

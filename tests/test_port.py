@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import httpx
+import ports
 import pytest
 from doubles import SECRET, Log, settings
 from starlette.applications import Starlette
@@ -111,8 +112,8 @@ async def everything(client):
 
 @pytest.fixture
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    with ports.kept() as number:
+        yield number
 
 
 @pytest.fixture

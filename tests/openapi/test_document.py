@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 
+import ports
 import pytest
 import requests
 import schemathesis
@@ -19,7 +20,7 @@ from conftest import command
 from databases import clone, on
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
-from served import READ_TOKEN, TOKEN, free_port
+from served import READ_TOKEN, TOKEN
 
 from reactor.text.durations import seconds_of
 from reactor.web.openapi import document
@@ -90,11 +91,17 @@ REFUSED = loaded(10, refused=["401", "403"], phases=("fuzzing",))
 
 
 @pytest.fixture(scope="module")
-def port(server_url, template, tmp_path_factory):
+def number():
+    with ports.kept() as kept:
+        yield kept
+
+
+@pytest.fixture(scope="module")
+def port(server_url, template, tmp_path_factory, number):
     """The URL of a port whose database has tokens in every state, and a worker that reaches no provider."""
     name = asyncio.run(clone(server_url, template))
     command(on(server_url, name), STATES, HISTORY)
-    number, log = free_port(), tmp_path_factory.mktemp("port") / "log"  # a file, because a pipe that nobody reads fills
+    log = tmp_path_factory.mktemp("port") / "log"  # a file, because a pipe that nobody reads fills
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
