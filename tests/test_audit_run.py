@@ -200,9 +200,10 @@ async def test_an_expired_image_and_the_one_made_again_are_explained(opened, mak
 
 async def test_a_zombies_purchase_is_explained(opened, make_token, connection):
     async with opened(lease_seconds=60) as stage:
-        await make_token(prompt="a fox [sandbox: run=0.5]")
-        await stage.log.wait("token.generation.started")
+        await make_token(prompt="a fox [sandbox: run=60]")
+        await until(stage.has_bought)
         await connection.execute(TAKEN)
+        stage.sandbox.ledger[0].run = 0.0
         await stage.log.wait("token.lease_lost")
         await until(lambda: connection.fetchval("SELECT count(*) = 1 FROM reactor.attempts"))
         found = await stage.audit()

@@ -366,10 +366,14 @@ async def test_a_worker_prunes_step_by_step_until_nothing_old_is_left(database, 
             steps.append(await super().prune_history(days, min(rows, 20)))
             return rows if steps[-1] == 20 else 0  # a step that was full
 
+    async def the_last_is_answered():
+        return steps and steps[-1] < 20
+
     async with running(database, DirectedProvider(), history_days=1, store=Counted, timings=Timings(prune_pause=0.01)):
-        await until(lambda: connection.fetchval("SELECT count(*) = 23 FROM reactor.attempts"))
+        await until(the_last_is_answered)
 
     assert steps == [20, 20, 20, 17]
+    assert await connection.fetchval("SELECT count(*) FROM reactor.attempts") == 23
 
 
 async def test_without_a_history_what_is_there_stays(database, connection):
@@ -480,11 +484,13 @@ async def test_without_a_history_nobody_knows_what_was_bought_today(database, co
 
 
 async def test_sums_that_take_too_long_are_unknown_and_the_rest_of_the_status_is_told(database, connection, table):
-    timings = replace(CONNECTION_TIMINGS, statement_timeout=0.2, lock_timeout=5.0)
+    timings = replace(CONNECTION_TIMINGS, lock_timeout=5.0)
     async with aclosing(Session(database, name="test", timings=timings)) as session:
+        await session.fetch("SET statement_timeout = '0.2s'")
         async with connection.transaction():
             await connection.execute("LOCK TABLE reactor.attempts")
             spent = await today(session)
+        await session.fetch("RESET statement_timeout")
         state = await overview(session, table, bought=partial(today, session))
 
     assert spent == TOO_LONG

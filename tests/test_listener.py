@@ -134,9 +134,11 @@ async def test_a_deaf_listener_is_told_of_once_and_again_when_it_hears(database,
     timings = Timings(deaf_pause=0.05, probe_within=0.1)
     async with running(database, provider, timings=timings, store=RingingElsewhere, idle=False) as (_, log):
         await log.wait("listener.degraded")
-        await log.wait("listener.connected", times=3)
+        await log.wait("listener.connected", times=len(log.of("listener.connected")) + 1)
 
-    assert [len(log.of(f"listener.{event}")) for event in ("degraded", "lost")] == [1, 2]
+    # On a loaded machine the query before a probe may take longer than `probe_within`.
+    lost = [told for told in log.of("listener.lost") if told["error_message"] != "the connection does not answer"]
+    assert (len(log.of("listener.degraded")), [told["error_type"] for told in lost]) == (1, ["DeafError"] * 2)
 
 
 async def test_a_worker_whose_liveness_lock_a_stranger_took_says_so_and_works_on(

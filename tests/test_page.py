@@ -162,7 +162,7 @@ async def test_an_upload_counts_down_to_the_providers_hour(database, paused, mak
 async def test_whoever_may_act_is_led_from_the_sentence_to_the_retry(database, make_token, token, may_act):
     await make_token(status="failed", generation_error="no")
     async with served(database, http_token=TOKEN, http_read_token=READ_TOKEN) as (client, log):
-        await log.wait("listener.connected")
+        await log.wait("watch.taken")  # the listener is proven by then; else the sentence says that it hears nothing
         page = (await client.get("/", headers={"authorization": f"Bearer {token}"})).text
 
     todo = re.search(r'<p class="todo">(.*)</p>', page)[1]

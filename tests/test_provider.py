@@ -253,12 +253,11 @@ async def test_a_failed_poll_does_not_end_the_prediction(sandbox, provider, faul
     assert len(sandbox.ledger) == 1
 
 
-async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, base_url):
-    async with providing(base_url, answer_within=0.2) as provider:
-        bought = await provider.create("a fox", 1)
-        silence = sandbox.fail(Fault("hang", on="get", times=2))
-
-        assert await ended(provider.wait(Prediction(bought.id), print)) == bought.image_url
+async def test_a_silent_server_does_not_hold_up_the_waiting(sandbox, base_url, provider):
+    bought = await provider.create("a fox", 1)
+    silence = sandbox.fail(Fault("hang", on="get", times=2))
+    async with providing(base_url, answer_within=0.2) as impatient:
+        assert await ended(impatient.wait(Prediction(bought.id), print)) == bought.image_url
     assert silence.hits == 2
 
 

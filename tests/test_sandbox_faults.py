@@ -4,11 +4,13 @@ import json
 import re
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from pydantic.v1 import ValidationError
 from replicate.exceptions import ReplicateError
 from test_sandbox import CREATE, SCHNELL, ask, buy, buying, look, sdk
+from virtual import in_virtual_time
 
 from reactor.sandbox import Fault, FaultError, Sandbox, Timing
 from reactor.sandbox.faults import ANSWERS, FATES
@@ -60,14 +62,27 @@ def test_every_word_of_the_vocabulary_does_something_and_is_tested():
     assert set(FATES) == {*BECOMES, "data-uri", "gone", "lag"}
 
 
-async def seen_by(client, within=10):
-    try:
-        with anyio.fail_after(within):
-            return (await client.predictions.async_create(model=SCHNELL, input={"prompt": "a fox"})).status
-    except ReplicateError as error:
-        return error.status
-    except Exception as error:  # noqa: BLE001  (the test compares its type)
-        return type(error)
+async def seen_by(client, hanging=None):
+    """What a client sees of a create. It gives up after 10 s, or as soon as the fault `hanging` has struck."""
+
+    async def give_up():
+        while not hanging.hits:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        patience.deadline = anyio.current_time()
+
+    async with anyio.create_task_group() as group:
+        try:
+            with anyio.fail_after(10) as patience:
+                if hanging:
+                    group.start_soon(give_up)
+                return (await client.predictions.async_create(model=SCHNELL, input={"prompt": "a fox"})).status
+        except ReplicateError as error:
+            return error.status
+        except Exception as error:  # noqa: BLE001  (the test compares its type)
+            return type(error)
+        finally:
+            group.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -84,7 +99,7 @@ async def test_a_create_is_answered_with_a_fault_before_or_after_it_is_bought(se
     sandbox, client = served
     fault = sandbox.fail(Fault(kind, after=after, seconds=0.02, times=1))
 
-    seen = await seen_by(client, within=0.2 if kind == "hang" else 10)
+    seen = await seen_by(client, hanging=fault if kind == "hang" else None)
 
     assert seen == SEEN[kind]
     assert len(sandbox.ledger) == (after or kind in DOES_ITS_WORK)
@@ -448,6 +463,7 @@ async def test_clearing_the_faults_lets_a_prompt_direct_its_own_again():
     assert (await buy(sandbox, prompt)).status_code == 503
 
 
+@in_virtual_time
 @pytest.mark.parametrize(("after", "bought"), [(False, 0), (True, 1)])
 async def test_a_late_answer_is_late_before_or_after_the_purchase(after, bought):
     sandbox = Sandbox()
@@ -460,6 +476,7 @@ async def test_a_late_answer_is_late_before_or_after_the_purchase(after, bought)
     assert len(sandbox.ledger) == bought
 
 
+@in_virtual_time
 async def test_latency_delays_every_answer():
     sandbox = Sandbox(Timing(latency=30))
 

@@ -34,9 +34,9 @@ async def sandbox_url():
 
 @pytest.fixture
 def port():
-    """A port that was free just now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """A port at which nobody listens."""
+    with ports.kept() as number:
+        yield number
 
 
 @pytest.fixture
@@ -411,6 +411,7 @@ async def test_an_address_that_cannot_be_had_is_told_and_the_worker_works(databa
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: run(given, log=log))
         await log.wait("listener.connected")
+        await log.wait("worker.error")
         group.cancel_scope.cancel()
 
     assert [told["role"] for told in log.of("worker.error")] == ["http"]

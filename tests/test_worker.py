@@ -362,13 +362,18 @@ async def test_an_ambiguous_create_that_bought_is_found_and_not_bought_again(dat
 async def test_an_ambiguous_create_that_bought_nothing_is_believed_only_later(
     database, provider, make_token, token_row, monkeypatch
 ):
-    provider.script["create"] = [AmbiguousCreateError("the answer never came")]
+    sent_at = []
+
+    async def unanswered(_argument):
+        sent_at.append(time.monotonic())
+        return AmbiguousCreateError("the answer never came")
+
+    provider.script["create"] = [unanswered]
     async with running(database, provider, timings=Timings(sure_after=0.5, listing_every=0.1)) as (_, log):
         token_id = await make_token()
         await log.wait("token.create_ambiguous")
-        began = time.monotonic()
         retry = await log.wait("token.generation.retry", error_type="TransientError")
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - sent_at[0] >= 0.5
         assert retry["retry_in_seconds"] == 0
         await log.wait("token.generation.succeeded")
 
