@@ -186,7 +186,7 @@ def test_whatever_the_makefile_installs_has_a_hash():
     """The checkout itself is the exception, because its dependencies are not installed with it."""
     installing = re.findall(r"^\t.*(?:\$\(UV\)|-m pip install) (.*)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
-    assert len(installing) == 7
+    assert len(installing) == 8
     for arguments in installing:
         assert "--require-hashes" in arguments or "--no-deps --no-build-isolation -e ." in arguments, arguments
     locks = [f"tests/{each}/requirements.lock" for each in ("bench", "browser", "manifests", "openapi")]
