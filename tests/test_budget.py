@@ -2,6 +2,7 @@
 
 import re
 from contextlib import AsyncExitStack
+from math import inf
 
 import anyio
 import orjson
@@ -734,7 +735,8 @@ async def test_the_gate_opens_by_itself_when_the_day_is_over(database, connectio
 
 
 @pytest.mark.parametrize(("bought", "day", "remaining"), [(3, 0, 2.0), (9, 0, 0.0), (3, -1, 5.0), (3, 1, 2.0)])
-async def test_what_remains_of_it_is_a_gauge(database, connection, bought, day, remaining):
+async def test_what_remains_of_it_is_a_gauge(database, connection, monkeypatch, bought, day, remaining):
+    monkeypatch.setattr("reactor.engine.health.GAUGES_WITHIN", inf)  # a loaded machine may exceed it
     await connection.execute(f"UPDATE reactor.intake SET budget_day = {TODAY} + {day}, budget_bought = {bought}")
     session = Session(database, name="test")
 

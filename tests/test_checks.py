@@ -1,6 +1,7 @@
 """A refused API token: when it is checked again, how that is reported, and what it costs."""
 
 import re
+import time
 
 import pytest
 from doubles import LOOKING, SECRET, DirectedProvider, running
@@ -24,16 +25,19 @@ def provider():
 
 
 @pytest.fixture
-def refuse(ask):
+def refuse(ask, connection):
     """Close the gate as after a create refused for a token; return the row's seconds to the check, and its reason."""
 
     async def refuse(token=OURS):
+        began = time.monotonic()
         rows = await ask("refuse_gate", token, REFUSED, 20.0)
         (state,) = await ask("gate_state")
+        wait, took = await connection.fetchval("SELECT check_wait FROM reactor.intake"), time.monotonic() - began
         assert [row["was_open"] for row in rows] == [True]
         assert (state["paused"], state["resumes_in"], state["refused_token"]) == (True, None, token)
         assert state["reason"] == rows[0]["reason"]
-        return -(-state["check_in"] // 1), state["reason"]
+        assert wait - took <= state["check_in"] <= wait
+        return wait, state["reason"]
 
     return refuse
 

@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
@@ -211,7 +212,8 @@ async def test_the_connections_of_the_page_are_closed_when_nobody_looks(database
             await site.aclose()
 
 
-async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit):
+async def test_health_asks_through_the_worker_where_the_server_is_crowded(database, connection, limit, monkeypatch):
+    monkeypatch.setattr("reactor.engine.health.READY_WITHIN", inf)  # a loaded machine may exceed it
     await limit(connection, 2)
     own, workers = Session(database, name="health of a test"), Session(database, name="maintenance of a test")
     health = Health(own, "tokens_s0", slots=10)
