@@ -125,9 +125,11 @@ lock: $(READY) ## Pin the dependencies anew, with hashes
 clean: ## Remove the virtual environment, and what the tools keep
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
+# The environment that uv fills, by its Python.
+INTO = $(PY)
+
 # pip installs uv, which fills the environment in seconds and compiles bytecode. All packages are pinned by hash. uv
 # runs without a cache if its folder cannot be written, as in a home that does not exist.
-INTO = $(PY)
 UV = { d=$$($(PY) -m uv cache dir 2>/dev/null) && mkdir -p "$$d" 2>/dev/null && test -w "$$d" || export UV_NO_CACHE=true; } && \
 	$(PY) -m uv pip install --quiet --python $(INTO)
 
